@@ -1,0 +1,287 @@
+"""The contract of a backbone: names and numbers, one YAML file in ``contracts/``.
+
+Every name in it resolves to code; ``omni_mlflow.registry`` does the binding. A misspelt key, an
+unknown name or a value of the wrong kind is an error with the nearest match, never documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from omni_mlflow.spine.types import Scale, Split
+
+T = TypeVar("T")
+
+
+class ContractError(Exception):
+    """A contract says something that this project cannot do."""
+
+
+class Section(BaseModel):
+    """A block of a contract: immutable, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitCounts(Section):
+    train: int = Field(ge=1)
+    val: int = Field(ge=0)
+    test: int = Field(ge=1)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``TRAIN/VAL/TEST``, e.g. ``96/16/16``.
+
+        Raises:
+            ContractError: the text is not three whole numbers.
+        """
+        parts = text.split("/")
+        if len(parts) != 3 or not all(part.isdigit() for part in parts):
+            raise ContractError(f"sizes {text!r} are not TRAIN/VAL/TEST, e.g. 96/16/16")
+        return cls(train=int(parts[0]), val=int(parts[1]), test=int(parts[2]))
+
+    def by_split(self) -> dict[Split, int]:
+        return {Split.TRAIN: self.train, Split.VAL: self.val, Split.TEST: self.test}
+
+    def __str__(self) -> str:
+        return f"{self.train}/{self.val}/{self.test}"
+
+
+class SplitPolicy(Section):
+    """How episodes are divided: whole sessions, so that all episodes of one session share a split."""
+
+    unit: Literal["episode"]
+    grouped_by: Literal["session"]
+    default_counts: SplitCounts
+    seed: int
+    leakage_guard: tuple[str, ...] = Field(min_length=1)
+
+
+class Windows(Section):
+    """Which windows the index cuts, and which frames a model may see.
+
+    Attributes:
+        frame_grid: every n-th source frame is kept in the proxy video.
+        context_frames: how many grid frames before the anchor a sample shows.
+        tile_pixels: width and height of one camera's tile in the mosaic.
+        min_label_share: share of a window's labelled frames that its majority label must reach.
+    """
+
+    scales: tuple[Scale, ...] = Field(min_length=1)
+    frame_grid: int = Field(ge=1)
+    context_frames: int = Field(ge=1)
+    tile_pixels: tuple[int, int]
+    min_label_share: float = Field(gt=0, le=1)
+
+
+class Modalities(Section):
+    direct_inputs: tuple[str, ...] = Field(min_length=1)
+    bridged_inputs: tuple[str, ...] = ()
+    excluded_inputs: tuple[str, ...] = ()
+
+
+class Questions(Section):
+    """Which questions the backbone answers: about the window before the anchor and the one after it."""
+
+    describe: tuple[str, ...] = ()
+    foretell: tuple[str, ...] = ()
+
+
+class PackageFile(Section):
+    """A file that may leave: its category, a name pattern inside the package, and its largest size."""
+
+    category: str
+    pattern: str
+    max_bytes: int = Field(ge=1)
+
+
+class ArtifactContract(Section):
+    checkpoint_gate: str
+    required_training_files: tuple[str, ...] = Field(min_length=1)
+    required_eval_files: tuple[str, ...] = Field(min_length=1)
+    public_package_allowed: tuple[PackageFile, ...] = Field(min_length=1)
+    public_package_forbidden: tuple[str, ...] = Field(min_length=1)
+
+
+class Contract(Section):
+    """Everything the shared pipeline reads about one backbone."""
+
+    schema_version: int
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    display_name: str
+    status: Literal["implemented", "planned_adapter"]
+    model_family: str
+    default_model_id: str | None
+    local_model_env: str
+    dataset_contract: str
+    training_objective: str
+    split_policy: SplitPolicy
+    modalities: Modalities
+    entrypoints: dict[str, str] = Field(min_length=1)
+    questions: Questions
+    windows: Windows
+    primary_metrics: tuple[str, ...] = Field(min_length=1)
+    artifact_contract: ArtifactContract
+    extension_requirements: tuple[str, ...] = ()
+    settings: dict[str, Any]
+    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _holds_the_minimum_evidence(self) -> Self:
+        """The evidence that every backbone must leave, whatever its family."""
+        files = self.artifact_contract
+        wanted = {
+            "required_eval_files": ({"metrics.json", "RUN_REPORT.md"}, files.required_eval_files),
+            "required_training_files": (
+                {"training_metadata.json", "progress.jsonl"},
+                files.required_training_files,
+            ),
+            "primary_metrics": ({"held_out_episode_count"}, self.primary_metrics),
+            "public_package_forbidden": (
+                {"raw_video", "annotation_hdf5", "rerun_rrd", "model_weights", "checkpoints", "archives"},
+                files.public_package_forbidden,
+            ),
+        }
+        for key, (minimum, found) in wanted.items():
+            if missing := sorted(minimum - set(found)):
+                raise ValueError(f"{key} must also list {missing}")
+        if not any(name.endswith("predictions.jsonl") for name in files.required_eval_files):
+            raise ValueError("required_eval_files must list a JSONL prediction file")
+        return self
+
+
+def resolve(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """Return the code that ``name`` stands for.
+
+    Raises:
+        ContractError: nobody implements it; the message names the nearest match.
+    """
+    if name in known:
+        return known[name]
+    raise ContractError(f"unknown {kind} {name!r}; {nearest(name, known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known name was probably meant."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {names}"
+
+
+def load_contract(path: Path, *, profile: str | None = None, changes: Mapping[str, Any] | None = None) -> Contract:
+    """Read a contract, lay a profile over it, then single changes such as ``{"settings.lora.rank": 8}``.
+
+    Raises:
+        ContractError: the file is missing, is not YAML, holds an unknown key, or names no such profile.
+    """
+    if not path.is_file():
+        others = [found.stem for found in path.parent.glob("*.yaml")]
+        raise ContractError(f"{path}: no such contract; {nearest(path.stem, others)}")
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ContractError(f"{path}: not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ContractError(f"{path}: a contract is a mapping of sections")
+    if profile is not None:
+        document = _merged(document, resolve("profile", profile, document.get("profiles") or {}), where="")
+    for key, value in (changes or {}).items():
+        _change(document, key, value)
+    return parse_contract(document, where=str(path))
+
+
+def parse_contract(document: Mapping[str, Any], *, where: str) -> Contract:
+    """Validate the form of a contract.
+
+    Raises:
+        ContractError: listing every wrong key, with the nearest match for an unknown one.
+    """
+    try:
+        return Contract.model_validate(document)
+    except ValidationError as error:
+        raise ContractError(f"{where}: {explain(error, Contract)}") from error
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say in one line per problem which key is wrong and, for an unknown key, which was meant."""
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"]) or "contract"
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(model, problem["loc"][:-1])
+            lines.append(f"unknown key {place!r}; {nearest(str(problem['loc'][-1]), known)}")
+        else:
+            lines.append(f"{place}: {problem['msg']}")
+    return "; ".join(lines)
+
+
+def parse_changes(text: str | None) -> dict[str, Any]:
+    """Read ``lora.rank=8,learning_rate=1e-4`` (the ``--set`` option) as changes of ``settings``.
+
+    Values are read as YAML, so numbers are numbers. ``none`` and an empty text mean no change.
+
+    Raises:
+        ContractError: a part is not KEY=VALUE.
+    """
+    changes: dict[str, Any] = {}
+    if text in (None, "", "none"):
+        return changes
+    for part in str(text).split(","):
+        key, equals, value = part.partition("=")
+        if not equals or not key:
+            raise ContractError(f"--set {part!r} is not KEY=VALUE")
+        number = _number(value)
+        changes[f"settings.{key.strip()}"] = yaml.safe_load(value) if number is None else number
+    return changes
+
+
+def _number(text: str) -> float | int | None:
+    """YAML 1.1 reads ``1e-4`` as text; people who type it mean a number."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
+
+
+def _merged(document: dict[str, Any], over: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Lay ``over`` on ``document``; it may only change keys that the contract already has."""
+    merged = dict(document)
+    for key, value in over.items():
+        if key not in merged:
+            raise ContractError(f"a profile changes unknown key {where + key!r}; {nearest(key, merged)}")
+        inner = merged[key]
+        both_mappings = isinstance(value, dict) and isinstance(inner, dict)
+        merged[key] = _merged(inner, value, where=f"{where}{key}.") if both_mappings else value
+    return merged
+
+
+def _change(document: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    block = document
+    for depth, name in enumerate(parents):
+        if not isinstance(block.get(name), dict):
+            place = ".".join(parents[: depth + 1])
+            raise ContractError(f"unknown setting {place!r}; {nearest(name, block)}")
+        block[name] = dict(block[name])
+        block = block[name]
+    if last not in block:
+        raise ContractError(f"unknown setting {dotted!r}; {nearest(last, block)}")
+    block[last] = value
+
+
+def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    for part in place:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,127 @@
+"""Append-only JSONL that survives ``kill -9``: the truth that tracking projects.
+
+A row is one whole line, written by one writer and fsynced before anything else knows of it. A torn
+last line (the process died while writing it) is moved to a file beside the journal and reported; it is
+never parsed and never loses the rows before it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from omni_mlflow.spine.rows import BadRowError
+
+
+class JournalBusyError(Exception):
+    """Another process is writing this journal."""
+
+
+class Journal:
+    """The single writer of one journal file.
+
+    Attributes:
+        quarantined: where the torn last line of an earlier process was moved, if there was one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path`` for appending, creating it when absent.
+
+        Raises:
+            JournalBusyError: another process has it open.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise JournalBusyError(
+                f"{path} is being written by another process; wait for it to end, or stop it first"
+            ) from error
+        self.quarantined = self._cut_torn_tail()
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write ``row`` and return once it is on the disk."""
+        self._write(row)
+        os.fsync(self._file)
+
+    def extend(self, rows: list[dict[str, Any]]) -> None:
+        """Write several rows with one fsync: for rows that are only useful together."""
+        for row in rows:
+            self._write(row)
+        os.fsync(self._file)
+
+    def rows(self) -> list[dict[str, Any]]:
+        return list(read_journal(self.path))
+
+    def truncate_after(self, num_rows: int) -> None:
+        """Keep the first ``num_rows`` rows: a resumed stage replays what came after its checkpoint."""
+        size = 0
+        with self.path.open("rb") as lines:
+            for _, line in zip(range(num_rows), lines, strict=False):
+                size += len(line)
+        os.ftruncate(self._file, size)
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+        data = line.encode()
+        written = os.write(self._file, data)
+        if written != len(data):  # a full disk writes part of a line; take it back, keep whole lines
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            raise OSError(28, "no space left on device", str(self.path))
+
+    def _cut_torn_tail(self) -> Path | None:
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole == len(data):
+            return None
+        torn = self.path.with_name(f"{self.path.name}.torn")
+        with torn.open("ab") as out:
+            out.write(data[whole:] + b"\n")
+            out.flush()
+            os.fsync(out.fileno())
+        os.ftruncate(self._file, whole)
+        os.fsync(self._file)
+        return torn
+
+
+def read_journal(path: Path, *, start: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield the whole lines of a journal from byte ``start``; an unfinished last line is not yielded.
+
+    Raises:
+        BadRowError: a finished line is not a JSON object (the file was edited by hand).
+    """
+    with path.open("rb") as lines:
+        lines.seek(start)
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise BadRowError(f"{path}: line {number} after byte {start} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise BadRowError(f"{path}: line {number} after byte {start} is not a JSON object")
+            yield row

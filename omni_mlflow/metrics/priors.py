@@ -1,0 +1,79 @@
+"""What the labels of the train episodes alone give away: the floors that every model must beat."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Self
+
+from omni_mlflow.spine.rows import digest_of
+from omni_mlflow.spine.types import Row, Target
+
+
+class TrainPriors(Row):
+    """Label counts of the train samples; fitted in ``train``, stored in the checkpoint.
+
+    Attributes:
+        episodes_digest: sha256 of the sorted ids of the episodes it was fitted on.
+        action, subtask, contact, transition: number of train samples per label.
+        objects: number of train samples that name the object.
+        next_given_action: for each current action, counts of the next action.
+    """
+
+    episode_ids: tuple[str, ...]
+    episodes_digest: str
+    num_samples: int
+    action: dict[str, int]
+    subtask: dict[str, int]
+    objects: dict[str, int]
+    contact: dict[str, int]
+    transition: dict[str, int]
+    next_action: dict[str, int]
+    next_given_action: dict[str, dict[str, int]]
+
+    @classmethod
+    def fit(cls, targets: Iterable[Target]) -> Self:
+        """Count labels; unlabelled values are not counted. Order of ``targets`` does not matter."""
+        counts: dict[str, Counter[str]] = {
+            name: Counter() for name in ("action", "subtask", "objects", "contact", "transition", "next_action")
+        }
+        following: dict[str, Counter[str]] = {}
+        episodes: set[str] = set()
+        num_samples = 0
+        for target in targets:
+            labels = target.labels
+            episodes.add(target.episode_id)
+            num_samples += 1
+            for name, value in (
+                ("action", labels.action),
+                ("subtask", labels.subtask),
+                ("contact", yes_no(labels.in_contact)),
+                ("transition", yes_no(labels.transition)),
+                ("next_action", labels.next_action),
+            ):
+                if value is not None:
+                    counts[name][value] += 1
+            counts["objects"].update(labels.objects or ())
+            if labels.action is not None and labels.next_action is not None:
+                following.setdefault(labels.action, Counter())[labels.next_action] += 1
+        return cls(
+            episode_ids=tuple(sorted(episodes)),
+            episodes_digest=digest_of(sorted(episodes)),
+            num_samples=num_samples,
+            next_given_action={key: _sorted(following[key]) for key in sorted(following)},
+            **{name: _sorted(counter) for name, counter in counts.items()},
+        )
+
+
+def yes_no(value: bool | None) -> str | None:
+    """``yes``/``no`` as the published JSON spells it; None stays None."""
+    return None if value is None else "yes" if value else "no"
+
+
+def most_common(counts: dict[str, int]) -> str | None:
+    """The most frequent label, alphabetically first on a tie; None when nothing was counted."""
+    return min(counts, key=lambda label: (-counts[label], label)) if counts else None
+
+
+def _sorted(counter: Counter[str]) -> dict[str, int]:
+    return {label: counter[label] for label in sorted(counter)}

@@ -1,0 +1,125 @@
+"""One reader and one writer for every JSON and JSONL file.
+
+A bad row stops the run with its file and line. A finished file appears all at once, so a file that
+exists is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from omni_mlflow.spine.types import SCHEMA_VERSION
+
+RowT = TypeVar("RowT", bound=BaseModel)
+
+
+class BadRowError(Exception):
+    """A line of a file is not what the file must hold."""
+
+
+class NewerSchemaError(Exception):
+    """A file was written by a newer version of this project."""
+
+
+def read_rows(path: Path, row_type: type[RowT]) -> Iterator[RowT]:
+    """Yield each line of a JSONL file as ``row_type``, in constant memory.
+
+    Raises:
+        BadRowError: naming file and line of the first line that does not parse.
+    """
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield row_type.model_validate_json(line)
+            except ValidationError as error:
+                raise BadRowError(f"{path}:{number}: not a {row_type.__name__}: {error}") from error
+
+
+def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
+    """Write ``rows`` as JSONL, atomically, and return how many there were."""
+    count = 0
+    with _appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+        for row in rows:
+            out.write(row.model_dump_json(by_alias=True) + "\n")
+            count += 1
+        out.flush()
+        os.fsync(out.fileno())
+    return count
+
+
+def read_document(path: Path, document_type: type[RowT]) -> RowT:
+    """Read one JSON file as ``document_type``.
+
+    Raises:
+        NewerSchemaError: the file names a newer ``schema_version`` than this code knows.
+        BadRowError: the file is not a ``document_type``.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadRowError(f"{path}: not JSON: {error}") from error
+    version = raw.get("schema_version", SCHEMA_VERSION) if isinstance(raw, dict) else SCHEMA_VERSION
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"{path} has schema_version {version}, this omni-mlflow reads up to {SCHEMA_VERSION}; "
+            "install the version that wrote it, or use another workspace"
+        )
+    try:
+        return document_type.model_validate(raw)
+    except ValidationError as error:
+        raise BadRowError(f"{path}: not a {document_type.__name__}: {error}") from error
+
+
+def write_document(path: Path, document: BaseModel | dict[str, Any]) -> None:
+    """Write one JSON file, indented and with sorted keys, atomically. NaN and infinity are refused."""
+    if isinstance(document, BaseModel):
+        document = document.model_dump(mode="json", by_alias=True)
+    text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically: readers see the old file or the whole new one."""
+    with _appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+class _appearing_at_once:  # noqa: N801 - used as a context manager, reads as a verb phrase
+    """Give a temporary name beside ``path`` and rename it when the block succeeds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return self._temporary
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            os.replace(self._temporary, self._path)
+        else:
+            self._temporary.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """Return the sha256 of ``value`` as canonical JSON (sorted keys, no spaces)."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", by_alias=True)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

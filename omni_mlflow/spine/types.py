@@ -1,0 +1,283 @@
+"""The shared vocabulary: one model for each kind of row that a file of this project holds.
+
+Inside the code a span is half-open; in files it is written as ``start_frame`` and the inclusive
+``end_frame`` of the specification. The conversion happens here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+SCHEMA_VERSION = 1
+"""Written into every manifest; a reader refuses a newer one by name."""
+
+
+class Row(BaseModel):
+    """A record of a file at the boundary: unknown keys are kept, missing ones are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+
+class Split(StrEnum):
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class Span(Row):
+    """Frames ``[start, stop)`` of one episode, counted from 0.
+
+    In a file: ``{"start_frame": start, "end_frame": stop - 1}``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: int = Field(ge=0)
+    stop: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "start_frame" in value and "end_frame" in value:
+            return {"start": value["start_frame"], "stop": value["end_frame"] + 1}
+        return value
+
+    @model_validator(mode="after")
+    def _holds_a_frame(self) -> Self:
+        if self.stop <= self.start:
+            raise ValueError(f"a span holds at least one frame, not [{self.start}, {self.stop})")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _to_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, int]:
+        return {"start_frame": self.start, "end_frame": self.stop - 1}
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class Labels(Row):
+    """Annotations of a window (describe) and of the window after it (foretell).
+
+    ``None`` means nobody annotated it.
+    """
+
+    action: str | None = None
+    subtask: str | None = None
+    objects: tuple[str, ...] | None = None
+    in_contact: bool | None = None
+    transition: bool | None = None
+    next_action: str | None = None
+    next_in_contact: bool | None = None
+    next_transition: bool | None = None
+
+
+class Skip(Row):
+    """Something that was left out, and why: never dropped in silence."""
+
+    subject: str
+    stage: str
+    reason: str
+
+
+class Check(Row):
+    """One rule applied to one subject; passed ones are recorded too."""
+
+    rule: str
+    subject: str
+    expected: str
+    found: str
+    ok: bool
+
+
+def broken(checks: Iterable[Check]) -> list[Check]:
+    return [check for check in checks if not check.ok]
+
+
+class Episode(Row):
+    """One episode of the manifest.
+
+    Attributes:
+        path: the episode folder, relative to the data root.
+        bytes_by_file: size of every file of the episode, in bytes.
+        digest: sha256 over the sorted ``name:sha256`` lines of its files; ``None`` before ``guard``.
+        missing_modalities: name of each absent modality and the reason.
+        coverage: share of frames (0..1) for which each modality is present and valid.
+        device_clock_ns: first and last frame on the recording device's own clock.
+    """
+
+    episode_id: str
+    session_id: str
+    path: str
+    split: Split | None = None
+    num_frames: int = Field(ge=1)
+    fps: float = Field(gt=0)
+    bytes_by_file: dict[str, int]
+    digest: str | None = None
+    main_task: str | None = None
+    device_id: str | None = None
+    device_clock_ns: tuple[int, int] | None = None
+    missing_modalities: dict[str, str] = Field(default_factory=dict)
+    coverage: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(self.bytes_by_file.values())
+
+
+class Scale(Row):
+    """Length and stride of a family of windows, in frames."""
+
+    frames: int = Field(ge=1)
+    stride: int = Field(ge=1)
+
+
+class Tile(Row):
+    """Where one camera lies in the mosaic, in pixels of the proxy video; the image is letterboxed inside."""
+
+    camera: str
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Media(Row):
+    """The proxy media of one episode, shared by all of its windows.
+
+    Attributes:
+        proxy_video: mosaic MP4, relative to the ``index`` folder; frame k shows source frame
+            ``frame_grid[k]``.
+        frame_grid: source frame index of every proxy frame, ascending.
+        proxy_audio: 16 kHz mono WAV that starts at frame 0, or None where the episode has no audio.
+    """
+
+    proxy_video: str | None
+    frame_grid: tuple[int, ...] = ()
+    tiles: tuple[Tile, ...] = ()
+    proxy_audio: str | None = None
+    audio_sample_rate: int = 16_000
+
+
+class SensorPointer(Row):
+    """Row ``index`` of the array ``windows`` (num_windows, dim) in the ``.npz`` at ``path``."""
+
+    path: str
+    index: int
+    dim: int
+
+
+class Language(Row):
+    """What may be told to a model: the episode's main task, never a label of the window."""
+
+    main_task: str | None = None
+
+
+class Modalities(Row):
+    media: Media
+    sensor_features: SensorPointer | None = None
+    language: Language
+
+
+class Window(Row):
+    """A neutral record of the window index: same boundaries and split for every backbone."""
+
+    id: str
+    episode_id: str
+    session_id: str
+    split: Split
+    span: Span = Field(alias="window")
+    anchor: int
+    scale: Scale
+    fps: float
+    modalities: Modalities
+    supervision: Labels
+    adapter_views: dict[str, dict[str, Any]]
+    provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _anchor_follows_the_window(self) -> Self:
+        if self.anchor != self.span.stop:
+            raise ValueError(f"{self.id}: anchor {self.anchor} is not the first frame after {self.span}")
+        return self
+
+
+class Sample(Row):
+    """What a model may see of one window. It cannot be built when it sees what it must foretell.
+
+    Attributes:
+        observed: every frame the model may see.
+        forecast_from: first frame it must foretell; None when it only describes.
+        given_future: privileged future inputs that the contract declares.
+        inputs: pointers and text in the backbone's own terms; never an answer.
+    """
+
+    id: str
+    episode_id: str
+    split: Split
+    anchor: int
+    observed: Span
+    forecast_from: int | None = None
+    given_future: tuple[Literal["camera_pose", "hand_actions"], ...] = ()
+    inputs: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _future_is_unseen(self) -> Self:
+        if self.forecast_from is not None and self.observed.stop > self.forecast_from:
+            raise ValueError(
+                f"{self.id} sees frames up to {self.observed.stop - 1} "
+                f"but must foretell from {self.forecast_from}"
+            )
+        return self
+
+
+class Target(Row):
+    """The answers that belong to a sample; for held-out samples they lie in a sealed file."""
+
+    id: str
+    episode_id: str
+    anchor: int
+    span: Span = Field(alias="window")
+    labels: Labels
+
+
+class LabelledSample(Row):
+    """A sample together with its target: what ``train`` reads, and never made of a test window."""
+
+    sample: Sample
+    target: Target
+
+    @model_validator(mode="after")
+    def _is_no_test_sample(self) -> Self:
+        if self.sample.split is Split.TEST:
+            raise ValueError(f"{self.sample.id} is held out: its target must stay sealed")
+        if self.sample.id != self.target.id:
+            raise ValueError(f"sample {self.sample.id} paired with target {self.target.id}")
+        return self
+
+
+class Outcome(StrEnum):
+    ANSWERED = "answered"
+    MODEL_INVALID = "model_invalid"
+    INFRASTRUCTURE_FAILED = "infrastructure_failed"
+
+
+class Answer(Row):
+    """What a model said to one sample, before anyone compares it with the truth."""
+
+    id: str
+    episode_id: str
+    anchor: int
+    outcome: Outcome
+    raw: str
