@@ -174,7 +174,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known: {names}"
 
 
-def load_contract(path: Path, *, profile: str | None = None, changes: Mapping[str, Any] | None = None) -> Contract:
+def load_contract(
+    path: Path, *, profile: str | None = None, changes: Mapping[str, Any] | None = None
+) -> Contract:
     """Read a contract, lay a profile over it, then single changes such as ``{"settings.lora.rank": 8}``.
 
     Raises:

@@ -241,7 +241,9 @@ class RunRecord:
     def model(self, model: ModelVersion) -> None:
         self._append(model)
 
-    def ended(self, status: Literal["FINISHED", "FAILED", "KILLED"], outcome: RunOutcome, reason: str = "") -> None:
+    def ended(
+        self, status: Literal["FINISHED", "FAILED", "KILLED"], outcome: RunOutcome, reason: str = ""
+    ) -> None:
         self._append(Ended(at_ms=now_ms(), status=status, outcome=outcome, reason=reason))
 
     def close(self) -> None:
@@ -260,7 +262,10 @@ def now_ms() -> int:
 
 def this_process() -> Process:
     return Process(
-        host=os.uname().nodename, boot_id=_boot_id(), pid=os.getpid(), start_ticks=_start_ticks(os.getpid()) or 0
+        host=os.uname().nodename,
+        boot_id=_boot_id(),
+        pid=os.getpid(),
+        start_ticks=_start_ticks(os.getpid()) or 0,
     )
 
 

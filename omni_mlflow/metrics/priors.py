@@ -35,7 +35,8 @@ class TrainPriors(Row):
     def fit(cls, targets: Iterable[Target]) -> Self:
         """Count labels; unlabelled values are not counted. Order of ``targets`` does not matter."""
         counts: dict[str, Counter[str]] = {
-            name: Counter() for name in ("action", "subtask", "objects", "contact", "transition", "next_action")
+            name: Counter()
+            for name in ("action", "subtask", "objects", "contact", "transition", "next_action")
         }
         following: dict[str, Counter[str]] = {}
         episodes: set[str] = set()

@@ -106,7 +106,7 @@ class _appearing_at_once:  # noqa: N801 - used as a context manager, reads as a 
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error is None:
-            os.replace(self._temporary, self._path)
+            self._temporary.replace(self._path)
         else:
             self._temporary.unlink(missing_ok=True)
 

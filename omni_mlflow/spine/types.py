@@ -14,7 +14,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
@@ -59,8 +58,8 @@ class Span(Row):
             raise ValueError(f"a span holds at least one frame, not [{self.start}, {self.stop})")
         return self
 
-    @model_serializer(mode="wrap")
-    def _to_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, int]:
+    @model_serializer(mode="plain")
+    def _to_file(self) -> dict[str, int]:
         return {"start_frame": self.start, "end_frame": self.stop - 1}
 
     def __len__(self) -> int:
