@@ -22,6 +22,17 @@ SCHEMA_VERSION = 1
 """Written into every manifest; a reader refuses a newer one by name."""
 
 
+CAMERAS = (
+    "fisheye_cam0",
+    "fisheye_cam1",
+    "fisheye_cam2",
+    "fisheye_cam3",
+    "stereo_left",
+    "stereo_right",
+)
+"""The six video streams, in the order of the mosaic's tiles: three per row, top row first."""
+
+
 class Row(BaseModel):
     """A record of a file at the boundary: unknown keys are kept, missing ones are errors."""
 
