@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -105,6 +106,28 @@ class Journal:
         os.ftruncate(self._file, whole)
         os.fsync(self._file)
         return torn
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``; the kernel frees it when the process dies, however it dies.
+
+    Raises:
+        JournalBusyError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise JournalBusyError(
+                f"another process is at work here ({path} is locked); wait for it to end, stop it, or give "
+                "this one a --workspace of its own"
+            ) from error
+        yield
+    finally:
+        os.close(file)
 
 
 def read_journal(path: Path, *, start: int = 0) -> Iterator[dict[str, Any]]:

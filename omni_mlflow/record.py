@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter
 
@@ -187,6 +187,14 @@ class RunRecord:
                 self.key = event.key
             elif isinstance(event, Metrics):
                 self._points.update((key, event.step) for key in event.values)
+
+    @classmethod
+    def new(cls, folder_of: Callable[[str], Path]) -> Self:
+        """Begin a run that has no folder yet: ``folder_of`` names it by the new run's key."""
+        key = uuid.uuid4().hex
+        record = cls(folder_of(key))
+        record.key = key
+        return record
 
     def started(
         self,

@@ -133,6 +133,8 @@ class Backbone(Protocol):
         training_files, eval_files: names of every evidence file that training and scoring write.
         predictions_file: name of the predictions JSONL.
         controls: names of the input controls that :meth:`control` knows.
+        stage_settings: for each stage, the blocks of ``settings:`` that shape its output; changing another
+            block does not run the stage again.
     """
 
     id: str
@@ -143,6 +145,7 @@ class Backbone(Protocol):
     eval_files: frozenset[str]
     predictions_file: str
     controls: tuple[str, ...]
+    stage_settings: Mapping[str, tuple[str, ...]]
 
     def export(self, window: Window, *, index_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
         """Turn one neutral window into this model's sample, or say why it cannot be asked."""

@@ -1,0 +1,90 @@
+"""Which code shapes a stage's output: the stage's module and every module of ours that it imports.
+
+A version string does not change when somebody edits a file; these bytes do.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "omni_mlflow"
+_ROOT = Path(__file__).parent
+
+_PLUMBING = frozenset(
+    f"{PACKAGE}.{name}"
+    for name in (
+        "pipeline",
+        "stage_run",
+        "record",
+        "journal",
+        "workspace",
+        "code_digest",
+        "registry",
+        "stages.base",
+    )
+)
+"""Modules that carry outputs but do not shape them."""
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """Return the sha256 over the source of ``modules`` and all modules of ours that they import.
+
+    Args:
+        modules: dotted names; a package stands for every module in it.
+    """
+    pending = [module for name in modules for module in _with_children(name)]
+    sources: dict[str, bytes] = {}
+    while pending:
+        name = pending.pop()
+        if name in sources or name in _PLUMBING:
+            continue
+        path = _path_of(name)
+        if path is None:
+            continue
+        sources[name] = path.read_bytes()
+        pending.extend(_imports(sources[name], name, is_package=path.name == "__init__.py"))
+    whole = hashlib.sha256()
+    for name in sorted(sources):
+        whole.update(f"{name}:{hashlib.sha256(sources[name]).hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def _imports(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
+    """Yield every module of ours that is imported anywhere in ``source``, also inside functions."""
+    package = name if is_package else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith(PACKAGE))
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, base]) if base else ".".join(parents)
+            if base.startswith(PACKAGE):
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _with_children(name: str) -> list[str]:
+    path = _path_of(name)
+    if path is None:
+        raise ModuleNotFoundError(name)
+    if path.name != "__init__.py":
+        return [name]
+    children = sorted(path.parent.rglob("*.py"))
+    inner = [child.relative_to(path.parent).with_suffix("").parts for child in children]
+    return [name, *(".".join([name, *parts]) for parts in inner if parts[-1] != "__init__")]
+
+
+def _path_of(name: str) -> Path | None:
+    parts = name.split(".")[1:]
+    module = _ROOT.joinpath(*parts).with_suffix(".py") if parts else None
+    if module is not None and module.is_file():
+        return module
+    package = _ROOT.joinpath(*parts, "__init__.py")
+    return package if package.is_file() else None

@@ -1,0 +1,95 @@
+"""The main job: all stages in order, as runs nested under one pipeline run per backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from omni_mlflow.journal import exclusive
+from omni_mlflow.record import JOURNAL_NAME, Ended, RunOutcome, RunRecord, Started, Tags, read_events
+from omni_mlflow.registry import Bound
+from omni_mlflow.spine.rows import digest_of
+from omni_mlflow.stage_run import Context, Finished, Interrupted, run_stage
+from omni_mlflow.stages import STAGES
+from omni_mlflow.workspace import Workspace
+
+
+def run_main(bounds: Sequence[Bound], context: Context) -> list[Finished]:
+    """Run every stage for every backbone; shared stages run once and are reused.
+
+    An interrupted main job that is started again enters its old pipeline run and goes on.
+
+    Raises:
+        JournalBusyError: another main job is at work in this workspace.
+        Exception: what the failing stage raised; the pipeline run ends FAILED with the same reason.
+    """
+    with exclusive(context.workspace.root / ".locks" / "main"):
+        return [
+            finished
+            for bound in bounds
+            for finished in _run_backbone(replace(context, bound=bound), alone=len(bounds) == 1)
+        ]
+
+
+def _run_backbone(context: Context, *, alone: bool) -> list[Finished]:
+    outer = context.outer if alone else None
+    request = digest_of(
+        [context.bound.digest, str(context.options.data_root), outer.run_id if outer else None]
+    )
+    record = _open_pipeline(context.workspace, request)
+    try:
+        key = record.started(
+            "main",
+            parent=None,
+            mlflow_run_id=outer.run_id if outer else None,
+            mlflow_experiment_id=outer.experiment_id if outer else None,
+        )
+        backbone = context.bound.contract.id
+        record.tags({"omni.stage": "main", "omni.backbone": backbone, "omni.request": request})
+        inner = replace(context, parent=key, outer=None)
+        done: list[Finished] = []
+        for stage in STAGES.values():
+            done.append(run_stage(stage, inner))
+            record.upstream({stage.name: done[-1].key})
+            record.tags(done[-1].seal.tags)
+        record.metrics(_headline(done))
+        record.ended("FINISHED", RunOutcome.OK)
+        return done
+    except Exception as error:
+        record.ended("FAILED", RunOutcome.FAILED, str(error))
+        raise
+    except (Interrupted, KeyboardInterrupt) as signal:
+        record.ended("KILLED", RunOutcome.KILLED, f"stopped by {type(signal).__name__}")
+        raise
+    finally:
+        record.close()
+
+
+def _headline(done: Sequence[Finished]) -> dict[str, float]:
+    """The numbers that people compare: those of the evaluation, on the pipeline's own row."""
+    return {
+        key: value
+        for finished in done
+        if finished.stage == "evaluate"
+        for key, value in finished.seal.metrics.items()
+    }
+
+
+def _open_pipeline(workspace: Workspace, request: str) -> RunRecord:
+    """Enter the unfinished pipeline run of the same request, or begin a new one."""
+    for journal in sorted(workspace.root.glob(f"runs/*/{JOURNAL_NAME}")):
+        if _is_unfinished(journal, request):
+            return RunRecord(journal.parent)
+    return RunRecord.new(workspace.run_folder)
+
+
+def _is_unfinished(journal: Path, request: str) -> bool:
+    finished = False
+    same = False
+    for event in read_events(journal):
+        if isinstance(event, Tags):
+            same = same or event.values.get("omni.request") == request
+        elif isinstance(event, Started | Ended):
+            finished = isinstance(event, Ended) and event.status == "FINISHED"
+    return same and not finished

@@ -1,0 +1,116 @@
+"""Bind a contract to code: every name it holds must resolve, and all that do not are listed at once."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from omni_mlflow.backbones.base import Backbone
+from omni_mlflow.contract import Contract, ContractError, explain, load_contract, nearest
+from omni_mlflow.publication.detectors import DETECTORS
+from omni_mlflow.spine.fingerprints import LEAK_RULES
+from omni_mlflow.spine.rows import digest_of
+from omni_mlflow.stages import STAGES
+
+MODALITIES = frozenset(
+    {
+        "mosaic_video",
+        "camera_video",
+        "audio",
+        "language",
+        "depth",
+        "camera_pose",
+        "body_mocap",
+        "hand_mocap",
+        "imu",
+        "visualization_rrd",
+    }
+)
+QUESTIONS = {
+    "describe": frozenset({"action", "subtask", "objects", "contact", "transition"}),
+    "foretell": frozenset({"next_action", "next_contact", "next_transition"}),
+}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A contract whose every name has been found in the code."""
+
+    contract: Contract
+    backbone: Backbone
+    settings: Any
+
+    @property
+    def digest(self) -> str:
+        """Identity of the contract as used: profile and changes included, other profiles not."""
+        return digest_of(self.contract.model_dump(mode="json", exclude={"profiles"}))
+
+
+def bind(contract: Contract) -> Bound:
+    """Resolve every name of ``contract``.
+
+    Raises:
+        ContractError: listing all names that nobody implements, each with the nearest match.
+    """
+    backbone = load_backbone(contract.id)
+    issues = _unknown_names(contract, backbone)
+    settings = None
+    try:
+        settings = backbone.settings_type.model_validate(contract.settings)
+    except ValidationError as error:
+        issues += [f"settings: {line}" for line in explain(error, backbone.settings_type).split("; ")]
+    if issues:
+        raise ContractError(f"contract {contract.id!r}: " + "; ".join(issues))
+    return Bound(contract, backbone, settings)
+
+
+def load_bound(path: Path, *, profile: str | None, changes: Mapping[str, Any]) -> Bound:
+    """Read a contract file with its profile and changes, and bind it."""
+    return bind(load_contract(path, profile=profile, changes=changes))
+
+
+def load_backbone(backbone_id: str) -> Backbone:
+    """Import ``omni_mlflow.backbones.<id>`` and return its ``BACKBONE``.
+
+    Raises:
+        ContractError: there is no such folder, or it defines no BACKBONE.
+    """
+    folder = Path(__file__).parent / "backbones"
+    known = [path.parent.name for path in folder.glob("*/__init__.py")]
+    if backbone_id not in known:
+        raise ContractError(f"no backbone {backbone_id!r} in {folder.name}/; {nearest(backbone_id, known)}")
+    module = importlib.import_module(f"omni_mlflow.backbones.{backbone_id}")
+    backbone: Backbone | None = getattr(module, "BACKBONE", None)
+    if backbone is None:
+        raise ContractError(f"omni_mlflow/backbones/{backbone_id}/__init__.py defines no BACKBONE")
+    return backbone
+
+
+def _unknown_names(contract: Contract, backbone: Backbone) -> list[str]:
+    files = contract.artifact_contract
+    modalities = contract.modalities
+    used: list[tuple[str, Collection[str], Collection[str]]] = [
+        ("entrypoint", contract.entrypoints.values(), {*STAGES, "main"}),
+        ("leakage guard", contract.split_policy.leakage_guard, LEAK_RULES),
+        ("modality", (*modalities.direct_inputs, *modalities.bridged_inputs), MODALITIES),
+        ("modality", modalities.excluded_inputs, MODALITIES),
+        ("question", contract.questions.describe, QUESTIONS["describe"]),
+        ("question", contract.questions.foretell, QUESTIONS["foretell"]),
+        ("metric", contract.primary_metrics, backbone.metrics),
+        ("checkpoint gate", (files.checkpoint_gate,), backbone.gates),
+        ("training file", files.required_training_files, backbone.training_files),
+        ("evaluation file", files.required_eval_files, backbone.eval_files),
+        ("forbidden category", files.public_package_forbidden, DETECTORS),
+        ("stage of stage_settings", backbone.stage_settings, STAGES),
+    ]
+    return [
+        f"unknown {kind} {name!r}; {nearest(name, known)}"
+        for kind, names, known in used
+        for name in names
+        if name not in known
+    ]

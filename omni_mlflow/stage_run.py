@@ -1,0 +1,361 @@
+"""What happens once around every stage.
+
+Lock the stage, verify its inputs, reuse it when nothing changed, otherwise run it, show its evidence,
+seal its outputs and end its run. A stage writes only to its journal; a separate process projects the
+journals to MLflow, so a tracker that is away neither slows nor stops the work.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omni_mlflow.code_digest import code_digest
+from omni_mlflow.journal import exclusive
+from omni_mlflow.record import JOURNAL_NAME, RunOutcome, RunRecord, Started, Tags, read_events
+from omni_mlflow.registry import Bound
+from omni_mlflow.spine.rows import digest_of, write_rows, write_text
+from omni_mlflow.spine.types import Check
+from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.base import Bar, Options, Report, Run, Stage
+from omni_mlflow.workspace import Seal, StageFolder, Workspace
+
+
+class Interrupted(BaseException):
+    """SIGTERM arrived. Not an Exception, so that no stage can swallow it."""
+
+
+class RulesBrokenError(Exception):
+    """A stage did its work and found that rules do not hold; each of them is listed."""
+
+    def __init__(self, title: str, failures: list[Check]) -> None:
+        self.failures = failures
+        shown = "; ".join(
+            f"{check.rule} ({check.subject}): expected {check.expected}, found {check.found}"
+            for check in failures[:20]
+        )
+        more = f"; and {len(failures) - 20} more" if len(failures) > 20 else ""
+        super().__init__(f"{title}: {len(failures)} rule(s) broken: {shown}{more}")
+
+
+class ConservationError(Exception):
+    """A stage lost rows without saying why: in = out + skipped does not hold."""
+
+
+class StageFailedError(Exception):
+    """A stage failed for a reason nobody planned; the traceback is kept beside its journal."""
+
+
+@dataclass(frozen=True)
+class OuterRun:
+    """The MLflow run that ``mlflow run`` created for this process."""
+
+    run_id: str
+    experiment_id: str | None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all stages of one command share.
+
+    Attributes:
+        parent: key of the pipeline run around the stages; None when one stage runs alone.
+        suites: folder of the Great Expectations suites.
+        outer: the run that ``mlflow run`` made; it belongs to the pipeline run, or to the lone stage.
+        say: shows one line to the person at the terminal.
+    """
+
+    workspace: Workspace
+    bound: Bound
+    options: Options
+    bar: Bar
+    say: Callable[[str], None]
+    suites: Path
+    parent: str | None = None
+    outer: OuterRun | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A stage whose outputs are sealed.
+
+    Attributes:
+        key: key of the run that made the outputs.
+        reused: nothing was done; an earlier run had made exactly this.
+    """
+
+    stage: str
+    key: str
+    seal: Seal
+    reused: bool
+
+
+def run_stage(stage: Stage, context: Context) -> Finished:
+    """Run or reuse one stage; its run always ends with an honest status.
+
+    Raises:
+        RulesBrokenError, ConservationError: the stage refuses; its evidence is in the tracker.
+        StageFailedError: anything nobody planned.
+        Exception: user mistakes keep their own type (missing input, stale input, contract ...).
+    """
+    folder = _folder(stage.name, context)
+    try:
+        with exclusive(context.workspace.root / ".locks" / folder.title.replace("/", "-")):
+            inputs = {name: _folder(name, context) for name in stage.inputs}
+            seals = {name: each.verify() for name, each in inputs.items()}
+            fingerprint = _fingerprint(stage, context, seals)
+            found = folder.seal()
+            if found is not None and found.fingerprint != fingerprint:
+                folder.set_aside(found.fingerprint)
+                found = None
+            if found is None and folder.take_back(fingerprint):
+                found = folder.seal()
+            if found is not None:
+                return _reuse(stage, context, folder, folder.verify())
+            _prepare(stage, folder, fingerprint)
+            return _execute(stage, context, folder, inputs, seals, fingerprint)
+    except _Recorded as recorded:
+        raise recorded.error from recorded.error.__cause__
+    except Exception as error:
+        refuse(context, stage.name, error)
+        raise
+
+
+def refuse(context: Context, name: str, error: Exception) -> None:
+    """Leave a FAILED run for a command that could not even start its work."""
+    with _loose_record(context, name) as record:
+        record.ended("FAILED", RunOutcome.REFUSED, str(error))
+
+
+class _Recorded(Exception):  # noqa: N818 - carries an error whose run has already ended
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
+def _execute(
+    stage: Stage,
+    context: Context,
+    folder: StageFolder,
+    inputs: Mapping[str, StageFolder],
+    seals: Mapping[str, Seal],
+    fingerprint: str,
+) -> Finished:
+    record = RunRecord(folder.path)
+    try:
+        _announce(record, stage, context, inputs, fingerprint)
+        context.say(f"{folder.title}: started")
+        report = stage.run(_run(stage, context, folder, inputs, record))
+        _show(record, folder, report)
+        _check(folder, report)
+        seal = _seal(stage, folder, report, seals, fingerprint)
+        record.ended("FINISHED", RunOutcome.OK)
+        context.say(f"{folder.title}: done")
+        return Finished(stage.name, record.key or "", seal, reused=False)
+    except (RulesBrokenError, ConservationError) as error:
+        record.ended("FAILED", RunOutcome.REFUSED, str(error))
+        raise _Recorded(error) from error
+    except Exception as error:
+        told = _told(error, folder)
+        record.ended("FAILED", RunOutcome.FAILED, str(told))
+        raise _Recorded(told) from error
+    except BaseException as signal:
+        record.ended("KILLED", RunOutcome.KILLED, f"stopped by {type(signal).__name__}")
+        raise
+    finally:
+        record.close()
+
+
+def _run(
+    stage: Stage,
+    context: Context,
+    folder: StageFolder,
+    inputs: Mapping[str, StageFolder],
+    record: RunRecord,
+) -> Run:
+    return Run(
+        stage=stage.name,
+        folder=folder.path,
+        workspace=context.workspace,
+        contract=context.bound.contract,
+        backbone=context.bound.backbone if stage.per_backbone else None,
+        settings=context.bound.settings if stage.per_backbone else None,
+        options=context.options,
+        record=record,
+        bar=context.bar,
+        inputs=inputs,
+        opens_seal=stage.opens_seal,
+        suites=context.suites,
+    )
+
+
+def _reuse(stage: Stage, context: Context, folder: StageFolder, seal: Seal) -> Finished:
+    """Say which run is reused; a lone stage under ``mlflow run`` gets a run that points to it."""
+    key = key_of(folder.path)
+    context.say(f"{folder.title}: unchanged, reusing run {key[:12]}")
+    if context.parent is None:
+        with _loose_record(context, stage.name) as record:
+            record.tags({**_identity(stage, context), "omni.reused": "yes"})
+            record.tags(seal.tags)
+            record.upstream({stage.name: key})
+            record.metrics(seal.metrics)
+            record.ended("FINISHED", RunOutcome.OK, f"reused run {key}: inputs, settings and code unchanged")
+    return Finished(stage.name, key, seal, reused=True)
+
+
+def _prepare(stage: Stage, folder: StageFolder, fingerprint: str) -> None:
+    """Make the folder ready: go on from an attempt at the same work, set any other attempt aside."""
+    journal = folder.path / JOURNAL_NAME
+    if journal.is_file():
+        tags = [event.values for event in read_events(journal) if isinstance(event, Tags)]
+        if any(values.get("omni.fingerprint") == fingerprint for values in tags):
+            if not stage.resumable:
+                folder.clear()
+            return
+        folder.set_aside(f"unfinished-{key_of(folder.path)}")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.clear()
+
+
+def _announce(
+    record: RunRecord, stage: Stage, context: Context, inputs: Mapping[str, StageFolder], fingerprint: str
+) -> None:
+    record.started(
+        stage.name,
+        parent=context.parent,
+        mlflow_run_id=context.outer.run_id if context.outer and context.parent is None else None,
+        mlflow_experiment_id=context.outer.experiment_id if context.outer else None,
+    )
+    record.tags({**_identity(stage, context), "omni.fingerprint": fingerprint})
+    record.params(_flat(_settings(stage, context)))
+    record.upstream({name: key_of(folder.path) for name, folder in inputs.items()})
+
+
+def _identity(stage: Stage, context: Context) -> dict[str, str]:
+    tags = {"omni.stage": stage.name, "omni.contract_digest": context.bound.digest[:16]}
+    return {**tags, "omni.backbone": context.bound.contract.id} if stage.per_backbone else tags
+
+
+def _show(record: RunRecord, folder: StageFolder, report: Report) -> None:
+    """Write everything the tracker shall show; before any refusal, so a failing run has its evidence."""
+    if report.skipped:
+        write_rows(folder.path / "skipped.jsonl", report.skipped)
+        record.artifacts([folder.path / "skipped.jsonl"])
+    record.params(report.params)
+    record.tags(report.tags)
+    for dataset in report.datasets:
+        record.dataset(dataset)
+    rows = {"rows/in": report.taken, "rows/out": report.made, "rows/skipped": len(report.skipped)}
+    record.metrics({**(rows if report.taken else {}), **report.metrics})
+    for name, paths in report.artifacts.items():
+        record.artifacts(paths, folder=name)
+
+
+def _check(folder: StageFolder, report: Report) -> None:
+    if report.failures:
+        raise RulesBrokenError(folder.title, list(report.failures))
+    if report.taken != report.made + len(report.skipped):
+        raise ConservationError(
+            f"{folder.title} took {report.taken} rows, made {report.made} and explained "
+            f"{len(report.skipped)} skipped ones; {report.taken - report.made - len(report.skipped)} "
+            "are unaccounted for: this is a defect of the stage, please report it"
+        )
+
+
+def _seal(
+    stage: Stage, folder: StageFolder, report: Report, seals: Mapping[str, Seal], fingerprint: str
+) -> Seal:
+    skipped = [folder.path / "skipped.jsonl"] if report.skipped else []
+    seal = Seal(
+        stage=stage.name,
+        backbone=folder.backbone,
+        fingerprint=fingerprint,
+        inputs={name: seal.digest for name, seal in sorted(seals.items())},
+        outputs=folder.files([*report.outputs, *skipped]),
+        metrics=dict(report.metrics),
+        tags=dict(report.tags),
+        taken=report.taken,
+        made=report.made,
+        skipped=len(report.skipped),
+    )
+    folder.close(seal)
+    return seal
+
+
+def _fingerprint(stage: Stage, context: Context, seals: Mapping[str, Seal]) -> str:
+    modules = [stage.run.__module__]
+    if stage.per_backbone:
+        modules.append(f"omni_mlflow.backbones.{context.bound.contract.id}")
+    return digest_of(
+        {
+            "stage": stage.name,
+            "inputs": {name: seal.digest for name, seal in sorted(seals.items())},
+            "settings": _flat(_settings(stage, context)),
+            "code": code_digest(*modules),
+        }
+    )
+
+
+def _settings(stage: Stage, context: Context) -> dict[str, Any]:
+    """What of contract and options shapes the stage's output: a change elsewhere does not run it again."""
+    contract = context.bound.contract
+    chosen = dict(stage.settings(contract, context.options))
+    if stage.per_backbone:
+        blocks = context.bound.backbone.stage_settings.get(stage.name, ())
+        chosen["settings"] = {name: contract.settings[name] for name in blocks}
+    return chosen
+
+
+def _told(error: Exception, folder: StageFolder) -> Exception:
+    """Keep the message of errors that explain themselves; keep the traceback of all others as a file."""
+    if type(error).__module__.startswith("omni_mlflow"):
+        return error
+    kept = folder.path / "failure.txt"
+    write_text(kept, "".join(traceback.format_exception(error)))
+    return StageFailedError(
+        f"{folder.title} failed: {type(error).__name__}: {error}. The traceback is in {kept}; "
+        "what was finished stays and is reused, so after mending the cause run the same command again"
+    )
+
+
+def key_of(folder: Path) -> str:
+    """Return the key of the run whose journal lies in ``folder``."""
+    keys = [event.key for event in read_events(folder / JOURNAL_NAME) if isinstance(event, Started)]
+    return keys[-1]
+
+
+def _folder(name: str, context: Context) -> StageFolder:
+    backbone = context.bound.contract.id if STAGES[name].per_backbone else None
+    return context.workspace.stage(name, backbone=backbone)
+
+
+@contextmanager
+def _loose_record(context: Context, name: str) -> Iterator[RunRecord]:
+    """A run that has no stage folder of its own."""
+    record = RunRecord.new(context.workspace.run_folder)
+    try:
+        record.started(
+            name,
+            parent=context.parent,
+            mlflow_run_id=context.outer.run_id if context.outer and context.parent is None else None,
+            mlflow_experiment_id=context.outer.experiment_id if context.outer else None,
+        )
+        record.tags({"omni.stage": name})
+        yield record
+    finally:
+        record.close()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted names, the form in which people compare parameters."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,146 @@
+"""What a stage is given and what it gives back.
+
+A stage is one function from :class:`Run` to :class:`Report`. Arguments, tracking, locks, seals and
+errors are the pipeline's, once around every stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from omni_mlflow.backbones.base import Backbone
+from omni_mlflow.contract import Contract
+from omni_mlflow.record import DatasetInput, RunRecord
+from omni_mlflow.spine.types import Check, Skip
+from omni_mlflow.workspace import StageFolder, Workspace
+
+T = TypeVar("T")
+
+
+class UndeclaredInputError(Exception):
+    """A stage reached for a file that its declaration does not name."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line decides beyond the contract.
+
+    Attributes:
+        data_root: folder that holds ``<session>/ep<k>/`` episodes; only ``select`` and ``index`` read it.
+        workers: processes for work that is independent per episode.
+        limit: evaluate only the first so many held-out samples; makes the run a smoke run.
+        require_stage: how much of a run ``validate`` must find.
+    """
+
+    data_root: Path
+    workers: int = 2
+    limit: int | None = None
+    require_stage: str = "eval"
+
+
+class Bar(Protocol):
+    """Progress of long work, for a person at a terminal."""
+
+    def track(self, items: Iterable[T], *, description: str, total: int) -> Iterator[T]: ...
+
+    def start(self, description: str, *, total: int, done: int = 0) -> Callable[[int], None]:
+        """Show a bar and return the function that sets how much is done."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stage at work.
+
+    Attributes:
+        folder: the stage's own folder; everything it makes lies below it.
+        settings: the contract's settings as the backbone's own model; None for shared stages.
+        inputs: the stages it declared; it can open no other.
+        suites: folder of the Great Expectations suites.
+    """
+
+    stage: str
+    folder: Path
+    workspace: Workspace
+    contract: Contract
+    backbone: Backbone | None
+    settings: Any
+    options: Options
+    record: RunRecord
+    bar: Bar
+    inputs: Mapping[str, StageFolder]
+    opens_seal: bool
+    suites: Path
+
+    def open(self, stage: str, name: str) -> Path:
+        """Return a sealed output of an upstream stage, verified.
+
+        Raises:
+            UndeclaredInputError: the stage was not declared, or the file holds held-out targets.
+        """
+        if stage not in self.inputs:
+            raise UndeclaredInputError(
+                f"{self.stage} opens {stage}/{name} but declares {sorted(self.inputs)}"
+            )
+        if name.startswith("sealed/") and not self.opens_seal:
+            raise UndeclaredInputError(f"{self.stage} may not open held-out targets ({stage}/{name})")
+        return self.inputs[stage].open(name)
+
+    def folder_of(self, stage: str) -> Path:
+        """Return the folder of an upstream stage, for pointers that start there."""
+        if stage not in self.inputs:
+            raise UndeclaredInputError(f"{self.stage} reads {stage}/ but declares {sorted(self.inputs)}")
+        return self.inputs[stage].path
+
+    @property
+    def model(self) -> Backbone:
+        """The backbone of a per-backbone stage."""
+        if self.backbone is None:
+            raise UndeclaredInputError(f"{self.stage} is shared by all backbones and has none of its own")
+        return self.backbone
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a stage made.
+
+    Attributes:
+        outputs: files and folders to seal.
+        artifacts: small files to show in the tracker, by artifact folder.
+        failures: rules that do not hold; the stage ends FAILED with all of them, its evidence shown.
+        taken, made: rows in and rows out; their difference must be explained by ``skipped``.
+    """
+
+    outputs: Sequence[Path]
+    artifacts: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    datasets: Sequence[DatasetInput] = ()
+    failures: Sequence[Check] = ()
+    skipped: Sequence[Skip] = ()
+    taken: int = 0
+    made: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Declaration of a stage.
+
+    Attributes:
+        inputs: stages whose outputs it may open.
+        settings: what of contract and options shapes its output; part of the fingerprint.
+        per_backbone: it has one folder per backbone.
+        resumable: it goes on from what an interrupted attempt left in its folder.
+        opens_seal: it may open held-out targets.
+    """
+
+    name: str
+    run: Callable[[Run], Report]
+    inputs: tuple[str, ...]
+    settings: Callable[[Contract, Options], Mapping[str, Any]]
+    per_backbone: bool
+    resumable: bool = False
+    opens_seal: bool = False

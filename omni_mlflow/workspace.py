@@ -1,0 +1,200 @@
+"""One folder per stage. Its outputs are sealed by digest when it ends and opened by digest afterwards.
+
+``WORKSPACE/<stage>/`` holds a stage that all backbones share, ``WORKSPACE/<backbone>/<stage>/`` one of a
+backbone. ``seal.json`` appears last, so a folder with a seal is complete. What a rerun replaces moves to
+``WORKSPACE/superseded/`` and is taken back when the same inputs, settings and code ask for it again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from omni_mlflow.record import JOURNAL_NAME
+from omni_mlflow.spine.rows import digest_of, file_digest, read_document, write_document, write_text
+from omni_mlflow.spine.types import SCHEMA_VERSION, Row
+
+SEAL_NAME = "seal.json"
+_STAT_NAME = ".stat.json"
+_UNSEALED = {SEAL_NAME, _STAT_NAME, JOURNAL_NAME, ".lock"}
+
+
+class MissingStageError(Exception):
+    """A stage was asked for before the stage that makes its input has run."""
+
+
+class StaleInputError(Exception):
+    """A sealed file is not what its stage sealed."""
+
+
+class Seal(Row):
+    """What a finished stage vouches for. It holds no clock and no run id: same work, same bytes.
+
+    Attributes:
+        fingerprint: digest of the stage's inputs, settings and code.
+        inputs: digest of the seal of every stage it read.
+        outputs: sha256 of every output file, by path relative to the stage folder.
+        taken, made, skipped: conservation of rows: ``taken == made + skipped``.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    stage: str
+    backbone: str | None
+    fingerprint: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    metrics: dict[str, float] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)
+    taken: int = 0
+    made: int = 0
+    skipped: int = 0
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self)
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The folder of one stage, for all backbones or for one."""
+
+    root: Path
+    stage: str
+    backbone: str | None
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.backbone / self.stage if self.backbone else self.root / self.stage
+
+    @property
+    def title(self) -> str:
+        return f"{self.backbone}/{self.stage}" if self.backbone else self.stage
+
+    def seal(self) -> Seal | None:
+        """Return the seal, or None when the stage has not finished."""
+        path = self.path / SEAL_NAME
+        return read_document(path, Seal) if path.is_file() else None
+
+    def open(self, name: str) -> Path:
+        """Return the path of a sealed output after checking that it is what was sealed.
+
+        Raises:
+            MissingStageError: the stage has not finished, or made no such file.
+            StaleInputError: the file is gone or its bytes changed.
+        """
+        seal = self.seal()
+        if seal is None:
+            raise MissingStageError(
+                f"{self.path} has no finished {self.stage!r}; run it first: mlflow run . -e {self.stage}"
+            )
+        if name not in seal.outputs:
+            raise MissingStageError(f"{self.title} made no {name!r}; it made {sorted(seal.outputs)[:12]}")
+        self._verify(name, seal.outputs[name])
+        return self.path / name
+
+    def verify(self) -> Seal:
+        """Check every output of the stage and return its seal.
+
+        A file whose size and modification time are those of the sealing is taken as unchanged; any
+        other is read again.
+
+        Raises:
+            MissingStageError, StaleInputError: as :meth:`open`.
+        """
+        seal = self.seal()
+        if seal is None:
+            raise MissingStageError(
+                f"{self.path} has no finished {self.stage!r}; run it first: mlflow run . -e {self.stage}"
+            )
+        for name, digest in seal.outputs.items():
+            self._verify(name, digest)
+        return seal
+
+    def close(self, seal: Seal) -> None:
+        """Write the seal: from now on the stage counts as finished."""
+        stats = {name: _stat(self.path / name) for name in seal.outputs}
+        write_text(self.path / _STAT_NAME, json.dumps(stats, sort_keys=True))
+        write_document(self.path / SEAL_NAME, seal)
+
+    def set_aside(self, fingerprint: str) -> None:
+        """Move the folder to ``superseded/``: nothing that was made is overwritten."""
+        shelf = self._shelf(fingerprint)
+        shelf.parent.mkdir(parents=True, exist_ok=True)
+        if shelf.exists():
+            shutil.rmtree(shelf)
+        self.path.rename(shelf)
+
+    def take_back(self, fingerprint: str) -> bool:
+        """Bring back what an earlier run with the same fingerprint made, if it was set aside."""
+        shelf = self._shelf(fingerprint)
+        if self.path.exists() or not (shelf / SEAL_NAME).is_file():
+            return False
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        shelf.rename(self.path)
+        return True
+
+    def clear(self, *, keep: Iterable[str] = ()) -> None:
+        """Remove what an unfinished attempt left, except its journal and the names in ``keep``."""
+        kept = {JOURNAL_NAME, f"{JOURNAL_NAME}.torn", *keep}
+        for child in self.path.iterdir() if self.path.is_dir() else ():
+            if child.name in kept or child.name.startswith(JOURNAL_NAME):
+                continue
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(child)
+            else:
+                child.unlink()
+
+    def files(self, outputs: Iterable[Path]) -> dict[str, str]:
+        """Return the sha256 of every output file; a folder stands for all files below it."""
+        found: dict[str, str] = {}
+        for output in outputs:
+            paths = [path for path in output.rglob("*") if path.is_file()] if output.is_dir() else [output]
+            for path in paths:
+                if path.name not in _UNSEALED:
+                    found[path.relative_to(self.path).as_posix()] = file_digest(path)
+        return dict(sorted(found.items()))
+
+    def _shelf(self, fingerprint: str) -> Path:
+        name = f"{self.backbone or 'shared'}-{self.stage}-{fingerprint[:16]}"
+        return self.root / "superseded" / name
+
+    def _verify(self, name: str, digest: str) -> None:
+        path = self.path / name
+        if not path.is_file():
+            raise StaleInputError(f"{path} is gone; run {self.stage!r} again")
+        if self._stats().get(name) == _stat(path):
+            return
+        if file_digest(path) != digest:
+            raise StaleInputError(
+                f"{path} changed after {self.stage!r} sealed it; restore the file, or delete "
+                f"{self.path / SEAL_NAME} and run {self.stage!r} again"
+            )
+
+    def _stats(self) -> Mapping[str, list[int]]:
+        path = self.path / _STAT_NAME
+        stats: dict[str, list[int]] = json.loads(path.read_text()) if path.is_file() else {}
+        return stats
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where one data set's stages keep their outputs."""
+
+    root: Path
+
+    def stage(self, stage: str, *, backbone: str | None) -> StageFolder:
+        return StageFolder(self.root, stage, backbone)
+
+    def run_folder(self, key: str) -> Path:
+        """Folder of a run that is no stage of its own: a pipeline run, or one that only reuses."""
+        return self.root / "runs" / key
+
+
+def _stat(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
