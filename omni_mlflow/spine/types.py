@@ -125,6 +125,7 @@ class Episode(Row):
         missing_modalities: name of each absent modality and the reason.
         coverage: share of frames (0..1) for which each modality is present and valid.
         device_clock_ns: first and last frame on the recording device's own clock.
+        synthetic: written by this project's generator; the annotation itself says so.
     """
 
     episode_id: str
@@ -140,6 +141,7 @@ class Episode(Row):
     device_clock_ns: tuple[int, int] | None = None
     missing_modalities: dict[str, str] = Field(default_factory=dict)
     coverage: dict[str, float] = Field(default_factory=dict)
+    synthetic: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -167,17 +169,23 @@ class Media(Row):
     """The proxy media of one episode, shared by all of its windows.
 
     Attributes:
-        proxy_video: mosaic MP4, relative to the ``index`` folder; frame k shows source frame
-            ``frame_grid[k]``.
-        frame_grid: source frame index of every proxy frame, ascending.
+        proxy_video: mosaic MP4, relative to the ``index`` folder; its frame k shows source frame
+            ``k * grid_stride``.
         proxy_audio: 16 kHz mono WAV that starts at frame 0, or None where the episode has no audio.
     """
 
     proxy_video: str | None
-    frame_grid: tuple[int, ...] = ()
+    grid_stride: int = Field(default=1, ge=1)
+    num_proxy_frames: int = Field(default=0, ge=0)
     tiles: tuple[Tile, ...] = ()
     proxy_audio: str | None = None
     audio_sample_rate: int = 16_000
+
+    def proxy_frames(self, span: Span) -> range:
+        """Return the proxy frames that show a source frame of ``span``: none before, none after it."""
+        first = -(-span.start // self.grid_stride)
+        stop = -(-span.stop // self.grid_stride)
+        return range(first, min(stop, self.num_proxy_frames))
 
 
 class SensorPointer(Row):
