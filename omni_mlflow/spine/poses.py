@@ -1,0 +1,56 @@
+"""Rigid motions as 4x4 matrices. ``T_a_b`` takes a point given in frame b to frame a: X_a = T_a_b X_b."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+# A stored unit quaternion is off by rounding only; anything farther is no rotation.
+_UNIT_NORM_TOLERANCE = 0.05
+
+
+def rigid_motions(quaternions_wxyz: Floats, translations: Floats) -> tuple[Floats, Bools]:
+    """Build one matrix per row.
+
+    Args:
+        quaternions_wxyz: shape (rows, 4), unit, scalar first.
+        translations: shape (rows, 3), metres.
+
+    Returns:
+        Matrices of shape (rows, 4, 4), and which rows are valid. A row with a non-finite number or a
+        quaternion that is not of unit length is invalid, and its matrix is NaN.
+    """
+    norms = np.linalg.norm(quaternions_wxyz, axis=1)
+    with np.errstate(invalid="ignore"):
+        valid = np.abs(norms - 1.0) < _UNIT_NORM_TOLERANCE
+    valid &= np.isfinite(translations).all(axis=1)
+    w, x, y, z = (quaternions_wxyz[valid] / norms[valid, None]).T
+    motions = np.full((len(norms), 4, 4), np.nan)
+    rotations = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    motions[valid, :3, :3] = np.moveaxis(np.array(rotations), 2, 0)
+    motions[valid, :3, 3] = translations[valid]
+    motions[valid, 3] = (0.0, 0.0, 0.0, 1.0)
+    return motions, valid
+
+
+def inverse(motions: Floats) -> Floats:
+    """Invert rigid motions, shape (..., 4, 4); NaN stays NaN."""
+    rotations = np.swapaxes(motions[..., :3, :3], -1, -2)
+    inverted = motions.copy()
+    inverted[..., :3, :3] = rotations
+    inverted[..., :3, 3] = -(rotations @ motions[..., :3, 3, None])[..., 0]
+    return inverted
+
+
+def moved(motions: Floats, points: NDArray[np.floating]) -> Floats:
+    """Take points from frame b to frame a: ``motions`` (rows, 4, 4), ``points`` (rows, n, 3), metres."""
+    rotations = np.swapaxes(motions[:, :3, :3], 1, 2)
+    result: Floats = points @ rotations + motions[:, None, :3, 3]
+    return result
