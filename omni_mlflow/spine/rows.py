@@ -45,7 +45,7 @@ def read_rows(path: Path, row_type: type[RowT]) -> Iterator[RowT]:
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     """Write ``rows`` as JSONL, atomically, and return how many there were."""
     count = 0
-    with _appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+    with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         for row in rows:
             out.write(row.model_dump_json(by_alias=True) + "\n")
             count += 1
@@ -87,13 +87,13 @@ def write_document(path: Path, document: BaseModel | dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically: readers see the old file or the whole new one."""
-    with _appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+    with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())
 
 
-class _appearing_at_once:  # noqa: N801 - used as a context manager, reads as a verb phrase
+class appearing_at_once:  # noqa: N801 - used as a context manager, reads as a verb phrase
     """Give a temporary name beside ``path`` and rename it when the block succeeds."""
 
     def __init__(self, path: Path) -> None:
