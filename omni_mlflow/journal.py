@@ -136,6 +136,16 @@ def read_journal(path: Path, *, start: int = 0) -> Iterator[dict[str, Any]]:
     Raises:
         BadRowError: a finished line is not a JSON object (the file was edited by hand).
     """
+    return (row for row, _ in follow_journal(path, start=start))
+
+
+def follow_journal(path: Path, *, start: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield each whole line with the byte after it, which is where a later call goes on.
+
+    Raises:
+        BadRowError: as :func:`read_journal`.
+    """
+    end = start
     with path.open("rb") as lines:
         lines.seek(start)
         for number, line in enumerate(lines, start=1):
@@ -147,4 +157,5 @@ def read_journal(path: Path, *, start: int = 0) -> Iterator[dict[str, Any]]:
                 raise BadRowError(f"{path}: line {number} after byte {start} is not JSON: {error}") from error
             if not isinstance(row, dict):
                 raise BadRowError(f"{path}: line {number} after byte {start} is not a JSON object")
-            yield row
+            end += len(line)
+            yield row, end

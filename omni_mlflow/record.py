@@ -6,6 +6,7 @@ projects them, while the stage runs and again whenever the store was away.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import uuid
@@ -14,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, field_serializer
 
 from omni_mlflow.journal import Journal, read_journal
 from omni_mlflow.spine.rows import file_digest
@@ -46,7 +47,6 @@ class Started(Row):
         key: identity of the run, given by us before any store knows it.
         parent: key of the pipeline run around it, if any.
         mlflow_run_id: the run that ``mlflow run`` had already created for us, if any.
-        journal_folder: nothing; the journal's own folder is where artifact paths start.
     """
 
     event: Literal["started"] = "started"
@@ -77,12 +77,19 @@ class Upstream(Row):
 
 
 class Metrics(Row):
-    """Values at one step. One key has one value per step, also after a resume."""
+    """Values at one step. One key has one value per step, also after a resume.
+
+    JSON has no number for NaN and infinity; they are written as the texts ``nan``, ``inf``, ``-inf``.
+    """
 
     event: Literal["metrics"] = "metrics"
     at_ms: int
     step: int
     values: dict[str, float]
+
+    @field_serializer("values", when_used="json")
+    def _name_what_is_no_number(self, values: dict[str, float]) -> dict[str, float | str]:
+        return {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
 
 
 class DatasetInput(Row):
@@ -124,9 +131,11 @@ class ModelVersion(Row):
     """A request to register a checkpoint; written only after gate and validate passed.
 
     Attributes:
-        files: small files that describe the checkpoint, relative to the journal's folder.
-        checkpoint: path and sha256 of the checkpoint manifest; weights stay in the workspace.
-        metrics: headline numbers on the held-out dataset named by ``dataset_digest``.
+        checkpoint_digest: identity of the checkpoint: a second request for it makes no second version.
+        files: small files that describe the checkpoint, relative to the journal's folder; weights stay
+            in the workspace.
+        tags: lineage that the version shall carry.
+        metrics: headline numbers on the held-out dataset ``dataset_name`` of digest ``dataset_digest``.
     """
 
     event: Literal["model"] = "model"
@@ -139,6 +148,8 @@ class ModelVersion(Row):
     params: dict[str, str]
     tags: dict[str, str]
     description: str
+    dataset_name: str
+    dataset_digest: str = Field(max_length=36)
     metrics: dict[str, float]
 
 
@@ -161,6 +172,11 @@ _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 
 def parse_event(row: Mapping[str, Any]) -> Event:
     return _EVENTS.validate_python(row)
+
+
+def run_journals(workspace: Path) -> list[Path]:
+    """Return the journals of a workspace: of stages, shared or per backbone, and of runs of their own."""
+    return sorted([*workspace.glob(f"*/{JOURNAL_NAME}"), *workspace.glob(f"*/*/{JOURNAL_NAME}")])
 
 
 def read_events(journal: Path) -> list[Event]:
