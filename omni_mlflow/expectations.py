@@ -1,0 +1,288 @@
+"""Check tables against the Great Expectations suites in ``expectations/``; the only module that imports it.
+
+A suite is one YAML file about one table. Its loader is strict, because the library's own drops what it
+cannot build and calls an empty suite a success. So is the verdict: a check that could not run, or that
+looked at no row, has failed, whatever severity the suite gives it. Where no row is what the suite wants,
+it says so with ``expect_table_row_count_to_equal`` and 0. Rules are Python that pandas evaluates: review
+a suite as code.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from omni_mlflow.contract import Section, explain
+from omni_mlflow.spine.rows import write_document, write_text
+from omni_mlflow.suite_result import Severity, SuiteCheck, SuiteResult, suite_page
+
+SHOWN_ROWS = 50
+"""Offending rows kept per check: enough to find the cause, small enough to log."""
+
+
+class SuiteError(Exception):
+    """A suite cannot be used as it is written, or not with the rows or parameters it was given."""
+
+
+class Expectation(Section):
+    """One check: a Great Expectations type with its arguments.
+
+    Attributes:
+        description: a code that is unique in the suite, then what must hold.
+    """
+
+    type: str
+    kwargs: dict[str, Any]
+    description: str = Field(pattern=r"^[A-Z]\d\d \S")
+    severity: Severity = "critical"
+
+    @property
+    def code(self) -> str:
+        return self.description.split()[0]
+
+
+class Suite(Section):
+    """A file of ``expectations/``.
+
+    Attributes:
+        parameters: numbers that the caller supplies, named ``{$PARAMETER: name}`` in the checks.
+        columns: every column that the table must have, and what it holds.
+        id_columns: the columns that name an offending row.
+    """
+
+    name: str
+    notes: str
+    parameters: dict[str, str] = Field(default_factory=dict)
+    columns: dict[str, str] = Field(min_length=1)
+    id_columns: tuple[str, ...] = Field(min_length=1)
+    expectations: tuple[Expectation, ...] = Field(min_length=1)
+
+
+def load_suite(path: Path) -> Suite:
+    """Read a suite and make sure that each of its checks can be built.
+
+    Raises:
+        SuiteError: listing everything that is wrong with the file.
+    """
+    try:
+        suite = Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{path}: not YAML: {error}") from error
+    except ValidationError as error:
+        raise SuiteError(f"{path}: {explain(error, Suite)}") from error
+    if issues := _issues(suite, path):
+        raise SuiteError(f"{path}: " + "; ".join(issues))
+    return suite
+
+
+def check_suite(
+    suite: Path, rows: Iterable[Mapping[str, Any]], *, parameters: Mapping[str, Any] | None = None
+) -> SuiteResult:
+    """Check a table against a suite.
+
+    Args:
+        suite: the YAML file.
+        rows: the table; each row has all columns that the suite documents, others are ignored.
+        parameters: a value for each parameter that the suite documents, others are ignored.
+
+    Raises:
+        SuiteError: the file is not a usable suite, or a column or parameter is missing.
+    """
+    loaded = load_suite(suite)
+    given = parameters or {}
+    if missing := sorted(set(loaded.parameters) - set(given)):
+        raise SuiteError(f"{suite}: needs a value for parameters {missing}, got {sorted(given)}")
+    used = {name: given[name] for name in sorted(loaded.parameters)}
+    frame = _frame(loaded, rows, where=suite)
+    records = _validate(loaded, frame, used)
+    if len(records) != len(loaded.expectations):
+        raise SuiteError(f"{suite}: {len(loaded.expectations)} checks gave {len(records)} results")
+    checks = sorted((_check(record, frame, loaded) for record in records), key=lambda check: check.code)
+    return SuiteResult(
+        suite=loaded.name,
+        notes=loaded.notes.strip(),
+        parameters=used,
+        id_columns=loaded.id_columns,
+        num_rows=len(frame),
+        checks=tuple(checks),
+    )
+
+
+def write_suite_result(result: SuiteResult, folder: Path) -> list[Path]:
+    """Write ``<suite>.json`` (for programs) and ``<suite>.html`` (for people) into ``folder``."""
+    document = folder / f"{result.suite}.json"
+    page = folder / f"{result.suite}.html"
+    write_document(document, result)
+    write_text(page, suite_page(result))
+    return [document, page]
+
+
+def _issues(suite: Suite, path: Path) -> list[str]:
+    issues = [] if suite.name == path.stem else [f"is named {suite.name!r}, must be {path.stem!r}"]
+    codes = [check.code for check in suite.expectations]
+    issues += [f"code {code} is used twice" for code in sorted({c for c in codes if codes.count(c) > 1})]
+    wanted = {column for check in suite.expectations for column in _columns(check.kwargs)}
+    if unknown := sorted((wanted | set(suite.id_columns)) - set(suite.columns)):
+        issues.append(f"columns {unknown} are used but not documented under 'columns'")
+    used = {name for check in suite.expectations for name in _parameters(check.kwargs)}
+    if used != set(suite.parameters):
+        issues.append(f"documents parameters {sorted(suite.parameters)} but uses {sorted(used)}")
+    for check in suite.expectations:
+        try:
+            _build(check)
+        except Exception as error:  # pydantic.v1, TypeError or GX's own: all mean a bad entry
+            issues.append(f"{check.code} {check.type}: {' '.join(str(error).split())}")
+    return issues
+
+
+def _columns(kwargs: Mapping[str, Any]) -> list[str]:
+    single = [kwargs[key] for key in ("column", "column_A", "column_B") if key in kwargs]
+    return [*single, *kwargs.get("column_list", ())]
+
+
+def _parameters(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [
+            name
+            for key, inner in value.items()
+            for name in ([inner] if key == "$PARAMETER" else _parameters(inner))
+        ]
+    return [name for inner in value for name in _parameters(inner)] if isinstance(value, list) else []
+
+
+def _frame(suite: Suite, rows: Iterable[Mapping[str, Any]], *, where: Path) -> Any:
+    import pandas as pd
+
+    columns = list(suite.columns)
+    table = []
+    for number, row in enumerate(rows):
+        if missing := [column for column in columns if column not in row]:
+            raise SuiteError(f"{where}: row {number} lacks columns {missing}; see 'columns' in the suite")
+        table.append([row[column] for column in columns])
+    return pd.DataFrame(table, columns=columns)
+
+
+def _validate(suite: Suite, frame: Any, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    gx = _great_expectations()
+    expectations = [_build(check) for check in suite.expectations]
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    asset = context.data_sources.add_pandas("pandas").add_dataframe_asset(suite.name)
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
+    with _without_deprecations():
+        result = batch.validate(
+            gx.ExpectationSuite(name=suite.name, expectations=expectations),
+            expectation_parameters=dict(parameters),
+            result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
+        )
+    # Through text: numpy scalars out.
+    records: list[dict[str, Any]] = json.loads(json.dumps(result.to_json_dict()))["results"]
+    return records
+
+
+def _check(record: Mapping[str, Any], frame: Any, suite: Suite) -> SuiteCheck:
+    config, found = record["expectation_config"], record["result"]
+    code, _, text = config["description"].partition(" ")
+    error = _error(record)
+    offending: list[dict[str, Any]] = []
+    if error is None and (numbers := found.get("unexpected_index_list")):
+        shown = list(dict.fromkeys([*suite.id_columns, *_columns(config["kwargs"])]))
+        offending = json.loads(frame.loc[numbers[:SHOWN_ROWS], shown].to_json(orient="records"))
+    return SuiteCheck(
+        code=code,
+        text=text,
+        severity="critical" if error else config["severity"],
+        success=record["success"] and error is None,
+        error=error,
+        observed=_strict(found.get("observed_value")),
+        element_count=found.get("element_count"),
+        unexpected_count=found.get("unexpected_count"),
+        unexpected=tuple(offending),
+    )
+
+
+def _error(record: Mapping[str, Any]) -> str | None:
+    """Say why a check gave no answer: it could not run, or it looked at no row and then GX passes it."""
+    found = record["result"]
+    if not record["success"] and not found:
+        info = record["exception_info"]  # flat, or one entry per metric
+        entries: Sequence[Any] = [info] if "exception_message" in info else list(info.values())
+        return " ".join(str(entries[0]["exception_message"]).split())
+    if "element_count" in found:
+        return "no row was checked" if found["element_count"] == 0 else None
+    return "no row was checked" if found.get("observed_value") is None else None
+
+
+def _strict(value: Any) -> Any:
+    """NaN and infinity as text: they are not JSON."""
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _build(check: Expectation) -> Any:
+    """Build one expectation or raise, where ``ExpectationSuite(**document)`` would drop it in silence."""
+    _great_expectations()
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    with _without_deprecations():
+        return ExpectationConfiguration(**check.model_dump()).to_domain_obj()
+
+
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """The library warns of row conditions written as text; its version is pinned and text reads best."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+@functools.cache
+def _great_expectations() -> Any:
+    """Import Great Expectations (seconds), quietly, and register ``expect_rows_to_satisfy``."""
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # before: hundreds of INFO lines
+    with _without_deprecations():
+        import great_expectations as gx
+        from great_expectations.execution_engine import PandasExecutionEngine
+        from great_expectations.expectations.expectation import MulticolumnMapExpectation
+        from great_expectations.expectations.metrics import map_metric_provider as metrics
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(
+        logging.NOTSET
+    )  # sets itself INFO
+
+    class RowsSatisfyRule(metrics.MulticolumnMapMetricProvider):  # type: ignore[misc]
+        condition_metric_name = "multicolumn_values.satisfy_rule"
+        condition_domain_keys = (
+            "batch_id",
+            "table",
+            "column_list",
+            "row_condition",
+            "condition_parser",
+            "ignore_row_if",
+        )
+        condition_value_keys = ("rule",)
+
+        @metrics.multicolumn_condition_partial(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
+        def _pandas(cls, column_list: Any, **kwargs: Any) -> Any:  # noqa: N805 - GX calls it as a classmethod
+            return column_list.eval(kwargs["rule"], engine="python").fillna(False).astype(bool)
+
+    class ExpectRowsToSatisfy(MulticolumnMapExpectation):  # type: ignore[misc]
+        """Expect every row to satisfy ``rule``, a pandas expression over the columns of ``column_list``."""
+
+        rule: str
+        ignore_row_if: Literal["all_values_are_missing", "any_value_is_missing", "never"] = "never"
+        map_metric: ClassVar[str] = "multicolumn_values.satisfy_rule"
+        success_keys: ClassVar[tuple[str, ...]] = ("rule", "mostly")
+        args_keys: ClassVar[tuple[str, ...]] = ("column_list", "rule")
+
+    return gx

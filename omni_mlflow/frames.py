@@ -1,0 +1,177 @@
+"""Turn rows of our files into the flat tables that the suites in ``expectations/`` check.
+
+Each function returns one dict per table row with the columns that its suite documents. Joins happen here,
+so that a suite holds only simple statements about one table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from omni_mlflow.spine.strict_json import strict_json
+from omni_mlflow.spine.types import Episode, Split, Window
+
+TableRow = dict[str, Any]
+
+
+def manifest_frame(episodes: Iterable[Episode]) -> list[TableRow]:
+    """Return the table of ``episode_manifest.yaml``: one row per episode."""
+    return [
+        {
+            "episode_id": episode.episode_id,
+            "session_id": episode.session_id,
+            "folder": _folder_around(episode.path),
+            "path": episode.path,
+            "split": _text(episode.split),
+            "size_bytes": episode.size_bytes,
+            "digest": episode.digest,
+            "missing_modalities": ",".join(sorted(episode.missing_modalities)),
+            "num_frames": episode.num_frames,
+            "fps": episode.fps,
+        }
+        for episode in episodes
+    ]
+
+
+def window_frame(windows: Iterable[Window], episodes: Iterable[Episode]) -> list[TableRow]:
+    """Return the table of ``window_index.yaml``: windows joined with their episodes."""
+    manifest = {episode.episode_id: episode for episode in episodes}
+    table = []
+    for window in windows:
+        episode = manifest.get(window.episode_id)
+        table.append(
+            {
+                "id": window.id,
+                "episode_id": window.episode_id,
+                "split": _text(window.split),
+                "m_split": _text(episode.split) if episode else None,
+                "start": window.span.start,
+                "stop": window.span.stop,
+                "anchor": window.anchor,
+                "m_num_frames": episode.num_frames if episode else None,
+                "action": window.supervision.action,
+            }
+        )
+    return table
+
+
+def ledger_frame(
+    episodes: Iterable[Episode],
+    windows: Iterable[Window],
+    *,
+    consumed: Mapping[str, int],
+    fitted_on: Collection[str],
+) -> list[TableRow]:
+    """Return the table of ``training_ledger.yaml``: manifest episodes, then unknown ones that training names.
+
+    Args:
+        consumed: number of samples that training read, by episode id.
+        fitted_on: ids of the episodes that label lists and normalisers were fitted on.
+    """
+    known = list(episodes)
+    train_by_session = Counter(episode.session_id for episode in known if episode.split is Split.TRAIN)
+    unseen = _unseen_label_share(known, windows)
+    table = [
+        {
+            "episode_id": episode.episode_id,
+            "split": _text(episode.split),
+            "in_fit": episode.episode_id in fitted_on,
+            "num_samples_consumed": consumed.get(episode.episode_id, 0),
+            "num_train_same_session": train_by_session[episode.session_id] - (episode.split is Split.TRAIN),
+            "unseen_label_share": unseen.get(episode.episode_id),
+        }
+        for episode in known
+    ]
+    unknown = {*consumed, *fitted_on} - {episode.episode_id for episode in known}
+    return table + [
+        {
+            "episode_id": episode_id,
+            "split": None,
+            "in_fit": episode_id in fitted_on,
+            "num_samples_consumed": consumed.get(episode_id, 0),
+            "num_train_same_session": 0,
+            "unseen_label_share": None,
+        }
+        for episode_id in sorted(unknown)
+    ]
+
+
+def prediction_frame(expected: Iterable[str], lines: Iterable[str]) -> list[TableRow]:
+    """Return the table of ``predictions.yaml``: ids that were asked, in order, then ids nobody asked for.
+
+    Args:
+        expected: ids of the samples that were asked.
+        lines: lines of the predictions file, unparsed.
+    """
+    answers: dict[str, list[TableRow]] = {}
+    for number, line in enumerate(lines, start=1):
+        answer = _read_prediction(line, number)
+        answers.setdefault(answer["id"], []).append(answer)
+    asked = dict.fromkeys(expected)
+    return [
+        _prediction_row(sample_id, answers.get(sample_id, ()), expected=sample_id in asked)
+        for sample_id in [*asked, *(extra for extra in answers if extra not in asked)]
+    ]
+
+
+def _prediction_row(sample_id: str, answers: Sequence[TableRow], *, expected: bool) -> TableRow:
+    errors = [answer["json_error"] for answer in answers if answer["json_error"]]
+    last = answers[-1] if answers else {}
+    return {
+        "id": sample_id,
+        "num_lines": len(answers),
+        "expected": expected,
+        "json_error": "; ".join(errors) or None,
+        "outcome": last.get("outcome"),
+        "split": last.get("split"),
+    }
+
+
+def _read_prediction(line: str, number: int) -> TableRow:
+    error = None
+    try:
+        row = strict_json(line)
+    except ValueError as problem:
+        error = f"line {number}: {problem}"
+        row = _lenient_json(line)
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        return {"id": f"line {number}", "json_error": error or f"line {number}: no object with an id"}
+    return {**row, "json_error": error}
+
+
+def _lenient_json(line: str) -> Any:
+    """What Python makes of a line that is not strict JSON: enough to name its sample."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _unseen_label_share(episodes: Sequence[Episode], windows: Iterable[Window]) -> dict[str, float]:
+    labels: dict[str, list[str]] = {}
+    for window in windows:
+        if window.supervision.action is not None:
+            labels.setdefault(window.episode_id, []).append(window.supervision.action)
+    in_train = {
+        label
+        for episode in episodes
+        if episode.split is Split.TRAIN
+        for label in labels.get(episode.episode_id, ())
+    }
+    return {
+        episode_id: sum(label not in in_train for label in found) / len(found)
+        for episode_id, found in labels.items()
+    }
+
+
+def _folder_around(path: str) -> str:
+    parent = PurePosixPath(path).parent.as_posix()
+    return path if parent == "." else parent
+
+
+def _text(split: Split | None) -> str | None:
+    return None if split is None else split.value

@@ -1,0 +1,45 @@
+"""JSON as RFC 8259 has it: what other programs can read, too."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import Any
+
+
+def strict_json(text: str) -> Any:
+    """Parse JSON with no NaN, no number beyond a double and no key twice in one object.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    try:
+        return json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_unique_keys,
+        )
+    except RecursionError as error:
+        raise ValueError("nested too deeply to be read") from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is beyond a double")
+    return number
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        doubled = sorted(key for key, count in counts.items() if count > 1)
+        raise ValueError(f"keys {doubled} occur twice in one object")
+    return unique
