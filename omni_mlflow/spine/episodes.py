@@ -206,8 +206,7 @@ class EpisodeFile:
     def hand_contact(self, threshold: float = 0.5) -> tuple[Bools, Bools]:
         """Return whether a wrist touches something at each frame, shape (N,), and validity, shape (N,)."""
         touching, valid = self.contacts(threshold)
-        wrists: Bools = touching[:, CONTACT_GROUPS["hands"]].any(axis=1)
-        return wrists, valid
+        return np.logical_or.reduce(touching[:, CONTACT_GROUPS["hands"]], axis=1), valid
 
     def imu(self) -> Imu | None:
         """Return all inertial samples; None where samples or a clock to place them are absent."""

@@ -1,0 +1,227 @@
+"""Proxy video: one small mosaic per episode, decoded from the cameras once and read many times.
+
+A camera's frame i is the i-th frame that its file decodes to, in display order: never a time, because
+the containers' clocks differ from the device's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from omni_mlflow.spine.mosaic import FRAMES_PER_GROUP, Encoder, Image, Mosaic, mosaic_tiles
+from omni_mlflow.spine.rows import appearing_at_once
+from omni_mlflow.spine.types import Tile
+
+NOMINAL_FPS = 20
+
+
+class UnreadableVideoError(Exception):
+    """A video file cannot be decoded."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}; the copy is incomplete or damaged, download it again"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """What was written.
+
+    Attributes:
+        tiles: where each camera lies in the mosaic.
+        repeated_frames: for each camera whose file is too short, how many proxy frames repeat its last one.
+    """
+
+    tiles: tuple[Tile, ...]
+    repeated_frames: dict[str, int]
+
+
+def write_proxy(
+    streams: Mapping[str, Path], out: Path, *, frame_grid: Sequence[int], tile: tuple[int, int]
+) -> Proxy:
+    """Write the mosaic of all cameras at the source frames ``frame_grid`` as one H.264 MP4.
+
+    Each camera is decoded once, up to the last frame of the grid, all of them in step, so memory does not
+    grow with the episode. Same inputs, same bytes.
+
+    Args:
+        streams: the file of each camera that there is; a camera that is not named stays black.
+        frame_grid: ascending source frames; proxy frame k shows ``frame_grid[k]``.
+        tile: width and height of one camera's tile in pixels, both even.
+
+    Raises:
+        UnreadableVideoError: a file cannot be decoded, or holds no frame.
+    """
+    if tile[0] % 2 or tile[1] % 2 or min(tile) < 2:
+        raise ValueError(f"a tile of {tile[0]} x {tile[1]} pixels; H.264 needs even numbers")
+    tiles = mosaic_tiles(tile)
+    height, width = tiles[-1].y + tile[1], tiles[-1].x + tile[0]
+    mosaic = Mosaic(width, height)
+    repeated = dict.fromkeys(streams, 0)
+    stride = frame_grid[1] - frame_grid[0] if len(frame_grid) > 1 else 1
+    with ExitStack() as stack:
+        cameras = {
+            place: stack.enter_context(_decoded(streams[place.camera], frame_grid))
+            for place in tiles
+            if place.camera in streams
+        }
+        scalers = {place.camera: VideoReformatter() for place in cameras}
+        temporary = stack.enter_context(appearing_at_once(out))
+        encoder = stack.enter_context(Encoder(temporary, width, height, Fraction(NOMINAL_FPS, stride)))
+        for _ in frame_grid:
+            for place, pictures in cameras.items():
+                picture = next(pictures)
+                if picture is None:
+                    repeated[place.camera] += 1
+                else:
+                    mosaic.paste(place, picture, scalers[place.camera])
+            encoder.write(mosaic)
+    return Proxy(tiles, {camera: count for camera, count in repeated.items() if count})
+
+
+def probe_video(path: Path) -> None:
+    """Decode the first frame.
+
+    Raises:
+        UnreadableVideoError: that is not possible.
+    """
+    with _decoded(path, (0,)) as pictures:
+        next(pictures)
+
+
+def read_frames(proxy: Path, positions: Sequence[int]) -> Image:
+    """Return the proxy frames at ``positions``, in that order: RGB, shape (positions, height, width, 3)."""
+    with ProxyReader(proxy) as reader:
+        return reader.frames(positions)
+
+
+class ProxyReader:
+    """Reads frames of one proxy by position. What was decoded is kept, up to ``cache_bytes``.
+
+    Training reads many overlapping windows of one episode; a small proxy is decoded once.
+    """
+
+    def __init__(self, path: Path, *, cache_bytes: int = 256 * 2**20) -> None:
+        """Open ``path``.
+
+        Raises:
+            UnreadableVideoError: it cannot be opened as a video.
+        """
+        self.path = path
+        self._cache_bytes = cache_bytes
+        self._groups: OrderedDict[int, list[Image]] = OrderedDict()
+        with _named(path):
+            self._container = av.open(str(path))
+            self._stream = self._container.streams.video[0]
+            self._stream.codec_context.thread_count = 1
+            self.num_frames: int = self._stream.frames
+            self._ticks = 1 / (self._stream.average_rate * self._stream.time_base)
+
+    def frames(self, positions: Sequence[int]) -> Image:
+        """Return frames as RGB, shape (positions, height, width, 3).
+
+        Raises:
+            IndexError: a position is not in the proxy.
+            UnreadableVideoError: the file is damaged.
+        """
+        if outside := [place for place in positions if not 0 <= place < self.num_frames]:
+            raise IndexError(f"{self.path} has frames 0..{self.num_frames - 1}, not {outside}")
+        if not positions:
+            return np.zeros((0, self._stream.height, self._stream.width, 3), dtype=np.uint8)
+        return np.stack(
+            [self._group(place // FRAMES_PER_GROUP)[place % FRAMES_PER_GROUP] for place in positions]
+        )
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _group(self, number: int) -> list[Image]:
+        if number in self._groups:
+            self._groups.move_to_end(number)
+            return self._groups[number]
+        group = self._decode(number * FRAMES_PER_GROUP)
+        self._groups[number] = group
+        held = max(1, self._cache_bytes // (FRAMES_PER_GROUP * group[0].nbytes))
+        while len(self._groups) > held:
+            self._groups.popitem(last=False)
+        return group
+
+    def _decode(self, first: int) -> list[Image]:
+        """Decode one group of frames, from its key frame at position ``first``."""
+        stop = min(first + FRAMES_PER_GROUP, self.num_frames)
+        group: list[Image] = []
+        with _named(self.path):
+            self._container.seek(round(first * self._ticks), stream=self._stream)
+            for frame in self._container.decode(self._stream):
+                if round(frame.pts / self._ticks) == first + len(group):
+                    group.append(frame.to_ndarray(format="rgb24"))
+                if first + len(group) == stop:
+                    return group
+        raise UnreadableVideoError(self.path, f"frames {first + len(group)}..{stop - 1} cannot be decoded")
+
+
+@contextmanager
+def _decoded(path: Path, grid: Sequence[int]) -> Iterator[Iterator[av.VideoFrame | None]]:
+    """Decode the frames ``grid`` of a video in one pass; None stands for each frame after its end."""
+    with _named(path):
+        container = av.open(str(path))
+    with container:
+        yield _at(grid, container, path)
+
+
+def _at(
+    grid: Sequence[int], container: av.container.InputContainer, path: Path
+) -> Iterator[av.VideoFrame | None]:
+    wanted = iter(grid)
+    target = next(wanted)
+    num_frames = 0
+    with _named(path):
+        if not container.streams.video:
+            raise UnreadableVideoError(path, "it holds no video stream")
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for num_frames, frame in enumerate(container.decode(stream), start=1):
+            if num_frames == target + 1:
+                yield frame
+                if (target := next(wanted, -1)) < 0:
+                    return
+    if num_frames == 0:
+        raise UnreadableVideoError(path, "it holds no frame")
+    yield None
+    for _ in wanted:
+        yield None
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in every error of the decoder."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise UnreadableVideoError(path, f"it cannot be decoded as video: {error.strerror}") from error
