@@ -2,9 +2,8 @@
 
 A suite is one YAML file about one table. Its loader is strict, because the library's own drops what it
 cannot build and calls an empty suite a success. So is the verdict: a check that could not run, or that
-looked at no row, has failed, whatever severity the suite gives it. Where no row is what the suite wants,
-it says so with ``expect_table_row_count_to_equal`` and 0. Rules are Python that pandas evaluates: review
-a suite as code.
+looked at no row, has failed, whatever severity the suite gives it; unless the suite says that there may be
+none. Rules are Python that pandas evaluates: review a suite as code.
 """
 
 from __future__ import annotations
@@ -29,6 +28,8 @@ from omni_mlflow.suite_result import Severity, SuiteCheck, SuiteResult, suite_pa
 SHOWN_ROWS = 50
 """Offending rows kept per check: enough to find the cause, small enough to log."""
 
+NO_ROW = "no row was checked"
+
 
 class SuiteError(Exception):
     """A suite cannot be used as it is written, or not with the rows or parameters it was given."""
@@ -39,12 +40,14 @@ class Expectation(Section):
 
     Attributes:
         description: a code that is unique in the suite, then what must hold.
+        may_be_empty: the check holds where there is no row to look at.
     """
 
     type: str
     kwargs: dict[str, Any]
     description: str = Field(pattern=r"^[A-Z]\d\d \S")
     severity: Severity = "critical"
+    may_be_empty: bool = False
 
     @property
     def code(self) -> str:
@@ -196,6 +199,9 @@ def _check(record: Mapping[str, Any], frame: Any, suite: Suite) -> SuiteCheck:
     config, found = record["expectation_config"], record["result"]
     code, _, text = config["description"].partition(" ")
     error = _error(record)
+    [may_be_empty] = [check.may_be_empty for check in suite.expectations if check.code == code]
+    vacuous = error == NO_ROW and may_be_empty
+    error = None if vacuous else error
     offending: list[dict[str, Any]] = []
     if error is None and (numbers := found.get("unexpected_index_list")):
         shown = list(dict.fromkeys([*suite.id_columns, *_columns(config["kwargs"])]))
@@ -204,7 +210,7 @@ def _check(record: Mapping[str, Any], frame: Any, suite: Suite) -> SuiteCheck:
         code=code,
         text=text,
         severity="critical" if error else config["severity"],
-        success=record["success"] and error is None,
+        success=vacuous or (record["success"] and error is None),
         error=error,
         observed=_strict(found.get("observed_value")),
         element_count=found.get("element_count"),
@@ -221,8 +227,8 @@ def _error(record: Mapping[str, Any]) -> str | None:
         entries: Sequence[Any] = [info] if "exception_message" in info else list(info.values())
         return " ".join(str(entries[0]["exception_message"]).split())
     if "element_count" in found:
-        return "no row was checked" if found["element_count"] == 0 else None
-    return "no row was checked" if found.get("observed_value") is None else None
+        return NO_ROW if found["element_count"] == 0 else None
+    return NO_ROW if found.get("observed_value") is None else None
 
 
 def _strict(value: Any) -> Any:
@@ -236,7 +242,7 @@ def _build(check: Expectation) -> Any:
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     with _without_deprecations():
-        return ExpectationConfiguration(**check.model_dump()).to_domain_obj()
+        return ExpectationConfiguration(**check.model_dump(exclude={"may_be_empty"})).to_domain_obj()
 
 
 @contextmanager

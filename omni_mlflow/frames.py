@@ -61,16 +61,17 @@ def window_frame(windows: Iterable[Window], episodes: Iterable[Episode]) -> list
 
 def ledger_frame(
     episodes: Iterable[Episode],
-    windows: Iterable[Window],
     *,
-    consumed: Mapping[str, int],
     fitted_on: Collection[str],
+    samples_consumed: Mapping[str, int],
+    windows: Iterable[Window] = (),
 ) -> list[TableRow]:
     """Return the table of ``training_ledger.yaml``: manifest episodes, then unknown ones that training names.
 
     Args:
-        consumed: number of samples that training read, by episode id.
         fitted_on: ids of the episodes that label lists and normalisers were fitted on.
+        samples_consumed: number of samples that training read, repetitions counted, by episode id.
+        windows: labelled windows, where the share of labels that train never shows is to be reported.
     """
     known = list(episodes)
     train_by_session = Counter(episode.session_id for episode in known if episode.split is Split.TRAIN)
@@ -80,19 +81,19 @@ def ledger_frame(
             "episode_id": episode.episode_id,
             "split": _text(episode.split),
             "in_fit": episode.episode_id in fitted_on,
-            "num_samples_consumed": consumed.get(episode.episode_id, 0),
+            "num_samples_consumed": samples_consumed.get(episode.episode_id, 0),
             "num_train_same_session": train_by_session[episode.session_id] - (episode.split is Split.TRAIN),
             "unseen_label_share": unseen.get(episode.episode_id),
         }
         for episode in known
     ]
-    unknown = {*consumed, *fitted_on} - {episode.episode_id for episode in known}
+    unknown = {*samples_consumed, *fitted_on} - {episode.episode_id for episode in known}
     return table + [
         {
             "episode_id": episode_id,
             "split": None,
             "in_fit": episode_id in fitted_on,
-            "num_samples_consumed": consumed.get(episode_id, 0),
+            "num_samples_consumed": samples_consumed.get(episode_id, 0),
             "num_train_same_session": 0,
             "unseen_label_share": None,
         }

@@ -39,6 +39,8 @@ class SuiteCheck(Row):
         """What was found, in a few words."""
         if self.error is not None:
             return self.error
+        if self.element_count is None and self.observed is None:
+            return "no row"
         if self.unexpected_count is not None:
             share = f"{self.unexpected_count} of " if self.unexpected_count else ""
             return f"{share}{self.element_count} rows"
