@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, Self
 
 import h5py
@@ -82,7 +82,7 @@ class AnnotationFile:
             shape: tuple[int, ...] = self._file[name].shape
         return shape
 
-    def array(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+    def array(self, name: str, rows: slice | EllipsisType = ...) -> NDArray[Any]:
         """Read the rows ``rows`` of an array; only they are read from the disk."""
         with self._readable():
             return np.asarray(self._file[name][rows])

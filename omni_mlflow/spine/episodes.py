@@ -33,6 +33,8 @@ CONTACT_GROUPS = {"hands": (19, 20), "feet": (6, 7, 9, 10)}
 
 _MIN_CONFIDENCE = 0.2
 _COVERAGE_DEPTH_ROWS = 16
+_IMU_GAP_NS = 10_000_000
+_GROUND_HEIGHT_M = -1.75
 _POSE_ARRAYS = ("slam/quat_wxyz", "slam/trans_xyz", "calibration/cam01/T_c0_b")
 _IMU_ARRAYS = ("imu/device_timestamp_ns", "imu/accel_xyz", "imu/gyro_xyz")
 _SOURCES = {
@@ -56,12 +58,14 @@ class Imu:
         accel: shape (samples, 3), m/s^2, gravity included.
         gyro: shape (samples, 3), rad/s.
         keyframes: shape (num_frames,), the sample nearest to each frame.
+        covered: shape (num_frames,), whether the IMU was running within 10 ms of the frame.
     """
 
     timestamps_ns: NDArray[np.int64]
     accel: Floats
     gyro: Floats
     keyframes: NDArray[np.int64]
+    covered: Bools
 
 
 class DepthRows(NamedTuple):
@@ -148,6 +152,17 @@ class EpisodeFile:
         return isinstance(other, dict) and other.get("synthetic") is True
 
     @cached_property
+    def ground_height(self) -> float:
+        """World height of the floor: stored, or the wearer's height below the origin, else -1.75 m."""
+        for group in ("", "metadata/"):
+            for name, sign in (("ground_height", 1.0), ("floor_z", 1.0), ("body_height", -1.0)):
+                if group + name in self.annotation:
+                    height = float(self.annotation.array(group + name).reshape(-1)[0])
+                    if np.isfinite(height):
+                        return sign * height
+        return _GROUND_HEIGHT_M
+
+    @cached_property
     def main_task(self) -> str | None:
         captions = self.captions()
         return None if captions is None else captions.main_task
@@ -219,10 +234,13 @@ class EpisodeFile:
             return None
         stamps_ns = stamps[:count].astype(np.int64)
         keyframes = nearest(stamps_ns, clock)
+        covered: Bools = np.abs(stamps_ns[keyframes] - clock) <= _IMU_GAP_NS
         name = "imu/keyframe_indices"
         if name in self.annotation and self.annotation.num_rows(name) >= self.num_frames:
             keyframes = np.clip(self.annotation.frames(name).astype(np.int64), 0, count - 1)
-        return Imu(stamps_ns, accel[:count].astype(np.float64), gyro[:count].astype(np.float64), keyframes)
+        return Imu(
+            stamps_ns, accel[:count].astype(np.float64), gyro[:count].astype(np.float64), keyframes, covered
+        )
 
     def depth_rows(self, start: int, stop: int) -> DepthRows | None:
         """Read the depth of frames ``[start, stop)`` only (all of it may be 2 GB); None when not recorded."""
@@ -244,14 +262,14 @@ class EpisodeFile:
     @cached_property
     def _validity(self) -> dict[str, Bools]:
         captions = self.captions()
-        hands = self.hands()[1]
+        hands, imu = self.hands()[1], self.imu()
         return {
             "camera_pose": self.camera_to_world()[1],
             "hand_mocap_left": hands[0],
             "hand_mocap_right": hands[1],
             "body_mocap": self.body()[1],
             "contact": self.contacts()[1],
-            "imu": self._imu_covers(),
+            "imu": imu.covered if imu else np.zeros(1, dtype=bool),
             "depth": self._depth_covers(),
             "action": _given(captions.action if captions else ()),
             "subtask": _given(captions.subtask if captions else ()),
@@ -269,14 +287,6 @@ class EpisodeFile:
                 absent = [name for name in sources or () if name not in self.annotation]
                 reasons[modality] = f"annotation lacks {', '.join(absent)}" if absent else "no frame is valid"
         return reasons
-
-    def _imu_covers(self) -> Bools:
-        """A frame is covered when the IMU was running within 10 ms of it."""
-        imu, clock = self.imu(), self.device_timestamps_ns
-        if imu is None or clock is None:
-            return np.zeros(self.num_frames, dtype=bool)
-        covered: Bools = np.abs(imu.timestamps_ns[nearest(imu.timestamps_ns, clock)] - clock) <= 10_000_000
-        return covered
 
     def _depth_covers(self) -> Bools:
         frames = np.unique(np.linspace(0, self.num_frames - 1, _COVERAGE_DEPTH_ROWS).astype(int))

@@ -1,0 +1,287 @@
+"""The index of one episode: proxy media, sensor features, trajectories and neutral windows.
+
+Episodes are independent of each other, so each is one task for a pool of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni_mlflow.spine.adapter_views import View, adapter_views
+from omni_mlflow.spine.audio import extract_audio
+from omni_mlflow.spine.caption_references import CaptionRule
+from omni_mlflow.spine.episodes import EpisodeFile, open_episode
+from omni_mlflow.spine.features import FEATURE_NAMES, window_features
+from omni_mlflow.spine.poses import Bools
+from omni_mlflow.spine.rows import appearing_at_once, digest_of, read_rows, write_rows
+from omni_mlflow.spine.types import (
+    CAMERAS,
+    Episode,
+    Labels,
+    Language,
+    Media,
+    Modalities,
+    Scale,
+    SensorPointer,
+    Skip,
+    Span,
+    Window,
+)
+from omni_mlflow.spine.video import write_proxy
+from omni_mlflow.spine.windows import FrameLabels, cut_windows, window_id
+
+CAPTION_RULE: CaptionRule = "new"
+
+MOSAIC, AUDIO, FEATURES, TRAJECTORIES, WINDOWS = (
+    "mosaic.mp4",
+    "audio.wav",
+    "features.npz",
+    "trajectories.npz",
+    "windows.jsonl",
+)
+
+
+@dataclass(frozen=True)
+class IndexPlan:
+    """What an index holds.
+
+    Attributes:
+        scales: the families of windows.
+        frame_grid: every n-th source frame is kept in the proxy video.
+        context_frames: how many grid frames before the anchor a model may see.
+        tile: width and height of one camera in the mosaic, in pixels.
+        min_label_share: share of a window's labelled frames that its majority label must reach.
+    """
+
+    scales: tuple[Scale, ...]
+    frame_grid: int
+    context_frames: int
+    tile: tuple[int, int]
+    min_label_share: float
+
+    @property
+    def digest(self) -> str:
+        scales = [scale.model_dump() for scale in self.scales]
+        return digest_of(
+            [scales, self.frame_grid, self.context_frames, list(self.tile), self.min_label_share]
+        )
+
+
+@dataclass(frozen=True)
+class EpisodeIndex:
+    """What :func:`index_episode` made, or read back.
+
+    Attributes:
+        skips: the episode itself, when it is shorter than every scale.
+        counts: windows; those with an action, with a contact and with a following window; frames of the
+            proxy video; frames of it that repeat the last frame of a video that is too short.
+    """
+
+    windows: tuple[Window, ...]
+    skips: tuple[Skip, ...]
+    counts: dict[str, int]
+
+
+class UnsplitEpisodeError(Exception):
+    """An episode belongs to no split, so its windows cannot."""
+
+
+def index_episode(episode: Episode, *, data_root: Path, out: Path, plan: IndexPlan) -> EpisodeIndex:
+    """Write ``out/<episode_id>/`` and return its windows; pointers in them start at ``out``.
+
+    ``windows.jsonl`` is written last. When it is there and was made from the same episode and plan, it is
+    read back and nothing is decoded again.
+
+    Raises:
+        UnsplitEpisodeError: ``split`` has not been run.
+        UnreadableEpisodeError, UnreadableVideoError: naming the file.
+    """
+    if episode.split is None:
+        raise UnsplitEpisodeError(f"{episode.episode_id} is in no split; run 'split' before 'index'")
+    finished = out / episode.episode_id / WINDOWS
+    made_from = digest_of([episode.model_dump(mode="json"), plan.digest])
+    if finished.is_file():
+        windows = tuple(read_rows(finished, Window))
+        if windows and windows[0].provenance["made_from"] == made_from:
+            return _indexed(windows)
+    shortest = min(scale.frames for scale in plan.scales)
+    with open_episode(data_root / episode.path) as source:
+        if source.num_frames < shortest:
+            reason = f"{source.num_frames} frames, the shortest window has {shortest}"
+            skip = Skip(subject=episode.episode_id, stage="index", reason=reason)
+            return EpisodeIndex(windows=(), skips=(skip,), counts=_counts(()))
+        task = _Task(episode, source, out, plan, made_from)
+        windows = task.windows()
+    write_rows(finished, windows)
+    return _indexed(windows)
+
+
+class _Cut(NamedTuple):
+    row: int
+    scale: Scale
+    span: Span
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class _Task:
+    episode: Episode
+    source: EpisodeFile
+    out: Path
+    plan: IndexPlan
+    made_from: str
+
+    def windows(self) -> tuple[Window, ...]:
+        media, repeated_frames = self._write_media()
+        provenance = self._provenance(media, repeated_frames)
+        frames, share = self._frame_labels(), self.plan.min_label_share
+        cuts = [
+            (scale, span, labels)
+            for scale in self.plan.scales
+            for span, labels in cut_windows(frames, scale=scale, min_label_share=share)
+        ]
+        self._write_features([span for _, span, _ in cuts])
+        self._write_trajectories()
+        numbered = (_Cut(index, *cut) for index, cut in enumerate(cuts))
+        return tuple(self._window(cut, media, provenance) for cut in numbered)
+
+    def _window(self, cut: _Cut, media: Media, provenance: dict[str, Any]) -> Window:
+        assert self.episode.split is not None
+        span = cut.span
+        main_task = self.source.main_task
+        features = SensorPointer(path=self._pointer(FEATURES), index=cut.row, dim=len(FEATURE_NAMES))
+        seen = self.plan.context_frames * self.plan.frame_grid
+        view = View(
+            context=Span(start=max(0, span.stop - seen), stop=span.stop),
+            following=self._following(span),
+            media=media,
+            features=features,
+            trajectories=self._pointer(TRAJECTORIES),
+            main_task=main_task,
+            labels=cut.labels,
+            hands_follow=self._hands_follow(span),
+        )
+        return Window(
+            id=window_id(self.episode.episode_id, span),
+            episode_id=self.episode.episode_id,
+            session_id=self.episode.session_id,
+            split=self.episode.split,
+            window=span,
+            anchor=span.stop,
+            scale=cut.scale,
+            fps=self.source.fps,
+            modalities=Modalities(
+                media=media, sensor_features=features, language=Language(main_task=main_task)
+            ),
+            supervision=cut.labels,
+            adapter_views=adapter_views(view),
+            provenance=provenance,
+        )
+
+    def _write_media(self) -> tuple[Media, dict[str, int]]:
+        folder = self.out / self.episode.episode_id
+        streams = {camera: self.source.folder / f"{camera}.mp4" for camera in CAMERAS}
+        streams = {camera: path for camera, path in streams.items() if path.is_file()}
+        if not streams:
+            return Media(proxy_video=None), {}
+        grid = range(0, self.source.num_frames, self.plan.frame_grid)
+        proxy = write_proxy(streams, folder / MOSAIC, frame_grid=grid, tile=self.plan.tile)
+        # All six files carry the same sound; the first one that has any is taken.
+        has_audio = any(extract_audio(path, folder / AUDIO) for path in streams.values())
+        media = Media(
+            proxy_video=self._pointer(MOSAIC),
+            grid_stride=self.plan.frame_grid,
+            num_proxy_frames=len(grid),
+            tiles=proxy.tiles,
+            proxy_audio=self._pointer(AUDIO) if has_audio else None,
+        )
+        return media, proxy.repeated_frames
+
+    def _frame_labels(self) -> FrameLabels:
+        in_contact, known = self.source.hand_contact()
+        return FrameLabels(self.source.captions(rule=CAPTION_RULE), in_contact, known)
+
+    def _write_features(self, spans: Sequence[Span]) -> None:
+        """Write one row per window, and beside it the row of the window after it: 0 where there is none."""
+        following = [self._following(span) for span in spans]
+        inside = [index for index, span in enumerate(following) if span is not None]
+        after = np.zeros((len(spans), len(FEATURE_NAMES)), dtype=np.float32)
+        after[inside] = window_features(self.source, [span for span in following if span is not None])
+        self._save(FEATURES, windows=window_features(self.source, spans), next_windows=after)
+
+    def _write_trajectories(self) -> None:
+        """Write what moves, frame by frame, in the frames of reference of ``EpisodeFile``."""
+        camera, camera_valid = self.source.camera_to_world()
+        hands, hands_valid = self.source.hands()
+        body, body_valid = self.source.body()
+        self._save(
+            TRAJECTORIES,
+            camera_to_world=camera,
+            camera_valid=camera_valid,
+            hands_in_camera=hands,
+            hands_valid=hands_valid,
+            body_in_world=body,
+            body_valid=body_valid,
+        )
+
+    def _save(self, name: str, **arrays: NDArray[Any]) -> None:
+        path = self.out / self.episode.episode_id / name
+        with appearing_at_once(path) as temporary, temporary.open("wb") as data:
+            np.savez(data, allow_pickle=False, **arrays)
+
+    def _hands_follow(self, span: Span) -> bool:
+        """Whether a hand can be placed after the anchor, as seen from the last camera before it."""
+        camera, hands = self._tracked
+        following = self._following(span)
+        return following is not None and bool(
+            camera[span.stop - 1] and (camera & hands)[following.start : following.stop].any()
+        )
+
+    @cached_property
+    def _tracked(self) -> tuple[Bools, Bools]:
+        return self.source.camera_to_world()[1], np.logical_or(*self.source.hands()[1])
+
+    def _following(self, span: Span) -> Span | None:
+        after = Span(start=span.stop, stop=span.stop + len(span))
+        return after if after.stop <= self.source.num_frames else None
+
+    def _pointer(self, name: str) -> str:
+        return f"{self.episode.episode_id}/{name}"
+
+    def _provenance(self, media: Media, repeated_frames: dict[str, int]) -> dict[str, Any]:
+        frame_plan = [media.grid_stride, media.num_proxy_frames, [tile.model_dump() for tile in media.tiles]]
+        return {
+            "made_from": self.made_from,
+            "episode_digest": self.episode.digest,
+            "source_files": sorted(self.episode.bytes_by_file),
+            "caption_rule": CAPTION_RULE,
+            "label_rule": {"majority_of_labelled_frames": self.plan.min_label_share},
+            "contact_rule": {"wrist_probability_above": 0.5},
+            "frame_plan_digest": digest_of(frame_plan),
+            "repeated_frames": repeated_frames,
+        }
+
+
+def _indexed(windows: Sequence[Window]) -> EpisodeIndex:
+    return EpisodeIndex(windows=tuple(windows), skips=(), counts=_counts(windows))
+
+
+def _counts(windows: Sequence[Window]) -> dict[str, int]:
+    labels = [window.supervision for window in windows]
+    media = windows[0].modalities.media if windows else Media(proxy_video=None)
+    repeated = windows[0].provenance["repeated_frames"] if windows else {}
+    return {
+        "windows": len(windows),
+        "with_action": sum(label.action is not None for label in labels),
+        "with_contact": sum(label.in_contact is not None for label in labels),
+        "with_next_action": sum(label.next_action is not None for label in labels),
+        "proxy_frames": media.num_proxy_frames,
+        "repeated_frames": sum(repeated.values()),
+    }
