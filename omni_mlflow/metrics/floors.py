@@ -1,0 +1,144 @@
+"""Answers that need no model: what a number must beat before it says anything.
+
+Each floor answers the same samples as the model, as prediction rows, so every metric applies to both.
+
+- ``majority``: the most frequent train label; for objects the constant set with the best F1 on train.
+- ``train_prior``: a label drawn from the train distribution, by a hash of the sample's id.
+- ``same_as_now`` (``next_action``): the TRUE current action. A model has to recognise it first, so this floor
+  knows more than a model; it is what "nothing changes" scores, and a forecast that does not beat it has not
+  shown that it foresees a change.
+- ``next_given_current`` (``next_action``): the most frequent train successor of the TRUE current action, or
+  of any action where train never shows that one.
+- ``copy_prompt`` (``evidence_window``): the window that the prompt already names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from math import fsum
+from typing import Any
+
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow, true_answer
+from omni_mlflow.metrics.errors import NothingToScoreError
+from omni_mlflow.metrics.priors import TrainPriors, most_common
+
+Answers = dict[str, Any]
+"""A floor's answer to each question that it answers."""
+
+FLOORS_OF: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys((*LABEL_QUESTIONS, "objects"), ("majority", "train_prior")),
+    "next_action": ("majority", "train_prior", "same_as_now", "next_given_current"),
+    "evidence_window": ("copy_prompt",),
+}
+"""Which floors answer a question; the first one is named when two score the same."""
+
+
+_FITTED = ("majority", "train_prior", "next_given_current")
+
+
+class Urn:
+    """Labels with their train counts, from which one is drawn by a key instead of by chance."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._labels = sorted(counts)
+        self._upto = list(accumulate(counts[label] for label in self._labels))
+
+    def draw(self, key: str) -> str | None:
+        """Draw in proportion to the counts; the same key draws the same label. None from an empty urn."""
+        if not self._labels:
+            return None
+        return self._labels[bisect_right(self._upto, _uniform(key) * self._upto[-1])]
+
+
+def floors_for(question: str | None, priors: TrainPriors | None) -> tuple[str, ...]:
+    """Names of the floors of a question; those fitted on train only where train has answers to it."""
+    if question is None:
+        return ()
+    names = FLOORS_OF[question]
+    if priors is not None and question != "evidence_window" and label_counts(priors, question):
+        return names
+    return tuple(name for name in names if name not in _FITTED)
+
+
+def floor_rows(rows: Sequence[PredictionRow], priors: TrainPriors) -> dict[str, list[dict[str, Any]]]:
+    """Return, by floor, prediction rows in which the floor has answered instead of the model.
+
+    Questions that a floor does not answer, or that no train sample answers, are null.
+    """
+    constant = _constant_answers(priors)
+    draw = _drawing(priors)
+    successor = {action: most_common(counts) for action, counts in priors.next_given_action.items()}
+    floors: dict[str, Callable[[PredictionRow], Answers]] = {
+        "majority": lambda _: constant,
+        "train_prior": draw,
+        "same_as_now": lambda row: {"next_action": row["true_label"]},
+        "next_given_current": lambda row: {
+            "next_action": successor.get(row["true_label"], constant["next_action"])
+        },
+        "copy_prompt": lambda row: {"evidence_window": row["center_window"]},
+    }
+    return {name: [_answered(row, answer(row)) for row in rows] for name, answer in floors.items()}
+
+
+def expected_accuracy(rows: Iterable[PredictionRow], question: str, priors: TrainPriors) -> float:
+    """Accuracy that ``train_prior`` has on average over its draws.
+
+    Raises:
+        NothingToScoreError: no row has a true answer, or no train sample has.
+    """
+    counts = label_counts(priors, question)
+    total = sum(counts.values())
+    truths = [truth for row in rows if (truth := true_answer(row, question)) is not None]
+    if not truths or not total:
+        raise NothingToScoreError(f"no {question} is annotated, here or in train")
+    return fsum(counts.get(truth, 0) / total for truth in truths) / len(truths)
+
+
+def label_counts(priors: TrainPriors, question: str) -> dict[str, int]:
+    """Number of train samples per label of a question (per object for ``objects``)."""
+    counts: dict[str, int] = getattr(priors, question)
+    return counts
+
+
+def best_constant_objects(priors: TrainPriors) -> tuple[str, ...]:
+    """The most frequent objects, as many of them as give the best micro-F1 on train as a constant answer."""
+    ranked = sorted(priors.objects, key=lambda name: (-priors.objects[name], name))
+    named = sum(priors.objects.values())
+    best, best_f1, hits = 0, 0.0, 0
+    for size, name in enumerate(ranked, start=1):
+        hits += priors.objects[name]
+        f1 = 2 * hits / (size * priors.num_samples + named)
+        if f1 > best_f1:
+            best, best_f1 = size, f1
+    return tuple(sorted(ranked[:best]))
+
+
+def _constant_answers(priors: TrainPriors) -> Answers:
+    labels = {question: most_common(label_counts(priors, question)) for question in LABEL_QUESTIONS}
+    return {**labels, "objects": list(best_constant_objects(priors))}
+
+
+def _drawing(priors: TrainPriors) -> Callable[[PredictionRow], Answers]:
+    """Draw one label per question; for objects as many draws as train samples name objects on average."""
+    urns = {question: Urn(label_counts(priors, question)) for question in LABEL_QUESTIONS}
+    objects = Urn(priors.objects)
+    per_sample = round(sum(priors.objects.values()) / max(priors.num_samples, 1))
+
+    def draw(row: PredictionRow) -> Answers:
+        answers: Answers = {question: urn.draw(f"{question}:{row['id']}") for question, urn in urns.items()}
+        names = {objects.draw(f"objects:{turn}:{row['id']}") for turn in range(per_sample)}
+        return {**answers, "objects": sorted(name for name in names if name is not None)}
+
+    return draw
+
+
+def _answered(row: PredictionRow, answers: Answers) -> dict[str, Any]:
+    return {**row, "pred_json": answers, "predicted_label": answers.get("action")}
+
+
+def _uniform(key: str) -> float:
+    """A number in [0, 1) that depends on nothing but ``key``."""
+    return (int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 11) / 2**53

@@ -1,0 +1,91 @@
+"""What can be answered without looking."""
+
+import random
+
+import pytest
+
+from omni_mlflow.metrics.errors import NothingToScoreError
+from omni_mlflow.metrics.floors import Urn, best_constant_objects, expected_accuracy, floor_rows, floors_for
+from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.spine.types import Labels, Span, Target
+
+
+def train_target(number: int, **labels: object) -> Target:
+    return Target(
+        id=f"t{number}",
+        episode_id="train__ep1",
+        anchor=20,
+        span=Span(start=0, stop=20),
+        labels=Labels(**labels),
+    )
+
+
+@pytest.fixture
+def priors() -> TrainPriors:
+    return TrainPriors.fit(
+        [
+            train_target(1, action="Cut", next_action="Stir", in_contact=True, objects=("knife", "board")),
+            train_target(2, action="Cut", next_action="Stir", in_contact=True, objects=("knife",)),
+            train_target(3, action="Cut", next_action="Cut", in_contact=True, objects=("knife",)),
+            train_target(4, action="Stir", next_action="Wash", in_contact=False, objects=("spoon",)),
+        ]
+    )
+
+
+def test_the_majority_floor_says_the_most_frequent_train_label(priors, make_row):
+    (row,) = floor_rows([make_row("a")], priors)["majority"]
+    assert row["predicted_label"] == "Cut"
+    assert row["pred_json"]["contact"] == "yes"
+    assert row["pred_json"]["subtask"] is None  # train never names one
+
+
+def test_the_constant_object_set_has_the_best_f1_on_train(priors):
+    # knife: 2*3/(4+5) = 0.67; knife and board: 2*4/(8+5) = 0.62; all three: 2*5/(12+5) = 0.59.
+    assert best_constant_objects(priors) == ("knife",)
+
+
+def test_same_as_now_copies_the_true_current_action(priors, make_row):
+    rows = [make_row("a", truth={"action": "Cut", "next_action": "Stir"}, said={"action": "Wash"})]
+    assert floor_rows(rows, priors)["same_as_now"][0]["pred_json"] == {"next_action": "Cut"}
+
+
+@pytest.mark.parametrize(("now", "next_action"), [("Cut", "Stir"), ("Stir", "Wash"), ("Never seen", "Stir")])
+def test_next_given_current_follows_train(priors, make_row, now, next_action):
+    rows = [make_row("a", truth={"action": now})]
+    assert floor_rows(rows, priors)["next_given_current"][0]["pred_json"] == {"next_action": next_action}
+
+
+def test_copying_the_prompt_gives_its_window(priors, make_row):
+    (row,) = floor_rows([make_row("a")], priors)["copy_prompt"]
+    assert row["pred_json"]["evidence_window"] == {"start_frame": 0, "end_frame": 19, "num_frames": 20}
+
+
+def test_a_drawn_label_depends_on_the_sample_and_on_nothing_else(priors, make_row):
+    rows = [make_row(f"s{i}") for i in range(40)]
+    drawn = {row["id"]: row["pred_json"] for row in floor_rows(rows, priors)["train_prior"]}
+    random.Random(3).shuffle(rows)
+    assert {row["id"]: row["pred_json"] for row in floor_rows(rows[:20], priors)["train_prior"]}.items() <= (
+        drawn.items()
+    )
+
+
+def test_draws_follow_the_train_distribution():
+    urn = Urn({"Cut": 3, "Stir": 1})
+    drawn = [urn.draw(f"sample {i}") for i in range(2000)]
+    assert drawn.count("Cut") / 2000 == pytest.approx(0.75, abs=0.03)
+    assert Urn({}).draw("sample") is None
+
+
+def test_expected_accuracy_is_the_mean_train_share_of_the_truth(priors, make_row):
+    rows = [make_row("a", truth={"action": "Cut"}), make_row("b", truth={"action": "Never seen"})]
+    assert expected_accuracy(rows, "action", priors) == (3 / 4 + 0) / 2
+    with pytest.raises(NothingToScoreError):
+        expected_accuracy(rows, "transition", priors)  # train has none
+
+
+def test_a_floor_fitted_on_train_needs_train_answers(priors):
+    assert floors_for("action", priors) == ("majority", "train_prior")
+    assert floors_for("transition", priors) == ()
+    assert floors_for("next_action", None) == ("same_as_now",)
+    assert floors_for("evidence_window", None) == ("copy_prompt",)
+    assert floors_for(None, priors) == ()
