@@ -105,8 +105,8 @@ class _OldReferences:
         start, end = self._names.exact(start_name), self._names.exact(end_name)
         if _is_number(start_name):
             start = self._names.nearest(int(start_name)) if start is None else start
-            if end is None and _is_number(end_name):
-                end = self._names.nearest(int(end_name))
+            if end is None and (timestamp_ns := _whole_number(end_name)) is not None:
+                end = self._names.nearest(timestamp_ns)
         return None if start is None or end is None else (start, end)
 
     def moment(self, reference: str) -> int | None:
@@ -120,12 +120,11 @@ class _OldReferences:
 
     def bounds(self, start: Any, end: Any) -> tuple[int | None, int | None]:
         """Whole numbers inside the episode are places counted from 0; all else is a name or a timestamp."""
-        first, last = str(start), str(end)
-        if _is_number(first) and _is_number(last):
-            places = int(first), int(last)
-            if all(0 <= place < self._names.num_frames for place in places):
-                return min(places), places[1]
-        return self.moment(first), self.moment(last)
+        first, last = _whole_number(str(start)), _whole_number(str(end))
+        places = range(self._names.num_frames)
+        if first is not None and last is not None and first in places and last in places:
+            return min(first, last), last
+        return self.moment(str(start)), self.moment(str(end))
 
 
 def _first_given(*values: Any) -> str:
@@ -138,3 +137,7 @@ def _stem(name: str) -> str:
 
 def _is_number(text: str) -> bool:
     return re.fullmatch(r"[0-9]+", text) is not None
+
+
+def _whole_number(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"\s*-?[0-9]+\s*", text) else None

@@ -105,7 +105,8 @@ def _lay_segment(document: Mapping[str, Any], frames: list[_Frame], references: 
     for index in range(first, last + 1):
         frame = frames[index]
         frame.subtask = segment.subtask if frame.subtask is None else frame.subtask
-        frame.action = frame.action or _label_before(segment.actions, index) or frame.action
+        if not frame.action and (label := _label_before(segment.actions, index)) is not None:
+            frame.action = label
         if frame.objects is None and (earlier := _latest(objects, index)) is not None:
             frame.objects = frames[earlier].objects
         if frame.interaction is None and (earlier := _latest(interaction, index)) is not None:
