@@ -72,7 +72,10 @@ class Journal:
         os.fsync(self._file)
 
     def close(self) -> None:
-        os.close(self._file)
+        """Let another writer in. Closing twice does nothing."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def __enter__(self) -> Self:
         return self
@@ -115,9 +118,7 @@ def exclusive(path: Path) -> Iterator[None]:
     Raises:
         JournalBusyError: another process holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with _lock_file(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -126,6 +127,22 @@ def exclusive(path: Path) -> Iterator[None]:
                 "this one a --workspace of its own"
             ) from error
         yield
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path`` as :func:`exclusive` does, after waiting for whoever holds it."""
+    with _lock_file(path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _lock_file(path: Path) -> Iterator[int]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        yield file
     finally:
         os.close(file)
 
