@@ -1,0 +1,22 @@
+"""MLflow shows what the journals say; it is never asked while a stage works.
+
+A projector process of its own follows all journals of a workspace and projects them to the store, in
+batches, while the stages run. Only that process imports mlflow, so this package is light.
+"""
+
+from omni_mlflow.tracking.command import ProjectorHandle, heal, start_projector, sync
+from omni_mlflow.tracking.reports import HealedRun, SyncReport
+from omni_mlflow.tracking.stores import UnsupportedStoreError, open_ui_command, run_link, store_uri
+
+__all__ = [
+    "HealedRun",
+    "ProjectorHandle",
+    "SyncReport",
+    "UnsupportedStoreError",
+    "heal",
+    "open_ui_command",
+    "run_link",
+    "start_projector",
+    "store_uri",
+    "sync",
+]

@@ -1,0 +1,88 @@
+"""What a command does about tracking: start a projector, let it finish, heal what died."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from omni_mlflow.tracking.healing import heal_journals
+from omni_mlflow.tracking.projection import count_rows_left
+from omni_mlflow.tracking.reports import HealedRun, SyncReport
+from omni_mlflow.tracking.stores import without_password
+
+LOG_NAME = "projector.log"
+_SYNC_S = 3600.0
+
+
+class ProjectorHandle:
+    """The projector of one command. It outlives the command only to end the command's runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes], workspace: Path, *, store: str) -> None:
+        self._process = process
+        self._workspace = workspace
+        self._store = store
+
+    def finish(self, timeout_s: float) -> SyncReport:
+        """Wait for the final pass, at most ``timeout_s``, and return how far it came.
+
+        Close all journals first. Trouble with the store is in the report, never raised.
+        """
+        try:
+            out, _ = self._process.communicate(b"finish\n", timeout=timeout_s)
+            return SyncReport.model_validate_json(out.strip().rpartition(b"\n")[2])
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            why = f"the projection took longer than {timeout_s:g} s"
+        except ValidationError:
+            why = f"the projector ended with status {self._process.returncode}; see {self._log}"
+        left = count_rows_left(self._workspace, store=without_password(self._store))
+        return SyncReport(left=left, failure=why)
+
+    @property
+    def _log(self) -> Path:
+        return self._workspace / LOG_NAME
+
+
+def start_projector(workspace: Path, *, store: str) -> ProjectorHandle:
+    """Start projecting ``workspace`` to ``store``, in a process and a session of its own.
+
+    A terminal's signals do not reach it. When this process dies, it ends the runs that this process
+    left, projects that, and ends.
+    """
+    workspace.mkdir(parents=True, exist_ok=True)
+    # The address may hold a password, and every user can read a command line.
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_RUN_ID"}
+    environment["MLFLOW_TRACKING_URI"] = store
+    # The child finds this package also where it runs from a checkout and was never installed.
+    root = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "omni_mlflow.tracking.projector", str(workspace.resolve())]
+    with (workspace / LOG_NAME).open("ab") as log:
+        process = subprocess.Popen(
+            [*command, "--parent", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
+    return ProjectorHandle(process, workspace, store=store)
+
+
+def sync(workspace: Path, *, store: str) -> SyncReport:
+    """Project everything that is left, and wait for it."""
+    return start_projector(workspace, store=store).finish(_SYNC_S)
+
+
+def heal(workspace: Path, *, store: str | None) -> list[HealedRun]:
+    """End the runs whose process died, in their journals; with a store, also those that only it knows.
+
+    Without a store it takes milliseconds; healed journals are projected by the next projector or sync.
+    """
+    healed = heal_journals(workspace)
+    return [*healed, *sync(workspace, store=store).healed] if store is not None else healed

@@ -1,0 +1,98 @@
+"""Open the tracking store. Only the projector process does; it is the one that imports mlflow."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omni_mlflow.journal import in_turn
+from omni_mlflow.tracking.failures import DeletedExperimentError
+from omni_mlflow.tracking.stores import EXPERIMENT, artifact_root, sqlite_path, without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # A lost server must be noticed in seconds; the next pass tries again.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store.
+
+    Attributes:
+        address: without password.
+        id: identity of its content; a store that was deleted and made anew has another.
+        experiment_id: where runs go that have no other place.
+    """
+
+    client: MlflowClient
+    address: str
+    id: str
+    experiment_id: str
+
+
+def connect(store: str, *, workspace: Path) -> Store:
+    """Open ``store``, making the database and our experiment when they are absent.
+
+    Several processes may do this at once: one makes the SQLite file, the others wait for it.
+
+    Raises:
+        DeletedExperimentError: someone deleted the experiment; MLflow keeps its name reserved.
+        Exception: whatever MLflow, SQLAlchemy or requests raise when the store cannot be used.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    # The registry looks models up through the global URI, whatever its client was given.
+    os.environ["MLFLOW_TRACKING_URI"] = store
+    from mlflow import MlflowClient
+    from mlflow.store.db import utils as database
+
+    database.MAX_RETRY_COUNT = 3  # an unusable database is retried for 100 s otherwise
+    path = sqlite_path(store)
+    with in_turn(path.with_name(f"{path.name}.lock")) if path else nullcontext():
+        client = MlflowClient(tracking_uri=store, registry_uri=store)
+        experiment = _experiment(client, artifact_root(store, workspace))
+    return Store(client, without_password(store), f"{experiment[0]}-{experiment[1]}", experiment[0])
+
+
+def _experiment(client: MlflowClient, artifacts: Path | None) -> tuple[str, int]:
+    """Return id and creation time (ms) of our experiment, made when it is absent."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        try:
+            # An explicit place: MLflow's own choice depends on the working directory of this process.
+            location = (artifacts / EXPERIMENT).as_uri() if artifacts else None
+            client.create_experiment(EXPERIMENT, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = client.get_experiment_by_name(EXPERIMENT)
+    if found.lifecycle_stage != "active":
+        raise DeletedExperimentError(
+            f"its experiment {EXPERIMENT!r} was deleted; bring it back with: "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
+    return found.experiment_id, found.creation_time
+
+
+def store_name(name: str) -> str:
+    """Return ``name`` as MLflow takes it for a parameter, metric or tag: at most 250 characters.
+
+    Letters, digits and ``_ - . space : /`` stay; MLflow reads a name like a path, so it must be a plain one.
+    """
+    plain = re.sub(r"[^\w\-. :/]", "_", name)
+    parts = [part if part.strip(".") else "_" for part in plain.split("/") if part]
+    return "/".join(parts)[:250] or "_"

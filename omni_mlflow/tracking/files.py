@@ -1,0 +1,86 @@
+"""Files of a run and the versions of its models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from omni_mlflow.record import Artifact
+from omni_mlflow.spine.rows import file_digest
+from omni_mlflow.tracking.delta import Delta
+from omni_mlflow.tracking.follow import RunJournal
+from omni_mlflow.tracking.models import register
+from omni_mlflow.tracking.stored_runs import StoredRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LIVE_EVERY_S = 10.0
+"""A growing file is uploaded whole each time; not more often than this."""
+
+
+class RunFiles:
+    """Uploads files as they were announced, and growing ones while they grow."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+        self._shown: dict[tuple[str, str, str], tuple[int, int, float]] = {}
+        self._missing: dict[tuple[str, str, str], str] = {}
+
+    def write(self, stored: StoredRun, journal: RunJournal, delta: Delta) -> None:
+        """Upload finished files and register models.
+
+        Raises:
+            FileNotFoundError: the folder of the run was moved meanwhile.
+        """
+        for artifact in delta.artifacts.values():
+            self._upload(stored, journal, artifact)
+        for model in delta.models:
+            paths = [journal.folder / name for name in model.files]
+            for path in paths:
+                if not path.is_file():
+                    self._note_missing(journal, Artifact(path=path.name, folder="model"), "is gone")
+            register(self._client, model, stored, files=[path for path in paths if path.is_file()])
+
+    def show_live(self, stored: StoredRun, journal: RunJournal, *, now_s: float) -> None:
+        """Upload growing files that have grown since their last upload, unless that was just now."""
+        for artifact in journal.live.values():
+            before = self._shown.get((journal.key, artifact.path, artifact.folder))
+            if before is None or now_s - before[2] >= LIVE_EVERY_S:
+                self._upload_grown(stored, journal, artifact, now_s=now_s)
+
+    def show_last(self, stored: StoredRun, journal: RunJournal) -> None:
+        """Upload growing files as they are at the end of the run."""
+        for artifact in journal.live.values():
+            self._upload_grown(stored, journal, artifact, now_s=0.0)
+
+    def notes(self) -> list[str]:
+        return list(self._missing.values())
+
+    def _upload_grown(
+        self, stored: StoredRun, journal: RunJournal, artifact: Artifact, *, now_s: float
+    ) -> None:
+        path = journal.folder / artifact.path
+        if not path.is_file():
+            return
+        stat = path.stat()
+        name = (journal.key, artifact.path, artifact.folder)
+        if self._shown.get(name, (None, None))[:2] != (stat.st_size, stat.st_mtime_ns):
+            self._client.log_artifact(stored.run_id, str(path), artifact.folder or None)
+            self._shown[name] = (stat.st_size, stat.st_mtime_ns, now_s)
+
+    def _upload(self, stored: StoredRun, journal: RunJournal, artifact: Artifact) -> None:
+        path = journal.folder / artifact.path
+        name = (journal.key, artifact.path, artifact.folder)
+        self._missing.pop(name, None)
+        if path.is_file() and artifact.digest in (None, file_digest(path)):
+            self._client.log_artifact(stored.run_id, str(path), artifact.folder or None)
+            return
+        self._note_missing(
+            journal, artifact, "changed since it was announced" if path.exists() else "is gone"
+        )
+
+    def _note_missing(self, journal: RunJournal, artifact: Artifact, what: str) -> None:
+        journal.path.stat()  # raises when the whole folder was moved: then the file is not gone
+        self._missing[journal.key, artifact.path, artifact.folder] = (
+            f"{journal.folder / artifact.path} of run {journal.name} {what}; the tracker does not show it"
+        )

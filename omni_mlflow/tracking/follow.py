@@ -1,0 +1,130 @@
+"""Read journals as they grow: one :class:`RunJournal` per run, whatever folder it is moved to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from omni_mlflow.journal import follow_journal
+from omni_mlflow.record import Artifact, Ended, Event, Started, parse_event, run_journals
+from omni_mlflow.spine.rows import BadRowError
+from omni_mlflow.tracking.watermark import Watermark, read_watermark
+
+
+@dataclass
+class RunJournal:
+    """One run, as far as its journal was read.
+
+    Attributes:
+        home: the last row that says where the run belongs: below a parent, or in a run of ``mlflow run``.
+        outer_run_ids: every run of ``mlflow run`` that a process entered this run by, oldest first.
+        live: artifacts that grow, as announced.
+        pending: rows that are not projected, each with the byte after it.
+        mark: what an earlier process projected.
+    """
+
+    path: Path
+    key: str
+    name: str = ""
+    started_ms: int = 0
+    home: Started | None = None
+    outer_run_ids: list[str] = field(default_factory=list)
+    live: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    ended: bool = False
+    read_bytes: int = 0
+    projected_bytes: int = 0
+    projected_rows: int = 0
+    pending: list[tuple[Event, int]] = field(default_factory=list)
+    mark: Watermark | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def take(self, event: Event, end: int) -> None:
+        """Note one more row, and that it is still to be projected unless it was."""
+        if isinstance(event, Started):
+            self.ended = False
+            self.name = event.name
+            self.started_ms = self.started_ms or event.at_ms
+            if event.mlflow_run_id is not None:
+                self.outer_run_ids.append(event.mlflow_run_id)
+            if self.home is None or event.parent is not None or event.mlflow_run_id is not None:
+                self.home = event
+        elif isinstance(event, Ended):
+            self.ended = True
+        elif isinstance(event, Artifact) and event.live:
+            self.live[event.path, event.folder] = event
+        self.read_bytes = end
+        if end > self.projected_bytes:
+            self.pending.append((event, end))
+
+    def project_again(self) -> None:
+        """Forget what was projected: the run has moved to another MLflow run, or its store is new."""
+        self.projected_bytes = self.projected_rows = self.read_bytes = 0
+        self.mark = self.home = None
+        self.started_ms = 0
+        self.pending, self.outer_run_ids, self.live = [], [], {}
+        for row, end in follow_journal(self.path, start=0):
+            self.take(parse_event(row), end)
+
+
+class Follower:
+    """All journals of a workspace.
+
+    Attributes:
+        runs: by run key.
+        unreadable: journals that hold something else than finished rows, and what.
+    """
+
+    def __init__(self, workspace: Path, *, store: str) -> None:
+        """Follow ``workspace``; watermarks are those of ``store``, an address without password."""
+        self.workspace = workspace
+        self.runs: dict[str, RunJournal] = {}
+        self.unreadable: dict[Path, str] = {}
+        self._store = store
+        self._seen: dict[Path, tuple[int, int, int]] = {}
+
+    def read(self) -> None:
+        """Read what was appended since the last call; folders may have moved meanwhile."""
+        self.unreadable = {}
+        found = {}
+        for path in run_journals(self.workspace):
+            try:
+                stat = path.stat()
+                found[path] = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+                if self._seen.get(path) != found[path]:
+                    self._read_one(path, size=stat.st_size)
+            except FileNotFoundError:
+                found.pop(path, None)  # moved while we looked; the next call finds it
+            except (BadRowError, ValidationError, OSError) as error:
+                found.pop(path, None)
+                self.unreadable[path] = str(error)
+        self._seen = found
+
+    def _read_one(self, path: Path, *, size: int) -> None:
+        key = _key_of(path)
+        if key is None:
+            return
+        run = self.runs.setdefault(key, RunJournal(path, key))
+        run.path = path
+        if run.read_bytes == 0:
+            mark = read_watermark(path, store=self._store)
+            if mark is not None and mark.key == key:
+                run.mark, run.projected_bytes, run.projected_rows = mark, mark.size, mark.rows
+                if mark.ended and mark.size == size:
+                    run.ended, run.read_bytes = True, size
+                    return
+        start = 0 if run.home is None else run.read_bytes
+        for row, end in follow_journal(path, start=start):
+            run.take(parse_event(row), end)
+
+
+def _key_of(path: Path) -> str | None:
+    """Return the run key of a journal's first row; None while it has no finished row."""
+    for row, _ in follow_journal(path, start=0):
+        event = parse_event(row)
+        return event.key if isinstance(event, Started) else None
+    return None

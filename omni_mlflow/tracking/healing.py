@@ -1,0 +1,135 @@
+"""Runs whose process died without a word are ended as KILLED, in their journal or in the store.
+
+After ``kill -9``, power loss or an out-of-memory kill nobody is left to end a run; it would be shown as
+running for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from omni_mlflow.journal import Journal, JournalBusyError
+from omni_mlflow.record import (
+    Ended,
+    Process,
+    RunOutcome,
+    Started,
+    is_alive,
+    now_ms,
+    read_events,
+    run_journals,
+)
+from omni_mlflow.spine.rows import BadRowError
+from omni_mlflow.tracking.reports import HealedRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_SILENT_S = 24 * 3600
+"""A run of another machine that wrote nothing for so long counts as dead: nobody here can look."""
+
+_UNENTERED_S = 3600
+"""A run of ``mlflow run`` that no stage entered: building an environment takes minutes, not an hour."""
+
+
+def heal_journals(workspace: Path) -> list[HealedRun]:
+    """End every run of the workspace whose process is gone and whose journal nobody holds."""
+    healed = []
+    for path in run_journals(workspace):
+        try:
+            started = _unended(path)
+            if started is not None and _is_dead(started.process, path):
+                healed += _end(path)
+        except (JournalBusyError, BadRowError, OSError):
+            continue  # alive after all, or unreadable: the projection reports that by name
+    return healed
+
+
+def _unended(path: Path) -> Started | None:
+    marks = [event for event in read_events(path) if isinstance(event, Started | Ended)]
+    return marks[-1] if marks and isinstance(marks[-1], Started) else None
+
+
+def _is_dead(process: Process, journal: Path) -> bool:
+    alive = is_alive(process)
+    if alive is None:
+        return time.time() - journal.stat().st_mtime > _SILENT_S
+    return not alive
+
+
+def _end(path: Path) -> list[HealedRun]:
+    last_sign_ms = path.stat().st_mtime_ns // 1_000_000
+    with Journal(path) as journal:
+        started = _unended(path)
+        if started is None:
+            return []
+        process = started.process
+        reason = (
+            f"process {process.pid} on {process.host} died without ending this run "
+            "(kill -9, out of memory or power loss); what it had finished is kept, run it again to go on"
+        )
+        ended = Ended(
+            at_ms=max(started.at_ms, last_sign_ms), status="KILLED", outcome=RunOutcome.KILLED, reason=reason
+        )
+        journal.append(ended.model_dump(mode="json"))
+    return [HealedRun(name=started.name, key=started.key, run_id=started.mlflow_run_id, reason=reason)]
+
+
+def heal_store(client: MlflowClient, *, project: Path, entered: Collection[str]) -> list[HealedRun]:
+    """End the RUNNING runs that ``mlflow run`` made for this project and that no stage ever entered.
+
+    They stay when ``mlflow run`` dies, or fails between making the run and starting the stage. Runs of
+    other projects, and runs whose id a living process of this machine carries, are left alone.
+
+    Args:
+        project: root of this project; ``mlflow run`` of a remote address is not recognised.
+        entered: run ids that journals of this workspace name.
+    """
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    query = "attributes.status = 'RUNNING' and tags.`mlflow.source.type` = 'PROJECT'"
+    carried = _run_ids_of_living_processes()
+    healed = []
+    for run in client.search_runs(experiments, filter_string=query, max_results=1000):
+        age_s = (now_ms() - run.info.start_time) / 1000
+        skip = run.info.run_id in entered or run.info.run_id in carried
+        if not skip and age_s > _UNENTERED_S and _is_of_project(run, project):
+            healed.append(_end_in_store(client, run))
+    return healed
+
+
+def _is_of_project(run: Run, project: Path) -> bool:
+    tags = run.data.tags
+    source = unquote(urlsplit(tags.get("mlflow.source.name", "")).path)
+    ours = any(key.startswith("omni.") for key in tags)
+    return not ours and bool(source) and Path(source).resolve() == project.resolve()
+
+
+def _end_in_store(client: MlflowClient, run: Run) -> HealedRun:
+    run_id = run.info.run_id
+    reason = (
+        "no stage ever entered this run: mlflow run was killed, or failed before it could start the stage; "
+        "its output tells why"
+    )
+    client.set_tag(run_id, "omni.outcome", RunOutcome.KILLED)
+    client.set_tag(run_id, "mlflow.note.content", reason)
+    client.set_terminated(run_id, "KILLED", end_time=run.info.start_time)
+    name = run.data.tags.get("mlflow.project.entryPoint") or run.info.run_name
+    return HealedRun(name=name, key=None, run_id=run_id, reason=reason)
+
+
+def _run_ids_of_living_processes() -> set[str]:
+    """Return the ``MLFLOW_RUN_ID`` of every process whose environment we may read."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            variables = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        found |= {os.fsdecode(each[14:]) for each in variables if each.startswith(b"MLFLOW_RUN_ID=")}
+    return found

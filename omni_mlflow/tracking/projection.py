@@ -1,0 +1,145 @@
+"""Bring journal rows to the store. Projecting the same rows again changes nothing.
+
+Metrics keep the journal's own timestamps, so the store recognises a point that it already has; runs are
+found by key before they are made; parameters, tags and files are set, not added; a model version is found
+by the digest of its checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from omni_mlflow.journal import in_turn
+from omni_mlflow.record import Ended, Event
+from omni_mlflow.tracking.connection import Store
+from omni_mlflow.tracking.delta import fold
+from omni_mlflow.tracking.failures import concerns_one_run, explain
+from omni_mlflow.tracking.files import RunFiles
+from omni_mlflow.tracking.follow import Follower, RunJournal
+from omni_mlflow.tracking.reports import SyncReport
+from omni_mlflow.tracking.stored_runs import StoredRuns
+from omni_mlflow.tracking.values import RunWriter
+from omni_mlflow.tracking.watermark import Watermark, read_watermark, write_watermark
+
+_ROWS_AT_ONCE = 2000
+"""Rows between two watermarks: what has to be sent again after a failure."""
+
+
+class Projection:
+    """Projects one workspace to one store.
+
+    Attributes:
+        touched: keys of the runs that were changed.
+        projected: rows brought over so far.
+    """
+
+    def __init__(self, store: Store, follower: Follower) -> None:
+        self.touched: set[str] = set()
+        self.projected = 0
+        self._store = store
+        self._follower = follower
+        self._runs = StoredRuns(store, follower.runs)
+        self._writer = RunWriter(store.client, self._runs)
+        self._files = RunFiles(store.client)
+        self._refused: dict[str, str] = {}
+
+    def run_pass(self) -> None:
+        """Project everything the journals hold now. Another projector's pass is waited for.
+
+        Raises:
+            Exception: the store takes no rows; later passes go on where this one stopped.
+        """
+        with in_turn(self._follower.workspace / ".locks" / "projection"):
+            self._follower.read()
+            self._refused = {}
+            for journal in sorted(self._follower.runs.values(), key=lambda each: (each.started_ms, each.key)):
+                try:
+                    self._project(journal)
+                except Exception as error:
+                    if isinstance(error, FileNotFoundError) and not journal.path.exists():
+                        continue  # its folder was moved just now; the next pass finds it
+                    if not concerns_one_run(error):
+                        raise
+                    self._runs.forget(journal.key)
+                    self._refused[journal.key] = (
+                        f"run {journal.name} ({journal.path}): {explain(error, store=self._store.address)}"
+                    )
+
+    def report(self, *, failure: str | None) -> SyncReport:
+        """Sum up; ``failure`` is why the last pass was cut short."""
+        unreadable = [f"{path}: {why}" for path, why in sorted(self._follower.unreadable.items())]
+        reasons = [*([failure] if failure else []), *self._refused.values(), *unreadable]
+        return SyncReport(
+            projected=self.projected,
+            left=rows_left(self._follower),
+            runs=len(self.touched),
+            failure="; ".join(reasons) or None,
+            notes=tuple(self._writer.notes() + self._files.notes()),
+        )
+
+    def experiments(self) -> set[str]:
+        """Return the experiments in which runs were changed."""
+        keys = [self._follower.runs[key] for key in self.touched if key in self._follower.runs]
+        return {self._runs.of(journal).experiment_id for journal in keys}
+
+    def _project(self, journal: RunJournal) -> None:
+        if journal.mark is not None and journal.mark.store_id != self._store.id:
+            journal.project_again()
+        if journal.pending:
+            self._skip_what_others_did(journal)
+            self._runs.of(journal)  # may find that everything must be projected again
+        while journal.pending:
+            self._project_some(journal, journal.pending[:_ROWS_AT_ONCE])
+        if journal.live and not journal.ended:
+            stored = self._runs.of(journal)
+            if not stored.deleted:
+                self._files.show_live(stored, journal, now_s=time.monotonic())
+
+    def _skip_what_others_did(self, journal: RunJournal) -> None:
+        """Another projector of this workspace may have been faster; what we know of the run is then old."""
+        mark = read_watermark(journal.path, store=self._store.address)
+        if mark is None or (mark.key, mark.store_id) != (journal.key, self._store.id):
+            return
+        if mark.size > journal.projected_bytes:
+            self._runs.forget(journal.key)
+            journal.mark, journal.projected_bytes, journal.projected_rows = mark, mark.size, mark.rows
+            journal.pending = [(event, end) for event, end in journal.pending if end > mark.size]
+
+    def _project_some(self, journal: RunJournal, some: Sequence[tuple[Event, int]]) -> None:
+        stored = self._runs.of(journal)
+        if not stored.deleted:
+            delta = fold([event for event, _ in some])
+            self._writer.write(stored, journal, delta)
+            self._files.write(stored, journal, delta)
+            if isinstance(delta.mark, Ended):
+                self._files.show_last(stored, journal)
+            self._writer.set_status(stored, journal, delta)
+            self.touched.add(journal.key)
+        self.projected += len(some)
+        journal.projected_rows += len(some)
+        journal.projected_bytes = some[-1][1]
+        del journal.pending[: len(some)]
+        journal.mark = Watermark(
+            store_id=self._store.id,
+            key=journal.key,
+            run_id=stored.run_id,
+            experiment_id=stored.experiment_id,
+            ended=journal.ended and not journal.pending,
+            size=journal.projected_bytes,
+            rows=journal.projected_rows,
+        )
+        write_watermark(journal.path, journal.mark, store=self._store.address)
+
+
+def rows_left(follower: Follower) -> int:
+    """Count the rows that wait; a journal that cannot be read counts as one."""
+    return sum(len(journal.pending) for journal in follower.runs.values()) + len(follower.unreadable)
+
+
+def count_rows_left(workspace: Path, *, store: str) -> int:
+    """Count without asking the store: rows beyond the watermarks of ``store`` (without password)."""
+    follower = Follower(workspace, store=store)
+    follower.read()
+    return rows_left(follower)

@@ -1,0 +1,160 @@
+"""The projector process: ``python -m omni_mlflow.tracking.projector WORKSPACE --store URI``.
+
+It follows the journals of a workspace and projects them until its standard input says ``finish``, or ends
+without a word because the process that started it died: then it first ends the runs of that process as
+KILLED. It writes one :class:`SyncReport` to standard output and exits 0 when everything is projected,
+3 when rows are left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+from omni_mlflow.tracking.connection import Store, connect
+from omni_mlflow.tracking.failures import explain
+from omni_mlflow.tracking.follow import Follower
+from omni_mlflow.tracking.healing import heal_journals, heal_store
+from omni_mlflow.tracking.projection import Projection, rows_left
+from omni_mlflow.tracking.reports import HealedRun, SyncReport
+from omni_mlflow.tracking.stores import without_password
+from omni_mlflow.tracking.views import provision_views
+
+FINISH = b"finish\n"
+EXIT_ROWS_LEFT = 3
+
+_EVERY_S = 2.0
+_LONGEST_PAUSE_S = 30.0
+_LAST_TRIES = 3
+_NICENESS = 10  # stages have the processor first
+
+
+class Projector:
+    """Connects when it can, projects while it may, and never gives up before it is told to finish."""
+
+    def __init__(self, workspace: Path, *, store: str, project: Path) -> None:
+        self._workspace = workspace
+        self._uri = store
+        self._project = project
+        self._follower = Follower(workspace, store=without_password(store))
+        self._store: Store | None = None
+        self._projection: Projection | None = None
+        self._store_is_healed = False
+        self._healed: list[HealedRun] = []
+        self._notes: list[str] = []
+        self.failure: str | None = None
+
+    def run_pass(self) -> bool:
+        """Project what there is; tell whether the store took it."""
+        before = self.failure
+        try:
+            if self._projection is None or self._store is None:
+                self._store = connect(self._uri, workspace=self._workspace)
+                self._projection = Projection(self._store, self._follower)
+            self._projection.run_pass()
+            if not self._store_is_healed:
+                self._heal_store(self._store)
+            self.failure = None
+        except Exception as error:  # whatever a store, its driver or the network can raise
+            self.failure = explain(error, store=self._uri)
+        if self.failure != before:
+            _log(self.failure or "the tracking store takes rows again")
+        return self.failure is None
+
+    def finish(self) -> SyncReport:
+        """Make the final pass and say how far it came."""
+        for attempt in range(_LAST_TRIES):
+            if self.run_pass() and not self._rows_wait():
+                break
+            time.sleep(attempt)
+        if self._projection is None or self._store is None:
+            self._follower.read()
+            return SyncReport(left=rows_left(self._follower), failure=self.failure)
+        if self.failure is None and self._projection.touched:
+            for experiment_id in self._projection.experiments():
+                self._notes += provision_views(self._store.client, experiment_id)
+        report = self._projection.report(failure=self.failure)
+        return report.model_copy(
+            update={"notes": (*report.notes, *self._notes), "healed": tuple(self._healed)}
+        )
+
+    def _rows_wait(self) -> bool:
+        return rows_left(self._follower) > 0
+
+    def _heal_store(self, store: Store) -> None:
+        entered = {each for run in self._follower.runs.values() for each in run.outer_run_ids}
+        self._healed += heal_store(store.client, project=self._project, entered=entered)
+        self._store_is_healed = True
+
+
+def follow(projector: Projector, workspace: Path, *, parent: int) -> SyncReport:
+    """Project until standard input ends, or process ``parent`` does."""
+    pause_s = 0.0
+    while True:
+        word = _word(pause_s, parent=parent)
+        if word is not None:
+            break
+        pause_s = _EVERY_S if projector.run_pass() else min(2 * max(pause_s, _EVERY_S), _LONGEST_PAUSE_S)
+    if word != FINISH:
+        _await_end(parent)
+        for run in heal_journals(workspace):
+            _log(f"{run.name}: {run.reason}")
+    return projector.finish()
+
+
+def _word(wait_s: float, *, parent: int) -> bytes | None:
+    """Return what standard input says within ``wait_s``: None for nothing, no bytes when it has ended.
+
+    The parent is looked at too: a worker that it forked may hold our input open after its death.
+    """
+    until = time.monotonic() + wait_s
+    while True:
+        left = max(0.0, min(1.0, until - time.monotonic()))
+        if select.select([sys.stdin], [], [], left)[0]:
+            return sys.stdin.buffer.readline()
+        if os.getppid() != parent:
+            return b""
+        if time.monotonic() >= until:
+            return None
+
+
+def _await_end(parent: int) -> None:
+    """Give a process that has closed our input a moment to really end."""
+    until = time.monotonic() + 5.0
+    while os.getppid() == parent and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def _log(text: str) -> None:
+    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} projector {os.getpid()}: {text}\n")
+    sys.stderr.flush()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m omni_mlflow.tracking.projector", description=__doc__)
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("--store", default=os.environ.get("MLFLOW_TRACKING_URI"), help="tracking URI")
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="process whose end ends this one")
+    parser.add_argument("--project", type=Path, default=Path(__file__).parents[2], help="root of the project")
+    chosen = parser.parse_args(arguments)
+    if not chosen.store:
+        parser.error("name a store: --store URI, or set MLFLOW_TRACKING_URI")
+    os.nice(_NICENESS)
+    for stopping in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(stopping, signal.SIG_IGN)
+    projector = Projector(chosen.workspace.resolve(), store=chosen.store, project=chosen.project)
+    report = follow(projector, chosen.workspace, parent=chosen.parent)
+    sys.stdout.write(report.model_dump_json() + "\n")
+    if report.complete:
+        return 0
+    _log(report.sentence)
+    return EXIT_ROWS_LEFT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Find the MLflow run of a run key, or make it: the same one however often somebody asks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from omni_mlflow.record import RunOutcome
+from omni_mlflow.tracking.connection import Store
+from omni_mlflow.tracking.follow import RunJournal
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+KEY_TAG = "omni.run_key"
+_PARENT_TAG = "mlflow.parentRunId"
+_RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
+
+
+@dataclass
+class StoredRun:
+    """A run as the store knows it, kept up to date with what we write.
+
+    Attributes:
+        deleted: a person deleted it in the tracker; it stays deleted and takes no rows.
+    """
+
+    run_id: str
+    experiment_id: str
+    status: str
+    deleted: bool
+    params: dict[str, str]
+    tags: dict[str, str]
+    model_outputs: set[str]
+
+
+class StoredRuns:
+    """The runs of one workspace in one store."""
+
+    def __init__(self, store: Store, journals: Mapping[str, RunJournal]) -> None:
+        self._store = store
+        self._client = store.client
+        self._journals = journals
+        self._known: dict[str, StoredRun] = {}
+        self._ids: dict[str, str | None] = {}
+
+    def forget(self, key: str) -> None:
+        """Look the run up again next time: what we remember of it turned out to be wrong."""
+        self._known.pop(key, None)
+        self._ids.pop(key, None)
+
+    def of(self, journal: RunJournal) -> StoredRun:
+        """Return the run that this journal is projected to.
+
+        That is the run of the last ``mlflow run`` a process entered it by; else the one that carries its
+        key; else a new one, below its parent when it has one.
+        """
+        known = self._known.get(journal.key)
+        outer = journal.outer_run_ids[-1] if journal.outer_run_ids else None
+        if known is not None and outer in (None, known.run_id):
+            return known
+        run = (self._get(outer) if outer else None) or self._find(journal) or self._create(journal)
+        stored = _stored(run)
+        self._known[journal.key] = stored
+        self._ids[journal.key] = stored.run_id
+        if journal.mark is not None and journal.mark.run_id != stored.run_id:
+            journal.project_again()
+        if not stored.deleted:
+            self._adopt(stored, journal, moved=outer == stored.run_id)
+        return stored
+
+    def id_of(self, key: str) -> str | None:
+        """Return the run id of a key; None when neither workspace nor store know it."""
+        if key in self._journals:
+            return self.of(self._journals[key]).run_id
+        if self._ids.get(key) is None:
+            found = self._search(key, [self._store.experiment_id])
+            self._ids[key] = found[0].info.run_id if found else None
+        return self._ids[key]
+
+    def place(self, stored: StoredRun, journal: RunJournal) -> None:
+        """Put the run below its parent; a run resumed by another pipeline run moves there."""
+        parent = self.id_of(journal.home.parent) if journal.home and journal.home.parent else None
+        if parent is not None and stored.tags.get(_PARENT_TAG) != parent:
+            self.tag(stored, {_PARENT_TAG: parent})
+
+    def tag(self, stored: StoredRun, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self._client.set_tag(stored.run_id, key, value)
+            stored.tags[key] = value
+
+    def untag(self, stored: StoredRun, *keys: str) -> None:
+        for key in keys:
+            if stored.tags.pop(key, None) is not None:
+                self._client.delete_tag(stored.run_id, key)
+
+    def _adopt(self, stored: StoredRun, journal: RunJournal, *, moved: bool) -> None:
+        """Make a run that ``mlflow run`` had made ours, and retire the ones it takes over from."""
+        if stored.tags.get(KEY_TAG) != journal.key:
+            name = {"mlflow.runName": journal.name} if _is_unnamed(stored) else {}
+            self.tag(stored, {**name, KEY_TAG: journal.key})
+        if moved and (journal.mark is None or journal.mark.run_id != stored.run_id):
+            earlier = self._search(journal.key, [self._store.experiment_id, stored.experiment_id])
+            earlier += [found for run_id in journal.outer_run_ids[:-1] if (found := self._get(run_id))]
+            for run in {run.info.run_id: run for run in earlier}.values():
+                if run.info.run_id != stored.run_id and run.info.lifecycle_stage == "active":
+                    self._retire(_stored(run), stored.run_id)
+
+    def _retire(self, old: StoredRun, new_id: str) -> None:
+        self.tag(old, {"omni.continued_in": new_id})
+        self.untag(old, KEY_TAG)
+        if old.status == "RUNNING":
+            self.tag(
+                old,
+                {"omni.outcome": RunOutcome.KILLED, "mlflow.note.content": f"continued in run {new_id}"},
+            )
+            self._client.set_terminated(old.run_id, "KILLED")
+
+    def _get(self, run_id: str) -> Run | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def _find(self, journal: RunJournal) -> Run | None:
+        mark = journal.mark
+        run = self._get(mark.run_id) if mark is not None else None
+        if run is not None:
+            return run
+        found = self._search(journal.key, self._experiments(journal))
+        return found[0] if found else None
+
+    def _search(self, key: str, experiments: list[str]) -> list[Run]:
+        from mlflow.entities import ViewType
+
+        query = f"tags.`{KEY_TAG}` = '{key}'"
+        where = sorted(set(experiments))
+        return list(self._client.search_runs(where, filter_string=query, run_view_type=ViewType.ALL))
+
+    def _experiments(self, journal: RunJournal) -> list[str]:
+        return [self._store.experiment_id, self._experiment_of_parent(journal)]
+
+    def _experiment_of_parent(self, journal: RunJournal) -> str:
+        """A run is shown below its parent only in the parent's experiment."""
+        key = journal.home.parent if journal.home else None
+        if key is None or key not in self._journals:
+            return self._store.experiment_id
+        return self.of(self._journals[key]).experiment_id
+
+    def _create(self, journal: RunJournal) -> Run:
+        return self._client.create_run(
+            self._experiment_of_parent(journal),
+            start_time=journal.started_ms,
+            run_name=journal.name,
+            tags={KEY_TAG: journal.key, "mlflow.source.name": "omni-mlflow", "mlflow.source.type": "LOCAL"},
+        )
+
+
+def _stored(run: Run) -> StoredRun:
+    return StoredRun(
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        status=run.info.status,
+        deleted=run.info.lifecycle_stage != "active",
+        params=dict(run.data.params),
+        tags=dict(run.data.tags),
+        model_outputs={output.model_id for output in run.outputs.model_outputs} if run.outputs else set(),
+    )
+
+
+def _is_unnamed(stored: StoredRun) -> bool:
+    return bool(_RANDOM_NAME.fullmatch(stored.tags.get("mlflow.runName", "")))

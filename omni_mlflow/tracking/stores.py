@@ -1,0 +1,87 @@
+"""Where runs are shown: the store's address, what may be said of it aloud, and where its artifacts lie."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from omni_mlflow.record import Started, read_events, run_journals
+from omni_mlflow.tracking.watermark import read_watermark
+
+EXPERIMENT = "omni-mlflow"
+_SQLITE = "sqlite:///"
+
+
+class UnsupportedStoreError(Exception):
+    """The tracking URI names a kind of store in which runs would not survive."""
+
+
+def store_uri(project_root: Path) -> str:
+    """Return ``MLFLOW_TRACKING_URI``, or the SQLite file at the project root.
+
+    A relative SQLite path is made absolute, so that every process means the same file.
+
+    Raises:
+        UnsupportedStoreError: the URI is a folder of files, which MLflow no longer maintains.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"{_SQLITE}{project_root.resolve()}/mlflow.db"
+    if urlsplit(uri).scheme in ("", "file"):
+        raise UnsupportedStoreError(
+            f"MLFLOW_TRACKING_URI={uri} is a folder of files, a store that MLflow no longer maintains; "
+            "unset it to use a SQLite file, or give sqlite:///PATH, postgresql://... or http(s)://..."
+        )
+    path = sqlite_path(uri)
+    return f"{_SQLITE}{path}" if path else uri
+
+
+def sqlite_path(store: str) -> Path | None:
+    """Return the absolute path of a SQLite store's file; None for any other store."""
+    return Path(store.removeprefix(_SQLITE)).resolve() if store.startswith(_SQLITE) else None
+
+
+def is_server(store: str) -> bool:
+    return urlsplit(store).scheme in ("http", "https")
+
+
+def without_password(store: str) -> str:
+    """Return the address as it may appear in files, logs and messages."""
+    parts = urlsplit(store)
+    if parts.password is None:
+        return store
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}@{host}"))
+
+
+def artifact_root(store: str, workspace: Path) -> Path | None:
+    """Return the folder for artifacts: beside a SQLite file, else beside the workspace.
+
+    None for a server: it decides itself and is given the files over HTTP.
+    """
+    if is_server(store):
+        return None
+    path = sqlite_path(store)
+    return (path.parent if path else workspace.resolve().parent) / "mlartifacts"
+
+
+def open_ui_command(store: str) -> str:
+    """Return the shell command that shows this store in a browser; for a server, its address."""
+    if is_server(store):
+        return without_password(store)
+    # Without the job runner's eight processes: nothing here uses them.
+    return (
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 "
+        f"--backend-store-uri {shlex.quote(without_password(store))}"
+    )
+
+
+def run_link(workspace: Path, *, store: str, key: str) -> str | None:
+    """Return the address of a run's page below the UI's own address; None while it is not projected."""
+    for journal in run_journals(workspace):
+        mark = read_watermark(journal, store=without_password(store))
+        if mark and any(isinstance(event, Started) and event.key == key for event in read_events(journal)):
+            base = without_password(store).rstrip("/") if is_server(store) else ""
+            page = f"#/experiments/{mark.experiment_id}/runs/{mark.run_id}"
+            return f"{base}/{page}?workflowType=machine_learning"
+    return None
