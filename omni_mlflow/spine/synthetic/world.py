@@ -94,6 +94,10 @@ class SessionWorld:
     segments: tuple[Segment, ...]
     appearance: Appearance
 
+    @property
+    def dead_cameras(self) -> tuple[str, ...]:
+        return tuple(camera for camera in CAMERAS if camera not in self.appearance.views)
+
     def segment_at(self, frame: int) -> Segment:
         return self.segments[bisect_right(self._starts, frame) - 1]
 
@@ -131,18 +135,22 @@ class SessionWorld:
         """Return what one camera sees in frames [start, stop), RGB, shape (frames, height, width, 3)."""
         height, width = FRAME_SIZES[camera]
         images = np.zeros((stop - start, height, width, 3), np.uint8)
-        view = self.appearance.views.get(camera)
-        if view is None:
+        if camera not in self.appearance.views:
             return images
         backdrop = self._backdrops[camera]
         for image, frame in zip(images, range(start, stop)):
             block, bar = self._colours[self.segment_at(frame).action]
             top, left = self._jitter[frame]
-            x = view.x + self._sway[frame]
             image[:] = backdrop[top : top + height, left : left + width]
-            image[view.y - view.half : view.y + view.half, x - view.half : x + view.half] = block
+            image[self.block_at(camera, frame)] = block
             image[:, width - BAR_PIXELS :] = bar
         return images
+
+    def block_at(self, camera: str, frame: int) -> tuple[slice, slice]:
+        """Return the rows and columns that the block covers in a camera which is not dead."""
+        view = self.appearance.views[camera]
+        x = view.x + int(self._sway[frame])
+        return slice(view.y - view.half, view.y + view.half), slice(x - view.half, x + view.half)
 
     def audio(self, sample_rate: int) -> NDArray[np.float32]:
         """Return the microphone's signal over all ``frames + 1`` frames, full scale 1, shape (samples,)."""
