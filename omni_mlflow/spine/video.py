@@ -114,6 +114,10 @@ class ProxyReader:
     """Reads frames of one proxy by position. What was decoded is kept, up to ``cache_bytes``.
 
     Training reads many overlapping windows of one episode; a small proxy is decoded once.
+
+    Attributes:
+        num_frames: how many there are.
+        num_decoded_frames: how many were decoded so far.
     """
 
     def __init__(self, path: Path, *, cache_bytes: int = 256 * 2**20) -> None:
@@ -123,6 +127,7 @@ class ProxyReader:
             UnreadableVideoError: it cannot be opened as a video.
         """
         self.path = path
+        self.num_decoded_frames = 0
         self._cache_bytes = cache_bytes
         self._groups: OrderedDict[int, list[Image]] = OrderedDict()
         with _named(path):
@@ -166,6 +171,7 @@ class ProxyReader:
             self._groups.move_to_end(number)
             return self._groups[number]
         group = self._decode(number * FRAMES_PER_GROUP)
+        self.num_decoded_frames += len(group)
         self._groups[number] = group
         held = max(1, self._cache_bytes // (FRAMES_PER_GROUP * group[0].nbytes))
         while len(self._groups) > held:
