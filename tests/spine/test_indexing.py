@@ -1,0 +1,221 @@
+"""The index of an episode: what is written, what is not done twice, and what no input may hold."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+from handmade import STAMPS_NS, caption, grey_of, segment
+
+from omni_mlflow.spine.audio import read_audio
+from omni_mlflow.spine.episodes import UnreadableEpisodeError
+from omni_mlflow.spine.features import FEATURE_NAMES
+from omni_mlflow.spine.indexing import IndexPlan, UnsplitEpisodeError, index_episode
+from omni_mlflow.spine.rows import read_rows
+from omni_mlflow.spine.selection import scan_data_root
+from omni_mlflow.spine.types import Scale, Span, Split, Window
+from omni_mlflow.spine.video import UnreadableVideoError, read_frames
+
+PLAN = IndexPlan(
+    scales=(Scale(frames=2, stride=1), Scale(frames=4, stride=2)),
+    frame_grid=2,
+    context_frames=2,
+    tile=(16, 16),
+    min_label_share=0.6,
+)
+WINDOWS = 7 + 3
+
+
+@pytest.fixture
+def indexed(make_episode, tmp_path):
+    """Index one episode made by hand and return (index, folder of all indexes)."""
+
+    def index(changes=None, *, plan=PLAN, split=Split.TRAIN, num_frames=8):
+        folder = make_episode("kitchen", "ep1", changes, num_frames=num_frames)
+        (episode,), _ = scan_data_root(folder.parents[1])
+        out = tmp_path / "index"
+        placed = episode.model_copy(update={"split": split})
+        return index_episode(placed, data_root=folder.parents[1], out=out, plan=plan), out
+
+    return index
+
+
+def test_windows_of_every_scale_are_written_with_the_same_fields_as_returned(indexed):
+    index, out = indexed()
+    assert [window.id for window in index.windows] == [
+        *(f"kitchen__ep1:2:{start}" for start in range(7)),
+        *(f"kitchen__ep1:4:{start}" for start in (0, 2, 4)),
+    ]
+    assert tuple(read_rows(out / "kitchen__ep1" / "windows.jsonl", Window)) == index.windows
+    row = json.loads((out / "kitchen__ep1" / "windows.jsonl").read_text().splitlines()[1])
+    assert row["window"] == {"start_frame": 1, "end_frame": 2}
+    assert row["anchor"] == 3
+    assert row["supervision"]["action"] == "Brush block"
+    assert set(row["adapter_views"]) == {"qwen3_omni_lora", "cosmos_world_model", "policy_vla_branch"}
+
+
+def test_every_pointer_starts_at_the_folder_of_all_indexes(indexed):
+    index, out = indexed()
+    media = index.windows[0].modalities.media
+    assert (out / media.proxy_video).is_file()
+    assert (out / media.proxy_audio).is_file()
+    frames = read_frames(out / media.proxy_video, range(media.num_proxy_frames))
+    np.testing.assert_allclose(
+        frames[:, 8, 8].mean(axis=-1), [grey_of(frame) for frame in range(0, 8, 2)], atol=2.5
+    )
+    assert np.abs(read_audio(out / media.proxy_audio, start_s=0, stop_s=0.4)).max() > 0.3
+    pointer = index.windows[3].modalities.sensor_features
+    with np.load(out / pointer.path) as arrays:
+        assert arrays["windows"].shape == (WINDOWS, pointer.dim) == (WINDOWS, len(FEATURE_NAMES))
+
+
+def test_the_row_of_the_following_window_is_that_window_s_own_row(indexed):
+    """Of windows of 2 every frame, the one after the window at 0 starts at 2 and has row 2."""
+    hand = np.ones((8, 21, 3), dtype=np.float32) * np.arange(1, 9, dtype=np.float32)[:, None, None] ** 2
+    index, out = indexed({"hand_mocap/left_joints_3d": hand})
+    with np.load(out / index.windows[0].modalities.sensor_features.path) as arrays:
+        np.testing.assert_array_equal(arrays["next_windows"][0], arrays["windows"][2])
+        assert not arrays["next_windows"][6].any()  # after the last window there is none
+    assert index.windows[6].adapter_views["cosmos_world_model"]["target_window"] is None
+
+
+def test_the_context_ends_before_the_anchor_and_the_target_starts_there(indexed):
+    for window in indexed()[0].windows:
+        views = window.adapter_views
+        for view in (
+            views["qwen3_omni_lora"],
+            views["cosmos_world_model"],
+            views["policy_vla_branch"]["observation"],
+        ):
+            context = Span.model_validate(view["context_window"])
+            assert context.stop == window.anchor
+            assert len(context) == min(window.anchor, PLAN.context_frames * PLAN.frame_grid)
+        if target := views["cosmos_world_model"]["target_window"]:
+            assert Span.model_validate(target).start == window.anchor
+            assert len(Span.model_validate(target)) == len(window.span)
+        assert views["policy_vla_branch"]["observation"]["state"]["frame"] == window.anchor - 1
+
+
+def test_no_answer_appears_outside_supervision(indexed):
+    text = caption(
+        segment(
+            STAMPS_NS[0],
+            STAMPS_NS[7],
+            ("secretaction", STAMPS_NS[0], STAMPS_NS[7]),
+            subtask="secretsubtask",
+            objects={str(STAMPS_NS[0]): ["secretobject"]},
+            interaction={str(STAMPS_NS[0]): "secretinteraction"},
+        )
+    )
+    for window in indexed({"caption": text})[0].windows:
+        row = window.model_dump(mode="json")
+        answers = row.pop("supervision")
+        assert answers["action"] == "secretaction"
+        assert answers["objects"] == ["secretobject"]
+        assert "secret" not in json.dumps(row)
+
+
+def test_a_policy_is_offered_only_targets_that_are_known(indexed):
+    no_hands = np.zeros((8, 21, 3), dtype=np.float32)
+    index, _ = indexed({"hand_mocap/left_joints_3d": no_hands, "hand_mocap/right_joints_3d": no_hands})
+    kinds = [window.adapter_views["policy_vla_branch"]["target_kinds"] for window in index.windows]
+    assert kinds[0] == ["action_class", "next_action", "contact_event"]
+    assert kinds[6] == ["action_class"]  # nothing follows the last window
+
+
+def test_trajectories_hold_every_frame(indexed):
+    index, out = indexed()
+    path = index.windows[0].adapter_views["policy_vla_branch"]["target"]["path"]
+    with np.load(out / path) as arrays:
+        assert arrays["camera_to_world"].shape == (8, 4, 4)
+        assert arrays["hands_in_camera"].shape == (2, 8, 21, 3)
+        assert arrays["body_in_world"].shape == (8, 52, 3)
+        assert arrays["hands_valid"].all()
+
+
+def test_a_finished_episode_is_read_back_and_nothing_is_decoded_again(indexed):
+    first, out = indexed()
+    (out / "kitchen__ep1" / "mosaic.mp4").unlink()
+    again, _ = indexed()
+    assert again == first
+    assert not (out / "kitchen__ep1" / "mosaic.mp4").exists()
+
+
+@pytest.mark.parametrize("changed", ["plan", "split", "annotation"])
+def test_an_index_of_another_plan_split_or_episode_is_made_anew(indexed, changed):
+    _, out = indexed()
+    other_plan = IndexPlan(**{**vars(PLAN), "frame_grid": 4})
+    index, _ = {
+        "plan": lambda: indexed(plan=other_plan),
+        "split": lambda: indexed(split=Split.VAL),
+        "annotation": lambda: indexed({"imu/accel_xyz": None}),
+    }[changed]()
+    assert tuple(read_rows(out / "kitchen__ep1" / "windows.jsonl", Window)) == index.windows
+    assert index.windows[0].split is (Split.VAL if changed == "split" else Split.TRAIN)
+    assert index.windows[0].modalities.media.grid_stride == (4 if changed == "plan" else 2)
+
+
+def test_an_index_that_was_interrupted_is_finished_with_the_same_bytes(indexed):
+    _, out = indexed()
+    files = {path.name: path.read_bytes() for path in (out / "kitchen__ep1").iterdir()}
+    (out / "kitchen__ep1" / "windows.jsonl").unlink()  # it is written last
+    (out / "kitchen__ep1" / "features.npz").write_bytes(b"half")
+    indexed()
+    assert {path.name: path.read_bytes() for path in (out / "kitchen__ep1").iterdir()} == files
+
+
+def test_an_episode_shorter_than_every_window_is_skipped_with_its_length(indexed):
+    plan = IndexPlan(**{**vars(PLAN), "scales": (Scale(frames=9, stride=1),)})
+    index, out = indexed(plan=plan)
+    assert index.windows == ()
+    assert index.skips[0].reason == "8 frames, the shortest window has 9"
+    assert index.counts["windows"] == 0
+    assert not (out / "kitchen__ep1").exists()
+
+
+def test_an_episode_in_no_split_is_refused(indexed):
+    with pytest.raises(UnsplitEpisodeError, match="kitchen__ep1 is in no split; run 'split' before 'index'"):
+        indexed(split=None)
+
+
+def test_counts_add_up(indexed):
+    body = np.full((8, 52, 3), np.nan, dtype=np.float32)
+    index, _ = indexed({"full_body_mocap/keypoints": body})
+    assert index.counts == {
+        "windows": WINDOWS,
+        "with_action": WINDOWS,
+        "with_contact": 0,
+        "with_next_action": 5 + 1,
+        "proxy_frames": 4,
+        "repeated_frames": 0,
+    }
+
+
+def test_the_task_and_its_result_cross_processes(indexed, make_episode, tmp_path):
+    index, _ = indexed()
+    assert pickle.loads(pickle.dumps(index)) == index
+    task = partial(index_episode, data_root=tmp_path, out=tmp_path, plan=PLAN)
+    assert pickle.loads(pickle.dumps(task)).keywords["plan"] == PLAN
+
+
+@pytest.mark.parametrize(
+    ("file", "error"),
+    [("fisheye_cam1.mp4", UnreadableVideoError), ("annotation.hdf5", UnreadableEpisodeError)],
+)
+def test_a_file_that_broke_since_the_selection_is_named_and_nothing_counts_as_finished(
+    make_episode, tmp_path, file, error
+):
+    folder = make_episode()
+    (episode,), _ = scan_data_root(folder.parents[1])
+    (folder / file).write_bytes(b"broken")
+    with pytest.raises(error, match=file):
+        index_episode(
+            episode.model_copy(update={"split": Split.TEST}),
+            data_root=folder.parents[1],
+            out=tmp_path / "index",
+            plan=PLAN,
+        )
+    assert not list((tmp_path / "index").rglob("windows.jsonl"))

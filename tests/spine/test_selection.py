@@ -1,0 +1,112 @@
+"""Which episodes are taken, and why others are not."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from handmade import STAMPS_NS, caption, segment
+
+from omni_mlflow.spine.selection import DataRootError, list_episode_folders, scan_data_root
+from omni_mlflow.spine.types import CAMERAS
+
+
+def only_reason(root):
+    episodes, skips = scan_data_root(root)
+    assert episodes == []
+    (skip,) = skips
+    assert skip.stage == "select"
+    return skip.reason
+
+
+def test_episodes_are_named_by_session_and_number_and_sorted_as_people_count(make_episode):
+    for name in ("ep10", "ep2"):
+        root = make_episode("kitchen", name).parents[1]
+    make_episode("garage", "ep1")
+    episodes, skips = scan_data_root(root)
+    assert [each.episode_id for each in episodes] == ["garage__ep1", "kitchen__ep2", "kitchen__ep10"]
+    assert skips == []
+    assert episodes[1].session_id == "kitchen"
+    assert episodes[1].path == "kitchen/ep2"
+
+
+def test_a_manifest_row_says_what_is_there(make_episode):
+    folder = make_episode(changes={"imu/accel_xyz": None})
+    (episode,), _ = scan_data_root(folder.parents[1])
+    assert episode.num_frames == 8
+    assert episode.fps == 20.0
+    assert episode.main_task == "Sorting blocks"
+    assert episode.device_id == "7211577584"
+    assert episode.device_clock_ns == (STAMPS_NS[0], STAMPS_NS[-1])
+    assert set(episode.bytes_by_file) == {"annotation.hdf5", *(f"{camera}.mp4" for camera in CAMERAS)}
+    assert episode.bytes_by_file["annotation.hdf5"] == (folder / "annotation.hdf5").stat().st_size
+    assert episode.missing_modalities == {"imu": "annotation lacks imu/accel_xyz"}
+    assert episode.coverage["body_mocap"] == 1.0
+    assert episode.digest is None
+    assert episode.split is None
+    assert not episode.synthetic
+
+
+def test_an_episode_that_a_generator_wrote_says_so(make_episode):
+    root = make_episode(changes={"metadata/other": '{"synthetic": true}'}).parents[1]
+    assert scan_data_root(root)[0][0].synthetic
+
+
+def test_an_absent_file_is_named(make_episode):
+    folder = make_episode()
+    (folder / "fisheye_cam3.mp4").unlink()
+    (folder / "stereo_left.mp4").unlink()
+    assert only_reason(folder.parents[1]) == "missing fisheye_cam3.mp4, stereo_left.mp4"
+
+
+def test_a_damaged_annotation_is_named_with_what_to_do(make_episode):
+    folder = make_episode()
+    file = folder / "annotation.hdf5"
+    file.write_bytes(file.read_bytes()[:-1])
+    reason = only_reason(folder.parents[1])
+    assert reason.startswith("kitchen/ep1/annotation.hdf5: it cannot be read as HDF5: ")
+    assert "truncated file" in reason
+    assert reason.endswith("download it again")
+
+
+def test_a_damaged_video_is_named(make_episode):
+    folder = make_episode()
+    (folder / "fisheye_cam1.mp4").write_bytes(b"\0" * 100)
+    assert only_reason(folder.parents[1]).startswith("kitchen/ep1/fisheye_cam1.mp4: it cannot be decoded")
+
+
+@pytest.mark.parametrize("text", [None, "", "{broken"])
+def test_an_episode_without_a_caption_has_nothing_to_learn_from(make_episode, text):
+    assert "no caption" in only_reason(make_episode(changes={"caption": text}).parents[1])
+
+
+def test_an_episode_whose_actions_are_all_unlabelled_has_nothing_to_learn_from(make_episode):
+    nothing = caption(segment(STAMPS_NS[0], STAMPS_NS[7], ("N/A", STAMPS_NS[0], STAMPS_NS[7])))
+    assert "labels no action" in only_reason(make_episode(changes={"caption": nothing}).parents[1])
+
+
+def test_a_folder_with_another_name_is_not_dropped_in_silence(make_episode):
+    root = make_episode("kitchen", "take_1").parents[1]
+    assert only_reason(root) == "the folder of an episode is called ep<number>"
+
+
+def test_every_folder_becomes_an_episode_or_a_skip_and_is_announced(make_episode):
+    root = make_episode("a", "ep1").parents[1]
+    (make_episode("b", "ep1") / "stereo_left.mp4").unlink()
+    seen = []
+    episodes, skips = scan_data_root(root, on_episode=seen.append)
+    assert seen == ["a__ep1", "b__ep1"]
+    assert len(episodes) + len(skips) == len(list_episode_folders(root))
+
+
+def test_an_absent_or_empty_data_root_says_what_it_should_be(tmp_path):
+    with pytest.raises(DataRootError, match=r"no data root at .*'omni-mlflow synthesize --out"):
+        scan_data_root(tmp_path / "nowhere")
+    with pytest.raises(DataRootError, match="no folder <session>/ep<number>"):
+        scan_data_root(tmp_path)
+
+
+def test_an_episode_given_as_data_root_is_recognised(make_episode, tmp_path):
+    shutil.copytree(make_episode(), tmp_path / "alone")
+    with pytest.raises(DataRootError, match="move them to <session>/ep1"):
+        scan_data_root(tmp_path / "alone")
