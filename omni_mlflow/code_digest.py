@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGE = "omni_mlflow"
-_ROOT = Path(__file__).parent
 
 _PLUMBING = frozenset(
     f"{PACKAGE}.{name}"
@@ -32,11 +33,12 @@ _PLUMBING = frozenset(
 
 @cache
 def code_digest(*modules: str) -> str:
-    """Return the sha256 over the source of ``modules`` and all modules of ours that they import.
+    """Return the sha256 over the source of ``modules`` and what they import of ours or of their own package.
 
     Args:
         modules: dotted names; a package stands for every module in it.
     """
+    roots = (PACKAGE, *(name.partition(".")[0] for name in modules))
     pending = [module for name in modules for module in _with_children(name)]
     sources: dict[str, bytes] = {}
     while pending:
@@ -47,25 +49,30 @@ def code_digest(*modules: str) -> str:
         if path is None:
             continue
         sources[name] = path.read_bytes()
-        pending.extend(_imports(sources[name], name, is_package=path.name == "__init__.py"))
+        pending.extend(_imports(sources[name], name, path.name == "__init__.py", roots))
     whole = hashlib.sha256()
     for name in sorted(sources):
         whole.update(f"{name}:{hashlib.sha256(sources[name]).hexdigest()}\n".encode())
     return whole.hexdigest()
 
 
-def _imports(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
-    """Yield every module of ours that is imported anywhere in ``source``, also inside functions."""
+def package_of(instance: object) -> str:
+    """Return the dotted name of the package that defines the class of ``instance``."""
+    return sys.modules[type(instance).__module__].__package__ or type(instance).__module__
+
+
+def _imports(source: bytes, name: str, is_package: bool, roots: tuple[str, ...]) -> Iterator[str]:
+    """Yield every module below ``roots`` that is imported anywhere in ``source``, also inside functions."""
     package = name if is_package else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith(PACKAGE))
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] in roots)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parents, base]) if base else ".".join(parents)
-            if base.startswith(PACKAGE):
+            if base.partition(".")[0] in roots:
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in node.names)
 
@@ -82,9 +89,9 @@ def _with_children(name: str) -> list[str]:
 
 
 def _path_of(name: str) -> Path | None:
-    parts = name.split(".")[1:]
-    module = _ROOT.joinpath(*parts).with_suffix(".py") if parts else None
-    if module is not None and module.is_file():
-        return module
-    package = _ROOT.joinpath(*parts, "__init__.py")
-    return package if package.is_file() else None
+    """Return the source file of a module, or None when ``name`` is a name inside a module."""
+    try:
+        spec = find_spec(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None

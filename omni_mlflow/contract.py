@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import Scale, Split
 
 T = TypeVar("T")
@@ -131,6 +132,11 @@ class Contract(Section):
     extension_requirements: tuple[str, ...] = ()
     settings: dict[str, Any]
     profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Identity of the contract as used: profile and changes included, other profiles not."""
+        return digest_of(self.model_dump(mode="json", exclude={"profiles"}))
 
     @model_validator(mode="after")
     def _holds_the_minimum_evidence(self) -> Self:

@@ -11,11 +11,11 @@ from omni_mlflow.record import JOURNAL_NAME, Ended, RunOutcome, RunRecord, Start
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.stage_run import Context, Finished, Interrupted, run_stage
-from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.base import Stage
 from omni_mlflow.workspace import Workspace
 
 
-def run_main(bounds: Sequence[Bound], context: Context) -> list[Finished]:
+def run_main(bounds: Sequence[Bound], context: Context, stages: Sequence[Stage]) -> list[Finished]:
     """Run every stage for every backbone; shared stages run once and are reused.
 
     An interrupted main job that is started again enters its old pipeline run and goes on.
@@ -28,14 +28,14 @@ def run_main(bounds: Sequence[Bound], context: Context) -> list[Finished]:
         return [
             finished
             for bound in bounds
-            for finished in _run_backbone(replace(context, bound=bound), alone=len(bounds) == 1)
+            for finished in _run_backbone(replace(context, bound=bound), stages, alone=len(bounds) == 1)
         ]
 
 
-def _run_backbone(context: Context, *, alone: bool) -> list[Finished]:
+def _run_backbone(context: Context, stages: Sequence[Stage], *, alone: bool) -> list[Finished]:
     outer = context.outer if alone else None
     request = digest_of(
-        [context.bound.digest, str(context.options.data_root), outer.run_id if outer else None]
+        [context.bound.contract.digest, str(context.options.data_root), outer.run_id if outer else None]
     )
     record = _open_pipeline(context.workspace, request)
     try:
@@ -49,7 +49,7 @@ def _run_backbone(context: Context, *, alone: bool) -> list[Finished]:
         record.tags({"omni.stage": "main", "omni.backbone": backbone, "omni.request": request})
         inner = replace(context, parent=key, outer=None)
         done: list[Finished] = []
-        for stage in STAGES.values():
+        for stage in stages:
             done.append(run_stage(stage, inner))
             record.upstream({stage.name: done[-1].key})
             record.tags(done[-1].seal.tags)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from omni_mlflow.backbones.base import Backbone
-from omni_mlflow.contract import Contract, ContractError, explain, load_contract, nearest
+from omni_mlflow.contract import Contract, ContractError, explain, load_contract, nearest, resolve
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.spine.fingerprints import LEAK_RULES
-from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.stages import STAGES
+
+ENTRY_POINT_GROUP = "omni_mlflow.backbones"
 
 MODALITIES = frozenset(
     {
@@ -45,11 +47,6 @@ class Bound:
     backbone: Backbone
     settings: Any
 
-    @property
-    def digest(self) -> str:
-        """Identity of the contract as used: profile and changes included, other profiles not."""
-        return digest_of(self.contract.model_dump(mode="json", exclude={"profiles"}))
-
 
 def bind(contract: Contract) -> Bound:
     """Resolve every name of ``contract``.
@@ -75,19 +72,23 @@ def load_bound(path: Path, *, profile: str | None, changes: Mapping[str, Any]) -
 
 
 def load_backbone(backbone_id: str) -> Backbone:
-    """Import ``omni_mlflow.backbones.<id>`` and return its ``BACKBONE``.
+    """Return the ``BACKBONE`` of ``omni_mlflow/backbones/<id>/`` or of an installed package.
+
+    A package of somebody else adds a backbone with an entry point of the group ``omni_mlflow.backbones``
+    whose name is the contract id.
 
     Raises:
-        ContractError: there is no such folder, or it defines no BACKBONE.
+        ContractError: nobody provides that backbone, or its package defines no BACKBONE.
     """
     folder = Path(__file__).parent / "backbones"
-    known = [path.parent.name for path in folder.glob("*/__init__.py")]
-    if backbone_id not in known:
-        raise ContractError(f"no backbone {backbone_id!r} in {folder.name}/; {nearest(backbone_id, known)}")
-    module = importlib.import_module(f"omni_mlflow.backbones.{backbone_id}")
+    modules = {
+        path.parent.name: f"omni_mlflow.backbones.{path.parent.name}" for path in folder.glob("*/__init__.py")
+    }
+    modules |= {each.name: each.value for each in entry_points(group=ENTRY_POINT_GROUP)}
+    module = importlib.import_module(resolve("backbone", backbone_id, modules))
     backbone: Backbone | None = getattr(module, "BACKBONE", None)
     if backbone is None:
-        raise ContractError(f"omni_mlflow/backbones/{backbone_id}/__init__.py defines no BACKBONE")
+        raise ContractError(f"{module.__name__} defines no BACKBONE")
     return backbone
 
 
@@ -114,3 +115,33 @@ def _unknown_names(contract: Contract, backbone: Backbone) -> list[str]:
         for name in names
         if name not in known
     ]
+
+
+def validate_contracts(folder: Path, *, only: str | None, bind_names: bool) -> list[dict[str, Any]]:
+    """Check every contract of ``folder``: its form, and with ``bind_names`` every name in it.
+
+    Returns:
+        One ``{"id", "status", "issues"}`` per contract, sorted by id.
+
+    Raises:
+        ContractError: the folder does not exist or holds no contract of that name.
+    """
+    paths = sorted(folder.glob("*.yaml"))
+    if only is not None:
+        paths = [path for path in paths if path.stem == only]
+    if not paths:
+        raise ContractError(f"no contract {only or '*'}.yaml in {folder}")
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        row: dict[str, Any] = {"id": path.stem, "status": "unreadable", "issues": []}
+        rows.append(row)
+        try:
+            contract = load_contract(path)
+            row["status"] = contract.status
+            if contract.id != path.stem:
+                row["issues"].append(f"id {contract.id!r} is not the file's name")
+            if bind_names and contract.status == "implemented":
+                bind(contract)
+        except ContractError as error:
+            row["issues"].append(str(error))
+    return rows

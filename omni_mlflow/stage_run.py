@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omni_mlflow.code_digest import code_digest
+from omni_mlflow.code_digest import code_digest, package_of
 from omni_mlflow.journal import exclusive
 from omni_mlflow.record import JOURNAL_NAME, RunOutcome, RunRecord, Started, Tags, read_events
 from omni_mlflow.registry import Bound
@@ -90,6 +90,7 @@ class Finished:
 
     stage: str
     key: str
+    folder: Path
     seal: Seal
     reused: bool
 
@@ -117,17 +118,19 @@ def run_stage(stage: Stage, context: Context) -> Finished:
             if found is not None:
                 return _reuse(stage, context, folder, folder.verify())
             _prepare(stage, folder, fingerprint)
-            return _execute(stage, context, folder, inputs, seals, fingerprint)
+            return _execute(stage, context, _Attempt(folder, inputs, seals, fingerprint))
     except _Recorded as recorded:
         raise recorded.error from recorded.error.__cause__
     except Exception as error:
-        refuse(context, stage.name, error)
+        refuse(context.workspace, stage.name, error, parent=context.parent, outer=context.outer)
         raise
 
 
-def refuse(context: Context, name: str, error: Exception) -> None:
+def refuse(
+    workspace: Workspace, name: str, error: Exception, *, parent: str | None, outer: OuterRun | None
+) -> None:
     """Leave a FAILED run for a command that could not even start its work."""
-    with _loose_record(context, name) as record:
+    with _loose_record(workspace, name, parent=parent, outer=outer) as record:
         record.ended("FAILED", RunOutcome.REFUSED, str(error))
 
 
@@ -137,25 +140,29 @@ class _Recorded(Exception):  # noqa: N818 - carries an error whose run has alrea
         super().__init__(str(error))
 
 
-def _execute(
-    stage: Stage,
-    context: Context,
-    folder: StageFolder,
-    inputs: Mapping[str, StageFolder],
-    seals: Mapping[str, Seal],
-    fingerprint: str,
-) -> Finished:
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt at a stage: where it works, what it reads, and the identity of the work."""
+
+    folder: StageFolder
+    inputs: Mapping[str, StageFolder]
+    seals: Mapping[str, Seal]
+    fingerprint: str
+
+
+def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
+    folder = attempt.folder
     record = RunRecord(folder.path)
     try:
-        _announce(record, stage, context, inputs, fingerprint)
+        _announce(record, stage, context, attempt)
         context.say(f"{folder.title}: started")
-        report = stage.run(_run(stage, context, folder, inputs, record))
-        _show(record, folder, report)
+        report = stage.run(_run(stage, context, attempt, record))
+        _show(record, folder, report, rows=stage.rows)
         _check(folder, report)
-        seal = _seal(stage, folder, report, seals, fingerprint)
+        seal = _seal(stage, attempt, report)
         record.ended("FINISHED", RunOutcome.OK)
         context.say(f"{folder.title}: done")
-        return Finished(stage.name, record.key or "", seal, reused=False)
+        return Finished(stage.name, record.key or "", folder.path, seal, reused=False)
     except (RulesBrokenError, ConservationError) as error:
         record.ended("FAILED", RunOutcome.REFUSED, str(error))
         raise _Recorded(error) from error
@@ -170,16 +177,10 @@ def _execute(
         record.close()
 
 
-def _run(
-    stage: Stage,
-    context: Context,
-    folder: StageFolder,
-    inputs: Mapping[str, StageFolder],
-    record: RunRecord,
-) -> Run:
+def _run(stage: Stage, context: Context, attempt: _Attempt, record: RunRecord) -> Run:
     return Run(
         stage=stage.name,
-        folder=folder.path,
+        folder=attempt.folder.path,
         workspace=context.workspace,
         contract=context.bound.contract,
         backbone=context.bound.backbone if stage.per_backbone else None,
@@ -187,8 +188,8 @@ def _run(
         options=context.options,
         record=record,
         bar=context.bar,
-        inputs=inputs,
-        opens_seal=stage.opens_seal,
+        inputs=attempt.inputs,
+        readable=stage.inputs,
         suites=context.suites,
     )
 
@@ -198,13 +199,13 @@ def _reuse(stage: Stage, context: Context, folder: StageFolder, seal: Seal) -> F
     key = key_of(folder.path)
     context.say(f"{folder.title}: unchanged, reusing run {key[:12]}")
     if context.parent is None:
-        with _loose_record(context, stage.name) as record:
+        with _loose_record(context.workspace, stage.name, parent=None, outer=context.outer) as record:
             record.tags({**_identity(stage, context), "omni.reused": "yes"})
             record.tags(seal.tags)
             record.upstream({stage.name: key})
             record.metrics(seal.metrics)
             record.ended("FINISHED", RunOutcome.OK, f"reused run {key}: inputs, settings and code unchanged")
-    return Finished(stage.name, key, seal, reused=True)
+    return Finished(stage.name, key, folder.path, seal, reused=True)
 
 
 def _prepare(stage: Stage, folder: StageFolder, fingerprint: str) -> None:
@@ -221,36 +222,31 @@ def _prepare(stage: Stage, folder: StageFolder, fingerprint: str) -> None:
     folder.clear()
 
 
-def _announce(
-    record: RunRecord, stage: Stage, context: Context, inputs: Mapping[str, StageFolder], fingerprint: str
-) -> None:
-    record.started(
-        stage.name,
-        parent=context.parent,
-        mlflow_run_id=context.outer.run_id if context.outer and context.parent is None else None,
-        mlflow_experiment_id=context.outer.experiment_id if context.outer else None,
-    )
-    record.tags({**_identity(stage, context), "omni.fingerprint": fingerprint})
+def _announce(record: RunRecord, stage: Stage, context: Context, attempt: _Attempt) -> None:
+    _start(record, stage.name, parent=context.parent, outer=context.outer)
+    record.tags({**_identity(stage, context), "omni.fingerprint": attempt.fingerprint})
     record.params(_flat(_settings(stage, context)))
-    record.upstream({name: key_of(folder.path) for name, folder in inputs.items()})
+    record.upstream({name: key_of(folder.path) for name, folder in attempt.inputs.items()})
 
 
 def _identity(stage: Stage, context: Context) -> dict[str, str]:
-    tags = {"omni.stage": stage.name, "omni.contract_digest": context.bound.digest[:16]}
+    tags = {"omni.stage": stage.name, "omni.contract_digest": context.bound.contract.digest[:16]}
     return {**tags, "omni.backbone": context.bound.contract.id} if stage.per_backbone else tags
 
 
-def _show(record: RunRecord, folder: StageFolder, report: Report) -> None:
+def _show(record: RunRecord, folder: StageFolder, report: Report, *, rows: str) -> None:
     """Write everything the tracker shall show; before any refusal, so a failing run has its evidence."""
     if report.skipped:
-        write_rows(folder.path / "skipped.jsonl", report.skipped)
-        record.artifacts([folder.path / "skipped.jsonl"])
+        skipped = folder.path / f"skipped_{rows}.jsonl"
+        write_rows(skipped, report.skipped)
+        record.artifacts([skipped])
     record.params(report.params)
     record.tags(report.tags)
     for dataset in report.datasets:
         record.dataset(dataset)
-    rows = {"rows/in": report.taken, "rows/out": report.made, "rows/skipped": len(report.skipped)}
-    record.metrics({**(rows if report.taken else {}), **report.metrics})
+    counts = {"in": report.taken, "out": report.made, "skipped": len(report.skipped)}
+    counted = {f"{rows}/{key}": count for key, count in counts.items()} if report.taken else {}
+    record.metrics({**counted, **report.metrics})
     for name, paths in report.artifacts.items():
         record.artifacts(paths, folder=name)
 
@@ -266,15 +262,14 @@ def _check(folder: StageFolder, report: Report) -> None:
         )
 
 
-def _seal(
-    stage: Stage, folder: StageFolder, report: Report, seals: Mapping[str, Seal], fingerprint: str
-) -> Seal:
-    skipped = [folder.path / "skipped.jsonl"] if report.skipped else []
+def _seal(stage: Stage, attempt: _Attempt, report: Report) -> Seal:
+    folder = attempt.folder
+    skipped = [folder.path / f"skipped_{stage.rows}.jsonl"] if report.skipped else []
     seal = Seal(
         stage=stage.name,
         backbone=folder.backbone,
-        fingerprint=fingerprint,
-        inputs={name: seal.digest for name, seal in sorted(seals.items())},
+        fingerprint=attempt.fingerprint,
+        inputs={name: seal.digest for name, seal in sorted(attempt.seals.items())},
         outputs=folder.files([*report.outputs, *skipped]),
         metrics=dict(report.metrics),
         tags=dict(report.tags),
@@ -289,7 +284,7 @@ def _seal(
 def _fingerprint(stage: Stage, context: Context, seals: Mapping[str, Seal]) -> str:
     modules = [stage.run.__module__]
     if stage.per_backbone:
-        modules.append(f"omni_mlflow.backbones.{context.bound.contract.id}")
+        modules.append(package_of(context.bound.backbone))
     return digest_of(
         {
             "stage": stage.name,
@@ -334,20 +329,27 @@ def _folder(name: str, context: Context) -> StageFolder:
 
 
 @contextmanager
-def _loose_record(context: Context, name: str) -> Iterator[RunRecord]:
+def _loose_record(
+    workspace: Workspace, name: str, *, parent: str | None, outer: OuterRun | None
+) -> Iterator[RunRecord]:
     """A run that has no stage folder of its own."""
-    record = RunRecord.new(context.workspace.run_folder)
+    record = RunRecord.new(workspace.run_folder)
     try:
-        record.started(
-            name,
-            parent=context.parent,
-            mlflow_run_id=context.outer.run_id if context.outer and context.parent is None else None,
-            mlflow_experiment_id=context.outer.experiment_id if context.outer else None,
-        )
+        _start(record, name, parent=parent, outer=outer)
         record.tags({"omni.stage": name})
         yield record
     finally:
         record.close()
+
+
+def _start(record: RunRecord, name: str, *, parent: str | None, outer: OuterRun | None) -> None:
+    mine = outer if parent is None else None
+    record.started(
+        name,
+        parent=parent,
+        mlflow_run_id=mine.run_id if mine else None,
+        mlflow_experiment_id=outer.experiment_id if outer else None,
+    )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

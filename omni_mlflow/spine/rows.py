@@ -6,10 +6,11 @@ exists is complete.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +53,26 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
         out.flush()
         os.fsync(out.fileno())
     return count
+
+
+def write_json_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write plain objects as JSONL, atomically. NaN and infinity are refused."""
+    with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+        for row in rows:
+            out.write(json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows that share their keys as CSV with a header, atomically; an empty table is an empty file."""
+    with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
+        if rows:
+            table = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def read_document(path: Path, document_type: type[RowT]) -> RowT:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from omni_mlflow.backbones.base import Backbone
 from omni_mlflow.contract import Contract
@@ -25,11 +26,22 @@ class UndeclaredInputError(Exception):
 
 
 @dataclass(frozen=True)
+class Synthesis:
+    """Size and seed of a set of synthetic episodes; the defaults are those of the demo."""
+
+    sessions: int = 26
+    frames: int = 600
+    seed: int = 7
+    anomalies: Literal["none", "demo"] = "demo"
+
+
+@dataclass(frozen=True)
 class Options:
     """What the command line decides beyond the contract.
 
     Attributes:
-        data_root: folder that holds ``<session>/ep<k>/`` episodes; only ``select`` and ``index`` read it.
+        data_root: folder that holds ``<session>/ep<k>/`` episodes; ``synthesize`` writes it, ``select``,
+            ``guard`` and ``index`` read it.
         workers: processes for work that is independent per episode.
         limit: evaluate only the first so many held-out samples; makes the run a smoke run.
         require_stage: how much of a run ``validate`` must find.
@@ -37,6 +49,7 @@ class Options:
 
     data_root: Path
     workers: int = 2
+    synthesis: Synthesis = Synthesis()
     limit: int | None = None
     require_stage: str = "eval"
 
@@ -57,7 +70,8 @@ class Run:
     Attributes:
         folder: the stage's own folder; everything it makes lies below it.
         settings: the contract's settings as the backbone's own model; None for shared stages.
-        inputs: the stages it declared; it can open no other.
+        inputs: folders of the stages it declared.
+        readable: for each of them, the patterns of the files it may open; no other.
         suites: folder of the Great Expectations suites.
     """
 
@@ -71,21 +85,19 @@ class Run:
     record: RunRecord
     bar: Bar
     inputs: Mapping[str, StageFolder]
-    opens_seal: bool
+    readable: Mapping[str, tuple[str, ...]]
     suites: Path
 
     def open(self, stage: str, name: str) -> Path:
         """Return a sealed output of an upstream stage, verified.
 
         Raises:
-            UndeclaredInputError: the stage was not declared, or the file holds held-out targets.
+            UndeclaredInputError: the stage does not declare that it reads this file.
         """
-        if stage not in self.inputs:
+        if not any(fnmatchcase(name, pattern) for pattern in self.readable.get(stage, ())):
             raise UndeclaredInputError(
-                f"{self.stage} opens {stage}/{name} but declares {sorted(self.inputs)}"
+                f"{self.stage} may not open {stage}/{name}; it declares {dict(self.readable)}"
             )
-        if name.startswith("sealed/") and not self.opens_seal:
-            raise UndeclaredInputError(f"{self.stage} may not open held-out targets ({stage}/{name})")
         return self.inputs[stage].open(name)
 
     def folder_of(self, stage: str) -> Path:
@@ -130,17 +142,18 @@ class Stage:
     """Declaration of a stage.
 
     Attributes:
-        inputs: stages whose outputs it may open.
+        rows: what it counts, as a plural noun; rows left out go to ``skipped_<rows>.jsonl``.
+        inputs: for each stage it builds on, the patterns of the files it may open; an empty tuple means
+            that it only passes on pointers into that stage's folder.
         settings: what of contract and options shapes its output; part of the fingerprint.
         per_backbone: it has one folder per backbone.
         resumable: it goes on from what an interrupted attempt left in its folder.
-        opens_seal: it may open held-out targets.
     """
 
     name: str
     run: Callable[[Run], Report]
-    inputs: tuple[str, ...]
+    rows: str
+    inputs: Mapping[str, tuple[str, ...]]
     settings: Callable[[Contract, Options], Mapping[str, Any]]
     per_backbone: bool
     resumable: bool = False
-    opens_seal: bool = False

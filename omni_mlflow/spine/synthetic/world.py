@@ -26,6 +26,7 @@ FRAME_SIZES = {camera: (64, 64) if camera.startswith("stereo") else (80, 64) for
 WARM_UP_SEEDS = range(1_000_000, 2_000_000)
 """Sessions that a base model may be warmed up on; episode sets never use these seeds."""
 
+DARK_NOISE = 12  # grey levels of a covered lens
 BAR_PIXELS = 16  # the tool; 6 pixels of a 32 x 32 tile
 HALF_BLOCK_PIXELS = (12, 17)  # half the side of the block; its side is 9-17 pixels of a tile
 JITTER_PIXELS = 16  # the sensor noise is one larger picture, seen through a window that jumps
@@ -49,7 +50,7 @@ class Appearance:
         tints: RGB added to the block of each colour; no entry, no tint.
         tool_tint: RGB added to every tool.
         noise: standard deviation of the sensor noise, in grey levels.
-        views: where the block is, by camera; a camera without an entry is dead and black.
+        views: where the block is, by camera; a camera without an entry is dead: dark, with noise.
         sway_pixels, sway_frames: amplitude and period of the block's sideways motion.
         tone_hz, tone_level: the sound of contact; the level is an amplitude, full scale is 1.
         hum_level: standard deviation of the background noise of the microphone.
@@ -136,6 +137,10 @@ class SessionWorld:
         height, width = FRAME_SIZES[camera]
         images = np.zeros((stop - start, height, width, 3), np.uint8)
         if camera not in self.appearance.views:
+            # A covered lens is dark, but no sensor is silent: two recordings never share a file.
+            for image, frame in zip(images, range(start, stop)):
+                noise = np.random.default_rng([self.seed, 4, CAMERAS.index(camera), frame])
+                image[:] = noise.integers(0, DARK_NOISE, image.shape, np.uint8)
             return images
         backdrop = self._backdrops[camera]
         for image, frame in zip(images, range(start, stop)):

@@ -1,0 +1,226 @@
+"""The command line; the only module that prints and exits.
+
+stdout carries the result (pure JSON with ``--json``), stderr progress, logs and errors. Exit status:
+0 done, 1 a rule was broken or a stage failed, 2 wrong usage, 130/143 on signals.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from omni_mlflow.command import Request, execute
+from omni_mlflow.console import TerminalBar
+from omni_mlflow.contract import parse_changes
+from omni_mlflow.registry import validate_contracts
+from omni_mlflow.spine.processes import die_with_parent
+from omni_mlflow.stage_run import Finished, Interrupted, OuterRun
+from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.base import Options, Synthesis
+from omni_mlflow.tracking import heal, store_uri, sync
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+WORKSPACE = click.Option(
+    ["--workspace"], default="workspace", show_default=True, help="Folder of all stage outputs."
+)
+DATA_ROOT = click.Option(
+    ["--data-root"], default="none", help="Folder of <session>/ep<k>/; none: the workspace's synthetic set."
+)
+OUT = click.Option(["--out", "data_root"], default="none", help="Where to write; none: into the workspace.")
+JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON.")
+# MLproject cannot hand over an empty value, so `none` stands for it everywhere.
+STAGE_OPTIONS = [
+    WORKSPACE,
+    DATA_ROOT,
+    click.Option(["--backbone"], default="qwen3_omni_lora", show_default=True, help="Ids, with commas."),
+    click.Option(["--contract"], default="none", help="A contract file of your own."),
+    click.Option(["--profile"], default="demo", show_default=True, help="Profile of the contract, or none."),
+    click.Option(["--set", "changes"], default="none", help="lora.rank=8,training.steps=50"),
+    click.Option(["--sizes"], default="none", help="Sessions per split: TRAIN/VAL/TEST."),
+    click.Option(
+        ["--workers"], type=click.IntRange(min=1), default=2, show_default=True, help="Processes per stage."
+    ),
+    JSON,
+]
+SYNTHESIS_OPTIONS = [
+    click.Option(["--sessions"], type=click.IntRange(min=1), default=26, show_default=True),
+    click.Option(["--frames"], type=click.IntRange(min=20), default=600, show_default=True),
+    click.Option(["--seed"], type=int, default=7, show_default=True),
+    click.Option(["--anomalies"], type=click.Choice(["none", "demo"]), default="demo", show_default=True),
+]
+EXTRA_OPTIONS = {
+    "synthesize": SYNTHESIS_OPTIONS,
+    "main": SYNTHESIS_OPTIONS,
+    "evaluate": [click.Option(["--limit"], type=click.IntRange(min=0), default=0, help="0: every sample.")],
+    "validate": [
+        click.Option(
+            ["--require-stage"],
+            type=click.Choice(["manifest", "dataset", "training", "eval"]),
+            default="eval",
+            show_default=True,
+        )
+    ],
+}
+
+
+def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
+    """Run one stage, or ``main``, and show what it made."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    texts = {key: None if given[key] in ("", "none") else given[key] for key in TEXT_OPTIONS}
+    synthesis = {key: given[key] for key in ("sessions", "frames", "seed", "anomalies") if key in given}
+    request = Request(
+        command=name,
+        project=PROJECT,
+        workspace=Path(given["workspace"]).resolve(),
+        store=store_uri(PROJECT),
+        backbones=tuple(part.strip() for part in given["backbone"].split(",")),
+        contract=Path(texts["contract"]).resolve() if texts["contract"] else None,
+        profile=texts["profile"],
+        sizes=texts["sizes"],
+        changes=parse_changes(texts["changes"]),
+        data_root=Path(texts["data_root"]).resolve() if texts["data_root"] else None,
+        options=Options(
+            data_root=Path(),
+            workers=given["workers"],
+            synthesis=Synthesis(**synthesis),
+            limit=given.get("limit") or None,
+            require_stage=given.get("require_stage", "eval"),
+        ),
+        outer=OuterRun(run_id, os.environ.get("MLFLOW_EXPERIMENT_ID")) if run_id else None,
+    )
+    bar = TerminalBar(errors)
+    try:
+        finished = execute(request, bar=bar, say=lambda line: errors.print(escape(line)))
+    finally:
+        bar.stop()
+    rows = [_facts(each, request.workspace) for each in finished]
+    print(json.dumps(rows, allow_nan=False) if as_json else "\n".join(map(_line, rows)))
+
+
+TEXT_OPTIONS = ("data_root", "contract", "profile", "changes", "sizes")
+
+
+def _facts(finished: Finished, workspace: Path) -> dict[str, Any]:
+    return {
+        "stage": finished.stage,
+        "run": finished.key,
+        "reused": finished.reused,
+        "folder": finished.folder.relative_to(workspace).as_posix(),
+        "metrics": finished.seal.metrics,
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    verb = "reused" if row["reused"] else "done"
+    numbers = ", ".join(f"{key} {value:g}" for key, value in sorted(row["metrics"].items())[:5])
+    return f"{row['stage']:<11}{verb:<8}{row['folder']:<30}{numbers}"
+
+
+def contracts_command(*, validate: bool, backbone: str, contracts_dir: str, as_json: bool) -> None:
+    """List the contracts; with --validate bind every name and exit 1 on any issue."""
+    folder = PROJECT / "contracts" if contracts_dir == "none" else Path(contracts_dir)
+    rows = validate_contracts(folder, only=None if backbone == "none" else backbone, bind_names=validate)
+    result = {"ok": all(not row["issues"] for row in rows), "backbones": rows}
+    if as_json:
+        print(json.dumps(result))
+    else:
+        for row in rows:
+            print(f"{row['id']:<24}{row['status']:<18}{'; '.join(row['issues']) or 'ok'}")
+    if not result["ok"]:
+        sys.exit(1)
+
+
+def sync_command(*, workspace: str, as_json: bool) -> None:
+    """Bring the store to what the journals say."""
+    report = sync(Path(workspace).resolve(), store=store_uri(PROJECT))
+    print(json.dumps(asdict(report)) if as_json else report.sentence)
+    if not report.complete:
+        sys.exit(1)
+
+
+def heal_command(*, workspace: str, as_json: bool) -> None:
+    """End every run whose process died without a word as KILLED, here and in the store."""
+    healed = heal(Path(workspace).resolve(), store=store_uri(PROJECT))
+    if as_json:
+        print(json.dumps([asdict(run) for run in healed]))
+    else:
+        print("\n".join(f"{run.name}: {run.reason}" for run in healed) or "nothing to heal")
+
+
+def build() -> click.Group:
+    """The command group: one verb per stage, named as its MLproject entry point."""
+    group = click.Group(
+        "omni-mlflow", help="Fine-tune multimodal backbones on egocentric episodes and compare them honestly."
+    )
+    summaries = {name: (sys.modules[stage.run.__module__].__doc__ or "") for name, stage in STAGES.items()}
+    for name, summary in {**summaries, "main": "main: every stage in order, as one pipeline run."}.items():
+        options = [*STAGE_OPTIONS, *EXTRA_OPTIONS.get(name, ())]
+        if name == "synthesize":
+            options[options.index(DATA_ROOT)] = OUT
+        text = summary.partition(": ")[2]
+        group.add_command(
+            click.Command(name, params=list(options), callback=partial(stage_command, name), help=text)
+        )
+    group.add_command(
+        click.Command(
+            "contracts",
+            params=[
+                click.Option(["--validate"], is_flag=True, help="Resolve every name to code."),
+                click.Option(["--backbone"], default="none", help="Only this one."),
+                click.Option(["--contracts-dir"], default="none"),
+                JSON,
+            ],
+            callback=contracts_command,
+            help=contracts_command.__doc__,
+        )
+    )
+    for name, callback in (("sync", sync_command), ("heal", heal_command)):
+        group.add_command(
+            click.Command(name, params=[WORKSPACE, JSON], callback=callback, help=callback.__doc__)
+        )
+    return group
+
+
+def main() -> None:
+    """Entry point of the console script and of ``python -m omni_mlflow``."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run` may be killed without telling its child
+        die_with_parent(signal.SIGTERM)
+    try:
+        build().main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        errors.print("stopped by Ctrl-C; what was finished stays, the same command goes on from there")
+        sys.exit(130)
+    except Interrupted:
+        errors.print("stopped by SIGTERM; what was finished stays, the same command goes on from there")
+        sys.exit(143)
+    except Exception as error:  # the one place that turns an error into words for a person
+        errors.print(f"[bold red]error[/]: {escape(str(error) or type(error).__name__)}")
+        sys.exit(1)
+
+
+def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+if __name__ == "__main__":
+    main()

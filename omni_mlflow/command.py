@@ -1,0 +1,104 @@
+"""From a request to runs: bind the contracts, follow the journals with a projector, run the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omni_mlflow.contract import ContractError, SplitCounts
+from omni_mlflow.pipeline import run_main
+from omni_mlflow.registry import Bound, load_bound
+from omni_mlflow.stage_run import Context, Finished, OuterRun, refuse, run_stage
+from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.base import Bar, Options
+from omni_mlflow.tracking import heal, start_projector
+from omni_mlflow.workspace import Workspace
+
+PROJECTION_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        command: ``main`` or a stage's name.
+        data_root: None asks for the synthetic episodes of the demo, written into the workspace.
+        contract: a contract file that replaces ``contracts/<backbone>.yaml``.
+        changes: single settings, such as ``{"settings.lora.rank": 8}``.
+        outer: the run that ``mlflow run`` has made for this process.
+    """
+
+    command: str
+    project: Path
+    workspace: Path
+    store: str
+    backbones: tuple[str, ...]
+    contract: Path | None
+    profile: str | None
+    sizes: str | None
+    changes: dict[str, Any]
+    data_root: Path | None
+    options: Options
+    outer: OuterRun | None
+
+
+def execute(request: Request, *, bar: Bar, say: Callable[[str], None]) -> list[Finished]:
+    """Run the request; every run it touches ends with an honest status, in the journal and the store.
+
+    Raises:
+        Exception: the first failure, after it was recorded.
+    """
+    workspace = Workspace(request.workspace)
+    projector = start_projector(request.workspace, store=request.store)
+    try:
+        for healed in heal(request.workspace, store=None):
+            say(f"{healed.name}: {healed.reason}")
+        return _execute(request, workspace, bar=bar, say=say)
+    finally:
+        say(projector.finish(timeout_s=PROJECTION_TIMEOUT_S).sentence)
+
+
+def _execute(
+    request: Request, workspace: Workspace, *, bar: Bar, say: Callable[[str], None]
+) -> list[Finished]:
+    try:
+        bounds = bind_all(request)
+    except Exception as error:
+        refuse(workspace, request.command, error, parent=None, outer=request.outer)
+        raise
+    own_data = request.data_root is None
+    data_root = request.data_root or workspace.stage("synthesize", backbone=None).path / "episodes"
+    context = Context(
+        workspace=workspace,
+        bound=bounds[0],
+        options=replace(request.options, data_root=data_root),
+        bar=bar,
+        say=say,
+        suites=request.project / "expectations",
+        outer=request.outer,
+    )
+    if request.command != "main":
+        return [run_stage(STAGES[request.command], replace(context, bound=bound)) for bound in bounds]
+    stages = [stage for stage in STAGES.values() if own_data or stage.name != "synthesize"]
+    return run_main(bounds, context, stages)
+
+
+def bind_all(request: Request) -> list[Bound]:
+    """Read and bind the contract of every backbone that the request names.
+
+    Raises:
+        ContractError: a contract is missing, malformed or names something that does not exist.
+    """
+    if request.contract is not None and len(request.backbones) > 1:
+        raise ContractError("--contract names one file; give one --backbone with it")
+    changes = dict(request.changes)
+    if request.sizes is not None:
+        changes["split_policy.default_counts"] = SplitCounts.parse(request.sizes).model_dump()
+    folder = request.project / "contracts"
+    return [
+        load_bound(request.contract or folder / f"{backbone}.yaml", profile=request.profile, changes=changes)
+        for backbone in request.backbones
+    ]

@@ -1,0 +1,51 @@
+"""What a person at the terminal sees: progress bars and one line per stage, on stderr only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+class TerminalBar:
+    """Progress bars on a terminal; silent where stderr is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def track(self, items: Iterable[T], *, description: str, total: int) -> Iterator[T]:
+        advance = self.start(description, total=total)
+        for done, item in enumerate(items, start=1):
+            yield item
+            advance(done)
+
+    def start(self, description: str, *, total: int, done: int = 0) -> Callable[[int], None]:
+        """Replace the bar that is shown; the returned function sets how much is done."""
+        self.stop()
+        self._progress.start()
+        task = self._progress.add_task(description, total=total, completed=done)
+        self._task = task
+
+        def advance(count: int) -> None:
+            self._progress.update(task, completed=count)
+
+        return advance
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+        self._progress.stop()

@@ -1,0 +1,198 @@
+"""evaluate: ask the gated checkpoint every held-out sample, then open the sealed targets and score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omni_mlflow.backbones.base import Exam, Predictor, Scores
+from omni_mlflow.code_digest import code_digest, package_of
+from omni_mlflow.contract import Contract
+from omni_mlflow.journal import Journal
+from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.spine.rows import (
+    digest_of,
+    read_document,
+    read_rows,
+    write_document,
+    write_json_rows,
+    write_table,
+    write_text,
+)
+from omni_mlflow.spine.types import Answer, Sample, Split
+from omni_mlflow.stages.answering import AnswerJournal, answer_all
+from omni_mlflow.stages.base import Options, Report, Run, Stage
+from omni_mlflow.stages.evaluation_facts import EvaluationFacts, evaluation_facts, run_facts
+from omni_mlflow.stages.export import TEST_TARGETS, DatasetManifest, dataset_input
+from omni_mlflow.stages.index import media_root
+from omni_mlflow.stages.seal_ledger import Opening, open_targets
+from omni_mlflow.stages.train import checkpoint_digest
+
+INTACT = "intact"
+
+
+def _evaluate(run: Run) -> Report:
+    samples = list(read_rows(run.open("export", "samples/test.jsonl"), Sample))[: run.options.limit]
+    dataset = read_document(run.open("export", "dataset_manifest.json"), DatasetManifest)
+    checkpoint = run.folder_of("train") / "checkpoint"
+    identity = _identity(run, dataset, checkpoint)
+    answers, controls = _ask(run, samples, checkpoint, identity)
+    opening = Opening(
+        dataset_digest=dataset.digest,
+        checkpoint_digest=identity["checkpoint"],
+        purpose="evaluate" if run.options.limit is None else f"evaluate the first {len(samples)}",
+    )
+    targets = {target.id: target for target in open_targets(run, opening)}
+    exam = Exam(
+        samples=samples,
+        targets=[targets[sample.id] for sample in samples],
+        answers=answers,
+        controls=controls,
+        priors=read_document(checkpoint / "fitted.json", TrainPriors),
+    )
+    scores = run.model.score(exam, settings=run.settings)
+    return _write(run, exam, scores, dataset, identity)
+
+
+def _identity(run: Run, dataset: DatasetManifest, checkpoint: Path) -> dict[str, Any]:
+    """What an answer depends on. Answers of different identities never mix."""
+    return {
+        "checkpoint": checkpoint_digest(checkpoint),
+        "dataset": dataset.digest,
+        "settings": digest_of(run.settings),
+        "code": code_digest(package_of(run.model)),
+    }
+
+
+def _ask(
+    run: Run, samples: list[Sample], checkpoint: Path, identity: dict[str, Any]
+) -> tuple[list[Answer], dict[str, list[Answer]]]:
+    @cache
+    def predictor() -> Predictor:
+        return run.model.load(checkpoint, media_root=media_root(run), settings=run.settings)
+
+    partial = run.folder / "predictions.partial.jsonl"
+    journal = AnswerJournal(partial, identity)
+    progress = Progress(run, total=len(samples))
+    run.record.live_artifact(partial)
+    try:
+        passes = {INTACT: samples} | {name: run.model.control(name, samples) for name in run.model.controls}
+        said = {
+            name: answer_all(journal, name, asked, predictor=predictor, on_batch=progress.of(name))
+            for name, asked in passes.items()
+        }
+        progress.complete()
+    finally:
+        progress.close()
+        journal.close()
+    return said.pop(INTACT), said
+
+
+class Progress:
+    """``progress.jsonl`` of an evaluation, the terminal's bar and the tracker's curve."""
+
+    def __init__(self, run: Run, *, total: int) -> None:
+        self._run = run
+        self._total = total
+        self._journal = Journal(run.folder / "progress.jsonl")
+        self._journal.truncate_after(0)  # counts of the journal of answers are told again from the start
+        self._journal.append({"event": "start", "samples": total, "controls": list(run.model.controls)})
+        run.record.live_artifact(run.folder / "progress.jsonl")
+
+    def of(self, name: str) -> Callable[[int], None]:
+        advance = self._run.bar.start(f"evaluate: {name}", total=self._total)
+
+        def on_batch(done: int) -> None:
+            self._journal.append({"event": "sample", "pass": name, "answered": done, "of": self._total})
+            self._run.record.metrics({f"progress/{name}": done / self._total}, step=done)
+            advance(done)
+
+        return on_batch
+
+    def complete(self) -> None:
+        self._journal.append({"event": "complete", "samples": self._total})
+
+    def close(self) -> None:
+        self._journal.close()
+
+
+def _write(
+    run: Run, exam: Exam, scores: Scores, dataset: DatasetManifest, identity: Mapping[str, Any]
+) -> Report:
+    """Write every evidence file; none holds a clock, so a resumed evaluation writes the same bytes."""
+    from omni_mlflow.reporting.run_report import render_run_report
+
+    write_json_rows(run.folder / run.model.predictions_file, scores.predictions)
+    write_document(run.folder / "metrics.json", scores.metrics)
+    for name, rows in scores.tables.items():
+        write_table(run.folder / name, rows)
+    names = [run.model.predictions_file, "metrics.json", *scores.tables]
+    opening_facts = evaluation_facts(run, exam, dataset, identity)
+    facts = run_facts(run, opening_facts, scores, files=names)
+    write_document(run.folder / "run_facts.json", facts)
+    write_text(run.folder / "RUN_REPORT.md", render_run_report(facts))
+    write_document(
+        run.folder / "evaluation.json", {**opening_facts.model_dump(mode="json"), "headline": scores.headline}
+    )
+    suite, pages = _check_predictions(run, exam.samples)
+    shown = [run.folder / name for name in (*names, "RUN_REPORT.md", "evaluation.json")]
+    journals = [run.folder / name for name in ("progress.jsonl", "predictions.partial.jsonl")]
+    return Report(
+        outputs=[*shown, *journals, run.folder / "run_facts.json", *pages],
+        artifacts={"": [*shown, *journals], "validation": pages},
+        metrics={name: round(value, 6) for name, value in scores.headline.items()},
+        tags=_tags(opening_facts, scores),
+        datasets=[dataset_input(dataset, Split.TEST)],
+        failures=suite.failures(),
+        taken=len(exam.samples),
+        made=len(scores.predictions),
+    )
+
+
+def _check_predictions(run: Run, samples: Sequence[Sample]) -> tuple[Any, list[Path]]:
+    from omni_mlflow.expectations import check_suite, write_suite_result
+    from omni_mlflow.frames import prediction_frame
+
+    lines = (run.folder / run.model.predictions_file).read_text(encoding="utf-8").splitlines()
+    frame = prediction_frame((sample.id for sample in samples), lines)
+    suite = check_suite(run.suites / "predictions.yaml", frame, parameters={"num_expected": len(samples)})
+    return suite, write_suite_result(suite, run.folder / "validation")
+
+
+def _tags(facts: EvaluationFacts, scores: Scores) -> dict[str, str]:
+    verdicts = {key: str(value["verdict"]) for key, value in scores.metrics.get("verdicts", {}).items()}
+    return {
+        "omni.evidence": str(facts.evidence),
+        "omni.checkpoint_digest": facts.checkpoint_digest[:16],
+        "omni.dataset_digest": facts.dataset_digest[:16],
+        "omni.split_digest": facts.split_digest[:16],
+        **({"omni.verdict": verdicts["action"]} if "action" in verdicts else {}),
+        **{f"omni.verdict.{question}": verdict for question, verdict in verdicts.items()},
+    }
+
+
+def _settings(_: Contract, options: Options) -> Mapping[str, Any]:
+    return {"limit": "none" if options.limit is None else options.limit}
+
+
+SKIPPED = ("skipped_*.jsonl",)
+
+EVALUATE = Stage(
+    name="evaluate",
+    run=_evaluate,
+    rows="samples",
+    inputs={
+        "select": SKIPPED,
+        "split": SKIPPED,
+        "guard": ("episode_manifest.json",),
+        "index": SKIPPED,
+        "export": ("samples/test.jsonl", "dataset_manifest.json", TEST_TARGETS, *SKIPPED),
+        "train": ("training_metadata.json", "training_ledger.jsonl", "checkpoint/*"),
+        "gate": ("gate.json",),
+    },
+    settings=_settings,
+    per_backbone=True,
+    resumable=True,
+)

@@ -1,0 +1,138 @@
+"""What is known about an evaluation beside its scores: what it may claim, what was skipped on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from omni_mlflow.backbones.base import Exam, Scores
+from omni_mlflow.reporting.facts import Flow, ReportedFile, RunFacts
+from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
+from omni_mlflow.spine.rows import file_digest, read_document, read_rows
+from omni_mlflow.spine.types import SCHEMA_VERSION, Row, Skip, Split
+from omni_mlflow.stages.base import Run
+from omni_mlflow.stages.export import DatasetManifest
+from omni_mlflow.stages.guard import EpisodeManifest
+from omni_mlflow.stages.seal_ledger import openings_of
+
+ROWS_OF = {
+    "select": "episodes",
+    "split": "episodes",
+    "guard": "episodes",
+    "index": "episodes",
+    "export": "windows",
+}
+"""The stages before an evaluation that count rows, and what they count."""
+
+
+class EvaluationFacts(Row):
+    """``evaluation.json``: which checkpoint answered which held-out samples, and what that may claim."""
+
+    schema_version: int = SCHEMA_VERSION
+    evidence: Evidence
+    limit: int | None
+    checkpoint_digest: str
+    dataset_digest: str
+    split_digest: str
+    contract_digest: str
+    num_test_episodes: int
+    num_test_samples: int
+    num_evaluated_episodes: int
+    num_evaluated_samples: int
+    seal_openings: int
+
+
+def evaluation_facts(
+    run: Run, exam: Exam, dataset: DatasetManifest, identity: Mapping[str, Any]
+) -> EvaluationFacts:
+    """Collect the facts and compute the class of the run from them."""
+    manifest = read_document(run.open("guard", "episode_manifest.json"), EpisodeManifest)
+    test = dataset.samples_per_episode[Split.TEST]
+    evaluated = {sample.episode_id for sample in exam.samples}
+    openings = openings_of(run, dataset.digest)
+    facts = EvidenceFacts(
+        synthetic=manifest.synthetic or dataset.synthetic,
+        guarded=manifest.split_digest == dataset.split_digest,
+        num_test_episodes=len(test),
+        num_evaluated_episodes=len(evaluated),
+        num_test_samples=sum(test.values()),
+        num_evaluated_samples=len(exam.samples),
+        episodes_in_training=tuple(sorted(set(test) & _episodes_in_training(run))),
+        seal_recorded=any(each.checkpoint_digest == identity["checkpoint"] for each in openings),
+    )
+    return EvaluationFacts(
+        evidence=evidence_of(facts),
+        limit=run.options.limit,
+        checkpoint_digest=identity["checkpoint"],
+        dataset_digest=dataset.digest,
+        split_digest=dataset.split_digest,
+        contract_digest=run.contract.digest,
+        num_test_episodes=facts.num_test_episodes,
+        num_test_samples=facts.num_test_samples,
+        num_evaluated_episodes=facts.num_evaluated_episodes,
+        num_evaluated_samples=facts.num_evaluated_samples,
+        seal_openings=len(openings),
+    )
+
+
+def run_facts(run: Run, facts: EvaluationFacts, scores: Scores, *, files: Sequence[str]) -> RunFacts:
+    """Everything that ``RUN_REPORT.md`` and the report page say."""
+    training = json.loads(run.open("train", "training_metadata.json").read_text(encoding="utf-8"))
+    return RunFacts(
+        evidence=facts.evidence,
+        backbone=run.model.id,
+        display_name=run.contract.display_name,
+        base_model=str(training["base_model"]),
+        base_revision=str(training["base_revision"]),
+        checkpoint_digest=facts.checkpoint_digest,
+        split_digest=facts.split_digest,
+        dataset_digest=facts.dataset_digest,
+        contract_digest=facts.contract_digest,
+        train_episodes=len(training["train_episode_ids"]),
+        split_episodes=facts.num_test_episodes,
+        split_samples=facts.num_test_samples,
+        metrics=scores.metrics,
+        primary_metrics=run.contract.primary_metrics,
+        seal_openings=facts.seal_openings,
+        flows=tuple(_flows(run)),
+        skipped=tuple(_skips(run)),
+        files=tuple(_reported(run, name) for name in files),
+    )
+
+
+def _episodes_in_training(run: Run) -> set[str]:
+    """Episodes whose samples the training really consumed, read from its ledger."""
+    training = json.loads(run.open("train", "training_metadata.json").read_text(encoding="utf-8"))
+    return {*training["train_episode_ids"], *training["val_episode_ids"]}
+
+
+def _flows(run: Run) -> Iterable[Flow]:
+    for stage, unit in ROWS_OF.items():
+        seal = run.inputs[stage].seal()
+        if seal is not None:
+            yield Flow(stage=stage, unit=unit, taken=seal.taken, made=seal.made, skipped=seal.skipped)
+
+
+def _skips(run: Run) -> Iterable[Skip]:
+    for stage, unit in ROWS_OF.items():
+        seal = run.inputs[stage].seal()
+        name = f"skipped_{unit}.jsonl"
+        if seal is not None and name in seal.outputs:
+            yield from read_rows(run.open(stage, name), Skip)
+
+
+def _reported(run: Run, name: str) -> ReportedFile:
+    path = run.folder / name
+    return ReportedFile(
+        name=name, sha256=file_digest(path), size_bytes=path.stat().st_size, holds=HOLDS.get(name, "")
+    )
+
+
+HOLDS = {
+    "metrics.json": "every number of this report, with intervals, floors, controls and verdicts",
+    "predictions.jsonl": "one row per held-out sample: truth, answer, raw reply",
+    "predictions.csv": "the same rows as a table",
+    "per_class_metrics.csv": "precision, recall and F1 of every action",
+    "confusion_matrix.csv": "true against predicted actions",
+}

@@ -1,0 +1,136 @@
+"""export: one backbone's view of the neutral windows; held-out targets go to a sealed file of their own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from omni_mlflow.contract import Contract
+from omni_mlflow.record import DatasetInput
+from omni_mlflow.spine.rows import (
+    digest_of,
+    file_digest,
+    read_document,
+    read_rows,
+    write_document,
+    write_rows,
+)
+from omni_mlflow.spine.types import (
+    SCHEMA_VERSION,
+    LabelledSample,
+    Row,
+    Sample,
+    Skip,
+    Split,
+    Target,
+    Window,
+)
+from omni_mlflow.stages.base import Options, Report, Run, Stage
+from omni_mlflow.stages.index import media_root
+from omni_mlflow.stages.split import SplitManifest
+
+TEST_TARGETS = "sealed/test_targets.jsonl"
+
+
+class DatasetManifest(Row):
+    """What was exported.
+
+    Attributes:
+        digest: sha256 over the digests of all sample files, the sealed targets included.
+        samples_per_episode: number of samples, by split and episode id.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    backbone: str
+    dataset_contract: str
+    split_digest: str
+    digest: str
+    files: dict[str, str]
+    samples_per_episode: dict[Split, dict[str, int]]
+    synthetic: bool
+
+
+def _export(run: Run) -> Report:
+    samples: dict[Split, list[tuple[Sample, Target]]] = {split: [] for split in Split}
+    skips: list[Skip] = []
+    windows = list(read_rows(run.open("index", "window_index.jsonl"), Window))
+    index_root = media_root(run)
+    for window in run.bar.track(windows, description="export samples", total=len(windows)):
+        made = run.model.export(window, index_root=index_root, settings=run.settings)
+        if isinstance(made, Skip):
+            skips.append(made)
+        else:
+            samples[window.split].append(made)
+    manifest = _write(run, samples)
+    out = run.folder / "dataset_manifest.json"
+    write_document(out, manifest)
+    return Report(
+        outputs=[run.folder / "samples", run.folder / "sealed", out],
+        artifacts={"": [out]},
+        metrics={f"samples/{split}": len(samples[split]) for split in Split},
+        tags={"omni.dataset_digest": manifest.digest[:16]},
+        datasets=[dataset_input(manifest, split) for split in Split if samples[split]],
+        skipped=skips,
+        taken=len(windows),
+        made=sum(map(len, samples.values())),
+    )
+
+
+def _write(run: Run, samples: Mapping[Split, list[tuple[Sample, Target]]]) -> DatasetManifest:
+    """Write train and val with their targets, test without; the manifest binds all of them."""
+    for split in (Split.TRAIN, Split.VAL):
+        rows = (LabelledSample(sample=sample, target=target) for sample, target in samples[split])
+        write_rows(run.folder / f"samples/{split}.jsonl", rows)
+    held_out = samples[Split.TEST]
+    write_rows(run.folder / "samples/test.jsonl", (sample for sample, _ in held_out))
+    write_rows(run.folder / TEST_TARGETS, (target for _, target in held_out))
+    names = [*(f"samples/{split}.jsonl" for split in Split), TEST_TARGETS]
+    files = {name: file_digest(run.folder / name) for name in names}
+    split_manifest = read_document(run.open("split", "split_manifest.json"), SplitManifest)
+    return DatasetManifest(
+        backbone=run.model.id,
+        dataset_contract=run.contract.dataset_contract,
+        split_digest=split_manifest.digest,
+        digest=digest_of(files),
+        files=files,
+        samples_per_episode={split: _per_episode(sample for sample, _ in samples[split]) for split in Split},
+        synthetic=any(episode.synthetic for episode in split_manifest.episodes),
+    )
+
+
+def _per_episode(samples: Iterable[Sample]) -> dict[str, int]:
+    return dict(sorted(Counter(sample.episode_id for sample in samples).items()))
+
+
+def dataset_input(manifest: DatasetManifest, split: Split) -> DatasetInput:
+    """Describe one split of the dataset for the tracker."""
+    per_episode = manifest.samples_per_episode[split]
+    name = "sealed/test_targets.jsonl" if split is Split.TEST else f"samples/{split}.jsonl"
+    return DatasetInput(
+        name=f"{manifest.dataset_contract}-{split}",
+        context=split,
+        digest=manifest.files[name][:16],
+        source=f"samples/{split}.jsonl",
+        profile={
+            "num_episodes": len(per_episode),
+            "num_samples": sum(per_episode.values()),
+            "synthetic": manifest.synthetic,
+            "split_digest": manifest.split_digest[:16],
+        },
+        columns={"id": "string", "episode_id": "string", "anchor": "long", "inputs": "string"},
+    )
+
+
+def _settings(contract: Contract, _: Options) -> Mapping[str, Any]:
+    return {"dataset_contract": contract.dataset_contract}
+
+
+EXPORT = Stage(
+    name="export",
+    run=_export,
+    rows="windows",
+    inputs={"split": ("split_manifest.json",), "index": ("window_index.jsonl",)},
+    settings=_settings,
+    per_backbone=True,
+)

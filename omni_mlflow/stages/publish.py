@@ -1,0 +1,75 @@
+"""publish: copy only what the backbone's contract allows, scanned, with a checksum of every file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omni_mlflow.contract import Contract
+from omni_mlflow.stages.base import Options, Report, Run, Stage
+
+EVIDENCE_STAGES = ("split", "guard", "index", "export", "train", "gate", "evaluate", "validate", "register")
+
+
+def _publish(run: Run) -> Report:
+    from omni_mlflow.publication.package import build_package
+
+    evaluation = json.loads(run.open("evaluate", "evaluation.json").read_text())
+    files = run.contract.artifact_contract
+    shutil.rmtree(run.folder / "package", ignore_errors=True)  # of an attempt that was not sealed
+    package = build_package(
+        _candidates(run),
+        allowed=files.public_package_allowed,
+        forbidden=files.public_package_forbidden,
+        out=run.folder / "package",
+        private_roots=[run.workspace.root, run.options.data_root],
+        facts={
+            "backbone": run.model.id,
+            "evidence": evaluation["evidence"],
+            "checkpoint_digest": evaluation["checkpoint_digest"],
+            "dataset_digest": evaluation["dataset_digest"],
+            "split_digest": evaluation["split_digest"],
+        },
+    )
+    if package.findings:  # nothing was published; every finding is named
+        return Report(outputs=(), failures=package.findings)
+    shown = sorted(path for path in package.folder.iterdir() if path.suffix in (".json", ".txt", ".md"))
+    return Report(
+        outputs=[package.folder],
+        artifacts={"package": shown},
+        metrics={"package/published": package.num_published, "package/withheld": package.num_withheld},
+    )
+
+
+def _candidates(run: Run) -> dict[str, Path]:
+    """Every sealed output file of the stages before, by its name in a package.
+
+    Nothing is left out here: what may leave is decided by the contract, file by file, with a reason.
+    """
+    candidates: dict[str, Path] = {}
+    for stage in EVIDENCE_STAGES:
+        seal = run.inputs[stage].seal()
+        for name in seal.outputs if seal else ():
+            candidates[f"{stage}/{name}"] = run.folder_of(stage) / name
+    return candidates
+
+
+def _settings(contract: Contract, _: Options) -> Mapping[str, Any]:
+    files = contract.artifact_contract
+    return {
+        "public_package_allowed": [file.model_dump(mode="json") for file in files.public_package_allowed],
+        "public_package_forbidden": list(files.public_package_forbidden),
+    }
+
+
+PUBLISH = Stage(
+    name="publish",
+    run=_publish,
+    rows="files",
+    inputs={**dict.fromkeys(EVIDENCE_STAGES, ()), "evaluate": ("evaluation.json",)},
+    settings=_settings,
+    per_backbone=True,
+)

@@ -1,0 +1,110 @@
+"""register: a model version with its lineage; only of a checkpoint that passed gate and validate."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from omni_mlflow.contract import Contract
+from omni_mlflow.record import ModelVersion, now_ms
+from omni_mlflow.spine.evidence import Evidence
+from omni_mlflow.spine.rows import write_document
+from omni_mlflow.spine.types import SCHEMA_VERSION, Check
+from omni_mlflow.stages.base import Options, Report, Run, Stage
+
+ALIASES = {Evidence.HELD_OUT: "validated", Evidence.SYNTHETIC: "validated-synthetic"}
+"""Alias by class of the evaluation; a smoke run gets no alias, so it registers nothing."""
+
+
+def _register(run: Run) -> Report:
+    gate = json.loads(run.open("gate", "gate.json").read_text())
+    validation = json.loads(run.open("validate", "validation.json").read_text())
+    evaluation = json.loads(run.open("evaluate", "evaluation.json").read_text())
+    evidence = Evidence(evaluation["evidence"])
+    refusals = _refusals(gate, validation, evidence)
+    if refusals:
+        return Report(outputs=(), failures=refusals)
+    lineage = {
+        "omni.evidence": str(evidence),
+        "omni.backbone": run.model.id,
+        **{
+            f"omni.{key}": evaluation[key][:16]
+            for key in ("checkpoint_digest", "dataset_digest", "split_digest")
+        },
+    }
+    files = _copy_descriptions(run)
+    headline = evaluation["headline"]
+    version = ModelVersion(
+        at_ms=now_ms(),
+        registered_name=run.model.id,
+        model_name=f"{run.model.id}-{evaluation['checkpoint_digest'][:8]}",
+        alias=ALIASES[evidence],
+        checkpoint_digest=evaluation["checkpoint_digest"],
+        files=tuple(path.relative_to(run.folder).as_posix() for path in files),
+        params={"training_objective": run.contract.training_objective},
+        tags=lineage,
+        description=_description(run, evaluation, evidence),
+        metrics=headline,
+        dataset_name=f"{run.contract.dataset_contract}-test",
+        dataset_digest=evaluation["dataset_digest"][:16],
+    )
+    run.record.model(version)
+    out = run.folder / "registration.json"
+    told = version.model_dump(mode="json", exclude={"at_ms", "event"})
+    write_document(out, {"schema_version": SCHEMA_VERSION, **told})
+    return Report(outputs=[out, *files], artifacts={"": [out]}, tags={"omni.alias": ALIASES[evidence]})
+
+
+def _refusals(gate: dict[str, Any], validation: dict[str, Any], evidence: Evidence) -> list[Check]:
+    whole = validation["ok"] and validation["require_stage"] == "eval"
+    facts = [
+        ("gate_passed", "gate.json", "ok", "ok" if gate["ok"] else "refused", gate["ok"]),
+        ("run_validated", "validation.json", "ok at require_stage eval", validation["require_stage"], whole),
+        ("evidence_allows_an_alias", "evaluation.json", str(sorted(ALIASES)), evidence, evidence in ALIASES),
+    ]
+    return [
+        Check(rule=rule, subject=subject, expected=expected, found=str(found), ok=ok)
+        for rule, subject, expected, found, ok in facts
+        if not ok
+    ]
+
+
+def _copy_descriptions(run: Run) -> list[Any]:
+    """Small files that describe the checkpoint; the weights stay in the workspace."""
+    checkpoint = run.folder_of("train") / "checkpoint"
+    copies = []
+    for source in sorted(checkpoint.glob("*.json")):
+        copies.append(run.folder / "model" / source.name)
+        copies[-1].parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, copies[-1])
+    return copies
+
+
+def _description(run: Run, evaluation: dict[str, Any], evidence: Evidence) -> str:
+    warning = "" if evidence is Evidence.HELD_OUT else "Synthetic episodes: no statement about real quality. "
+    return (
+        f"{warning}{run.contract.display_name}, gate {run.contract.artifact_contract.checkpoint_gate!r} and "
+        f"validation passed, {evaluation['num_evaluated_samples']} held-out samples of "
+        f"{evaluation['num_evaluated_episodes']} episodes."
+    )
+
+
+def _settings(contract: Contract, _: Options) -> Mapping[str, Any]:
+    return {"registered_name": contract.id}
+
+
+REGISTER = Stage(
+    name="register",
+    run=_register,
+    rows="checkpoints",
+    inputs={
+        "train": (),
+        "gate": ("gate.json",),
+        "evaluate": ("evaluation.json",),
+        "validate": ("validation.json",),
+    },
+    settings=_settings,
+    per_backbone=True,
+)

@@ -1,0 +1,169 @@
+"""train: fine-tune on the train episodes, watch the val episodes; no other sample can be opened here."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omni_mlflow.backbones.base import SampleSet
+from omni_mlflow.code_digest import code_digest, package_of
+from omni_mlflow.contract import Contract
+from omni_mlflow.journal import Journal
+from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.spine.rows import digest_of, file_digest, read_document, read_rows, write_document
+from omni_mlflow.spine.types import SCHEMA_VERSION, LabelledSample, Split
+from omni_mlflow.stages.base import Options, Report, Run, Stage
+from omni_mlflow.stages.export import DatasetManifest, dataset_input
+from omni_mlflow.stages.index import media_root
+
+
+class StageTrainingLog:
+    """Journals of a training: progress and the ledger of consumed samples."""
+
+    def __init__(self, run: Run) -> None:
+        self.checkpoint = run.folder / "checkpoint"
+        self.resume = run.folder / "resume"
+        for folder in (self.checkpoint, self.resume):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._progress = Journal(run.folder / "progress.jsonl")
+        self._ledger = Journal(run.folder / "training_ledger.jsonl")
+        self._record = run.record
+        self._bar = run.bar
+        self._advance: Callable[[int], None] | None = None
+        self.last_step = 0
+        run.record.live_artifact(run.folder / "progress.jsonl")
+        if not any(self.resume.iterdir()):
+            self.rewind(step=-1)
+
+    def progress(self, event: str, *, step: int, **values: float | int | str) -> None:
+        self._progress.append({"event": event, "step": step, **values})
+        self.last_step = step
+        prefix = "val" if event == "validation" else "train"
+        numbers = {f"{prefix}/{key}": float(value) for key, value in values.items() if _is_number(value)}
+        if event in ("step", "validation"):
+            self._record.metrics(numbers, step=step)
+        if event == "start":
+            total = int(values.get("total_steps", 0))
+            self._advance = self._bar.start("train", total=total, done=step)
+        elif self._advance:
+            self._advance(step)
+
+    def consumed(self, sample_ids: Sequence[str], *, step: int) -> None:
+        self._ledger.append({"step": step, "ids": list(sample_ids)})
+
+    def measured(self, values: Mapping[str, float], *, step: int) -> None:
+        self._record.metrics({f"time/{key}": value for key, value in values.items()}, step=step)
+
+    def rewind(self, *, step: int) -> None:
+        for journal in (self._progress, self._ledger):
+            rows = journal.rows()
+            late = (i for i, row in enumerate(rows) if row["step"] > step or row.get("event") == "complete")
+            journal.truncate_after(next(late, len(rows)))
+
+    def close(self) -> None:
+        self._progress.close()
+        self._ledger.close()
+
+
+def _train(run: Run) -> Report:
+    media = media_root(run)
+    sets = {split: _sample_set(run, split, media) for split in (Split.TRAIN, Split.VAL)}
+    dataset = read_document(run.open("export", "dataset_manifest.json"), DatasetManifest)
+    priors = TrainPriors.fit(row.target for row in sets[Split.TRAIN].rows)
+    log = StageTrainingLog(run)
+    try:
+        write_document(log.checkpoint / "fitted.json", priors)
+        facts = run.model.train(
+            sets[Split.TRAIN], sets[Split.VAL], priors=priors, settings=run.settings, log=log
+        )
+        log.progress("complete", step=log.last_step)
+    finally:
+        log.close()
+    _write_evidence(run, log, dataset, priors, facts)
+    shown = [run.folder / name for name in ("training_metadata.json", "progress.jsonl")]
+    configs = sorted(path for path in log.checkpoint.glob("*.json"))
+    return Report(
+        outputs=[*shown, run.folder / "training_ledger.jsonl", log.checkpoint],
+        artifacts={"": shown, "checkpoint": configs},
+        params={"base.model": facts.get("base_model"), "base.revision": facts.get("base_revision")},
+        tags={"omni.checkpoint_digest": checkpoint_digest(log.checkpoint)[:16]},
+        datasets=[dataset_input(dataset, split) for split, rows in sets.items() if rows.rows],
+    )
+
+
+def _sample_set(run: Run, split: Split, media_root: Path) -> SampleSet:
+    rows = tuple(read_rows(run.open("export", f"samples/{split}.jsonl"), LabelledSample))
+    return SampleSet(rows=rows, media_root=media_root)
+
+
+def _write_evidence(
+    run: Run, log: StageTrainingLog, dataset: DatasetManifest, priors: TrainPriors, facts: dict[str, Any]
+) -> None:
+    ledger = run.folder / "training_ledger.jsonl"
+    consumed = {sample for row in ledger.read_text().splitlines() for sample in json.loads(row)["ids"]}
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
+        "backbone": run.model.id,
+        "training_objective": run.contract.training_objective,
+        "settings": run.settings.model_dump(mode="json"),
+        "train_episode_ids": sorted(dataset.samples_per_episode[Split.TRAIN]),
+        "val_episode_ids": sorted(dataset.samples_per_episode[Split.VAL]),
+        "split_digest": dataset.split_digest,
+        "dataset_digest": dataset.digest,
+        "fitted_digest": digest_of(priors),
+        "num_samples_consumed": len(consumed),
+        "training_ledger_digest": file_digest(ledger),
+        "code_digest": code_digest(__name__, package_of(run.model)),
+        "synthetic": dataset.synthetic,
+        "environment": {"python": platform.python_version(), "machine": platform.machine()},
+        **facts,
+    }
+    write_document(run.folder / "training_metadata.json", metadata)
+    write_document(
+        log.checkpoint / "checkpoint_manifest.json",
+        {
+            "schema_version": SCHEMA_VERSION,
+            "files": _digests(log.checkpoint),
+            "dataset_digest": dataset.digest,
+            "fitted_episodes_digest": priors.episodes_digest,
+            "training_ledger_digest": file_digest(ledger),
+        },
+    )
+
+
+def checkpoint_digest(checkpoint: Path) -> str:
+    """Identity of a checkpoint: sha256 over the digests of its files, its own manifest left out."""
+    return digest_of(_digests(checkpoint))
+
+
+def _digests(checkpoint: Path) -> dict[str, str]:
+    return {
+        path.relative_to(checkpoint).as_posix(): file_digest(path)
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file() and path.name != "checkpoint_manifest.json"
+    }
+
+
+def _is_number(value: float | int | str) -> bool:
+    return isinstance(value, int | float)
+
+
+def _settings(contract: Contract, _: Options) -> Mapping[str, Any]:
+    return {"training_objective": contract.training_objective}
+
+
+TRAIN = Stage(
+    name="train",
+    run=_train,
+    rows="samples",
+    inputs={
+        "index": (),
+        "export": ("samples/train.jsonl", "samples/val.jsonl", "dataset_manifest.json"),
+    },
+    settings=_settings,
+    per_backbone=True,
+    resumable=True,
+)

@@ -1,0 +1,95 @@
+"""A contract holds names and numbers; what it says wrong is an error that names the nearest match."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from omni_mlflow.contract import ContractError, SplitCounts, load_contract, parse_changes
+
+CONTRACTS = sorted((Path(__file__).parent.parent / "contracts").glob("*.yaml"))
+
+
+@pytest.fixture
+def document():
+    return yaml.safe_load(CONTRACTS[0].read_text())
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(document):
+        path = tmp_path / f"{document['id']}.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", CONTRACTS, ids=lambda path: path.stem)
+def test_a_contract_is_named_as_its_id_and_has_the_pilot_split(path):
+    contract = load_contract(path)
+    assert contract.id == path.stem
+    assert str(contract.split_policy.default_counts) == "96/16/16"
+
+
+def test_a_misspelt_key_names_the_nearest_one(document, write):
+    document["split_policy"]["sede"] = document["split_policy"].pop("seed")
+    with pytest.raises(ContractError, match=r"unknown key 'split_policy.sede'; did you mean 'seed'\?"):
+        load_contract(write(document))
+
+
+def test_a_setting_that_does_not_exist_cannot_be_changed(document, write):
+    with pytest.raises(ContractError, match=r"unknown setting 'settings.lora.rnk'; did you mean 'rank'\?"):
+        load_contract(write(document), changes=parse_changes("lora.rnk=8"))
+
+
+def test_changes_are_read_as_numbers():
+    assert parse_changes("training.learning_rate=1e-4,lora.rank=8,base.model=tiny") == {
+        "settings.training.learning_rate": 1e-4,
+        "settings.lora.rank": 8,
+        "settings.base.model": "tiny",
+    }
+
+
+def test_a_change_without_a_value_is_refused():
+    with pytest.raises(ContractError, match="'lora.rank' is not KEY=VALUE"):
+        parse_changes("lora.rank")
+
+
+def test_a_profile_changes_only_what_it_names(document, write):
+    path = write(document)
+    plain, demo = load_contract(path), load_contract(path, profile="demo")
+    assert str(demo.split_policy.default_counts) == "14/2/8"
+    assert demo.artifact_contract == plain.artifact_contract
+
+
+def test_an_unknown_profile_is_refused(document, write):
+    with pytest.raises(ContractError, match=r"unknown profile 'dmeo'; did you mean 'demo'\?"):
+        load_contract(write(document), profile="dmeo")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "lost"),
+    [
+        ("artifact_contract", "required_eval_files", "metrics.json"),
+        ("artifact_contract", "required_eval_files", "RUN_REPORT.md"),
+        ("artifact_contract", "required_training_files", "progress.jsonl"),
+        ("artifact_contract", "public_package_forbidden", "model_weights"),
+    ],
+)
+def test_the_minimum_evidence_cannot_be_left_out(document, write, section, key, lost):
+    document[section][key].remove(lost)
+    with pytest.raises(ContractError, match=lost):
+        load_contract(write(document))
+
+
+def test_a_predictions_file_is_part_of_the_minimum(document, write):
+    document["artifact_contract"]["required_eval_files"].remove("predictions.jsonl")
+    with pytest.raises(ContractError, match="JSONL prediction file"):
+        load_contract(write(document))
+
+
+def test_sizes_are_three_whole_numbers():
+    assert SplitCounts.parse("14/2/8") == SplitCounts(train=14, val=2, test=8)
+    with pytest.raises(ContractError, match="TRAIN/VAL/TEST"):
+        SplitCounts.parse("14/2")

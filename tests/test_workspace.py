@@ -1,0 +1,83 @@
+"""Outputs are sealed by digest and opened by digest; nothing that was made is overwritten."""
+
+import pytest
+
+from omni_mlflow.workspace import MissingStageError, Seal, StaleInputError, Workspace
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Workspace(tmp_path).stage("select", backbone=None)
+
+
+def finish(folder, text="rows\n", fingerprint="f1"):
+    """Make one output and seal it, as a stage does."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    output = folder.path / "episodes.jsonl"
+    output.write_text(text)
+    seal = Seal(
+        stage="select",
+        backbone=None,
+        fingerprint=fingerprint,
+        inputs={},
+        outputs=folder.files([output]),
+    )
+    folder.close(seal)
+    return seal
+
+
+def test_a_sealed_output_opens(folder):
+    finish(folder)
+    assert folder.open("episodes.jsonl").read_text() == "rows\n"
+
+
+def test_a_stage_without_a_seal_says_which_stage_to_run(folder):
+    folder.path.mkdir(parents=True)
+    (folder.path / "episodes.jsonl").write_text("half")
+    with pytest.raises(MissingStageError, match="mlflow run . -e select"):
+        folder.open("episodes.jsonl")
+
+
+def test_an_output_edited_by_hand_is_refused(folder):
+    finish(folder)
+    (folder.path / "episodes.jsonl").write_text("ROWS\n")
+    with pytest.raises(StaleInputError, match=r"episodes\.jsonl changed after 'select' sealed it"):
+        folder.open("episodes.jsonl")
+
+
+def test_an_output_that_was_only_touched_still_opens(folder):
+    finish(folder)
+    path = folder.path / "episodes.jsonl"
+    path.touch()
+    assert folder.open("episodes.jsonl") == path
+
+
+def test_a_deleted_output_is_refused(folder):
+    finish(folder)
+    (folder.path / "episodes.jsonl").unlink()
+    with pytest.raises(StaleInputError, match="is gone; run 'select' again"):
+        folder.verify()
+
+
+def test_equal_work_seals_equal_bytes(tmp_path):
+    first, second = (Workspace(tmp_path / name).stage("select", backbone=None) for name in "ab")
+    finish(first)
+    finish(second)
+    assert (first.path / "seal.json").read_bytes() == (second.path / "seal.json").read_bytes()
+
+
+def test_superseded_work_is_set_aside_and_taken_back(folder):
+    finish(folder, "old\n", fingerprint="old")
+    folder.set_aside("old")
+    finish(folder, "new\n", fingerprint="new")
+    folder.set_aside("new")
+    assert folder.take_back("old")
+    assert folder.open("episodes.jsonl").read_text() == "old\n"
+
+
+def test_a_folder_stands_for_all_files_below_it(folder):
+    media = folder.path / "media"
+    (media / "one").mkdir(parents=True)
+    (media / "one" / "a.wav").write_bytes(b"a")
+    (media / "b.wav").write_bytes(b"b")
+    assert list(folder.files([media])) == ["media/b.wav", "media/one/a.wav"]

@@ -1,0 +1,150 @@
+"""The smallest backbone that fulfils the protocol: it learns the most frequent labels, without any model library.
+
+It lies outside the project as a package of its own would, and is found through its entry point.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omni_mlflow.backbones.base import CheckpointUnderTest, Exam, SampleSet, Scores, TrainingLog
+from omni_mlflow.contract import Section
+from omni_mlflow.metrics.priors import TrainPriors, most_common, yes_no
+from omni_mlflow.spine.rows import write_document
+from omni_mlflow.spine.types import Answer, Check, Outcome, Sample, Skip, Target, Window
+
+
+class TrainingSettings(Section):
+    steps: int
+    batch_size: int
+
+
+class Settings(Section):
+    training: TrainingSettings
+
+
+class Predictor:
+    batch_size = 8
+
+    def __init__(self, answer: dict[str, str | None]) -> None:
+        self._raw = json.dumps(answer, sort_keys=True)
+
+    def answer(self, samples: Sequence[Sample]) -> list[Answer]:
+        return [
+            Answer(
+                id=sample.id,
+                episode_id=sample.episode_id,
+                anchor=sample.anchor,
+                outcome=Outcome.ANSWERED,
+                raw=self._raw,
+            )
+            for sample in samples
+        ]
+
+
+class Trivial:
+    id = "trivial"
+    settings_type = Settings
+    metrics = frozenset({"action_accuracy", "held_out_episode_count"})
+    training_files = frozenset({"training_metadata.json", "progress.jsonl", "model.json"})
+    eval_files = frozenset({"metrics.json", "predictions.jsonl", "RUN_REPORT.md"})
+    predictions_file = "predictions.jsonl"
+    controls: tuple[str, ...] = ("nothing_shown",)
+    stage_settings: Mapping[str, tuple[str, ...]] = {"train": ("training",)}
+
+    @property
+    def gates(self) -> Mapping[str, Any]:
+        return {"trivial_gate": self._gate}
+
+    def export(self, window: Window, *, index_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
+        if window.supervision.action is None:
+            return Skip(subject=window.id, stage="export", reason="no action label")
+        sample = Sample(
+            id=window.id,
+            episode_id=window.episode_id,
+            split=window.split,
+            anchor=window.anchor,
+            observed=window.span,
+            forecast_from=window.anchor,
+            inputs={"span": window.span.model_dump()},
+        )
+        target = Target(
+            id=window.id,
+            episode_id=window.episode_id,
+            anchor=window.anchor,
+            span=window.span,
+            labels=window.supervision,
+        )
+        return sample, target
+
+    def train(
+        self, train: SampleSet, val: SampleSet, *, priors: TrainPriors, settings: Any, log: TrainingLog
+    ) -> dict[str, Any]:
+        state = log.resume / "state.json"
+        first = json.loads(state.read_text())["step"] if state.is_file() else 0
+        log.rewind(step=first)
+        if first == 0:
+            log.progress("start", step=0, total_steps=settings.training.steps)
+        rows = train.rows
+        for step in range(first + 1, settings.training.steps + 1):
+            batch = [rows[(step * 7 + k) % len(rows)] for k in range(settings.training.batch_size)]
+            log.consumed([row.sample.id for row in batch], step=step)
+            log.progress("step", step=step, loss=1.0 / step)
+            if step % 5 == 0:
+                write_document(state, {"step": step})
+                log.progress("checkpoint", step=step)
+        write_document(log.checkpoint / "model.json", {"action": most_common(priors.action)})
+        return {"base_model": "none", "base_revision": "none"}
+
+    def load(self, checkpoint: Path, *, media_root: Path, settings: Any) -> Predictor:
+        return Predictor(json.loads((checkpoint / "model.json").read_text()))
+
+    def control(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
+        return list(samples)
+
+    def score(self, exam: Exam, *, settings: Any) -> Scores:
+        rows = []
+        for sample, target, answer in zip(exam.samples, exam.targets, exam.answers, strict=True):
+            predicted = json.loads(answer.raw)["action"]
+            rows.append(
+                {
+                    "id": sample.id,
+                    "episode_id": sample.episode_id,
+                    "split": sample.split,
+                    "anchor": sample.anchor,
+                    "outcome": answer.outcome,
+                    "true_json": {
+                        "action": target.labels.action,
+                        "contact": yes_no(target.labels.in_contact),
+                    },
+                    "pred_json": {"action": predicted},
+                    "raw_prediction": answer.raw,
+                    "true_label": target.labels.action,
+                    "predicted_label": predicted,
+                    "correct": int(predicted == target.labels.action),
+                    "true_label_seen_in_train": int(target.labels.action in exam.priors.action),
+                }
+            )
+        accuracy = sum(row["correct"] for row in rows) / len(rows)
+        episodes = len({row["episode_id"] for row in rows})
+        metrics = {"action_accuracy": accuracy, "held_out_episode_count": episodes}
+        return Scores(metrics=metrics, predictions=rows, headline={"action_accuracy": accuracy})
+
+    def _gate(self, test: CheckpointUnderTest) -> list[Check]:
+        found = json.loads((test.folder / "model.json").read_text())["action"]
+        expected = most_common(test.priors.action)
+        return [
+            Check(
+                rule="model_answers_the_majority",
+                subject="model.json",
+                expected=str(expected),
+                found=str(found),
+                ok=found == expected,
+            )
+        ]
+
+
+BACKBONE = Trivial()
