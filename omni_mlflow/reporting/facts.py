@@ -1,0 +1,105 @@
+"""What a report is told. It looks nothing up itself: no file, no clock, no host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from omni_mlflow.spine.evidence import Evidence
+from omni_mlflow.spine.types import Skip
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Flow(_Fact):
+    """What went into a stage and what came out. It cannot be built when something got lost."""
+
+    stage: str
+    unit: str
+    taken: int = Field(ge=0)
+    made: int = Field(ge=0)
+    skipped: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _nothing_is_lost(self) -> Self:
+        if self.taken != self.made + self.skipped:
+            raise ValueError(
+                f"{self.stage}: {self.taken} {self.unit} in, but {self.made} out and {self.skipped} skipped"
+            )
+        return self
+
+
+class ReportedFile(_Fact):
+    """A file beside the report."""
+
+    name: str
+    sha256: str
+    size_bytes: int = Field(ge=0)
+    holds: str
+
+
+class RunFacts(_Fact):
+    """Everything that ``RUN_REPORT.md`` and ``report.html`` say about one evaluation.
+
+    Attributes:
+        split_episodes, split_samples: what the split holds out; the metrics know what was answered.
+        metrics: content of ``metrics.json``.
+        primary_metrics: names from the contract; they come first in the tables.
+        seal_openings: how often the held-out targets of this dataset were opened, this time included.
+        skipped: everything that any stage left out, with its reason.
+    """
+
+    evidence: Evidence
+    backbone: str
+    display_name: str
+    base_model: str
+    base_revision: str
+    checkpoint_digest: str
+    split_digest: str
+    dataset_digest: str
+    contract_digest: str
+    train_episodes: int = Field(ge=0)
+    split_episodes: int = Field(ge=0)
+    split_samples: int = Field(ge=0)
+    metrics: Mapping[str, Any]
+    primary_metrics: tuple[str, ...]
+    seal_openings: int = Field(ge=0)
+    flows: tuple[Flow, ...] = ()
+    skipped: tuple[Skip, ...] = ()
+    files: tuple[ReportedFile, ...] = ()
+
+    def value(self, metric: str) -> float | None:
+        """A metric's value, wherever in ``metrics.json`` it lies."""
+        more = self.metrics.get("more", {})
+        found = self.metrics.get(metric, more.get(metric))
+        return None if found is None else float(found)
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A block of ``metrics.json`` such as ``intervals``; empty where it is absent."""
+        found: Mapping[str, Any] = self.metrics.get(name) or {}
+        return found
+
+    @property
+    def answered_samples(self) -> int:
+        return int(self.metrics.get("num_samples", 0))
+
+    @property
+    def answered_episodes(self) -> int:
+        return int(self.metrics.get("held_out_episode_count", 0))
+
+    @property
+    def reported_metrics(self) -> list[str]:
+        """Every metric with an interval: the contract's primary ones first, then the others by name."""
+        with_interval = self.section("intervals")
+        first = [name for name in self.primary_metrics if name in with_interval]
+        return [*first, *sorted(set(with_interval) - set(first))]
+
+    @property
+    def graded_metrics(self) -> list[str]:
+        """The metrics on which the questions' verdicts rest, in the order of ``reported_metrics``."""
+        graded = {found["metric"] for found in self.section("verdicts").values()}
+        return [name for name in self.reported_metrics if name in graded]

@@ -1,0 +1,284 @@
+"""The plots of a report as PNG, 900 pixels wide. Same numbers, same bytes.
+
+Colours are the colour-blind-safe set of Okabe and Ito (2008); shape or position always says the same.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omni_mlflow.reporting.facts import RunFacts
+from omni_mlflow.reporting.wording import control_title, floor_title, metric_title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+INK, FAINT = "#222222", "#8a8a8a"
+_DPI = 100
+_WIDTH_IN = 9.0
+_FLOOR_MARKS = {
+    "majority": "s",
+    "train_prior": "^",
+    "same_as_now": "D",
+    "next_given_current": "v",
+    "copy_prompt": "P",
+}
+_CONTROL_LOOKS = ((ORANGE, "s"), (GREEN, "^"), (RED, "D"), (PURPLE, "v"))
+_MOST_LABELS = 12
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A plot, its file name without ending, its title, and the sentence that says what to see in it."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+
+
+def figures_of(
+    facts: RunFacts,
+    *,
+    per_episode: Sequence[Mapping[str, Any]],
+    confusion: Sequence[Mapping[str, Any]],
+    progress: Iterable[Mapping[str, Any]],
+) -> list[ReportFigure]:
+    """Draw every figure that the facts allow, in the order of the report.
+
+    Args:
+        per_episode, confusion: rows of ``omni_mlflow.metrics.labels``; none of them, no figure.
+        progress: rows of the training's ``progress.jsonl``.
+    """
+    progress = list(progress)
+    drawn = []
+    if facts.graded_metrics:
+        caption = "Every metric with its 95 % interval over episodes, and the answers that need no model."
+        drawn.append(ReportFigure("floors", "The model against its floors", caption, floors_forest(facts)))
+    if facts.graded_metrics and facts.section("controls"):
+        caption = "The same samples with one input exchanged or removed; what needs that input falls."
+        drawn.append(
+            ReportFigure("controls", "With one input exchanged or removed", caption, controls_chart(facts))
+        )
+    if any(row.get("accuracy") is not None for row in per_episode):
+        caption = "Action accuracy of each held-out episode: is the mean carried by a few of them?"
+        drawn.append(ReportFigure("episodes", "Each held-out episode", caption, episodes_chart(per_episode)))
+    if confusion:
+        caption = (
+            "The most frequent true actions; a number counts samples, the shade is their share of a row."
+        )
+        drawn.append(
+            ReportFigure(
+                "confusion", "Which actions are taken for which", caption, confusion_chart(confusion)
+            )
+        )
+    if any("loss" in row for row in progress):
+        caption = "Mean loss of the answer's tokens."
+        drawn.append(ReportFigure("loss", "Training loss", caption, loss_curve(progress)))
+    return drawn
+
+
+def loss_curve(progress: Iterable[Mapping[str, Any]]) -> bytes:
+    """Training and validation loss by step, from the rows of ``progress.jsonl``."""
+    rows = list(progress)
+    figure, axes = _figure(3.4)
+    steps = [(row["step"], row["loss"]) for row in rows if row.get("event") == "step" and "loss" in row]
+    validated = [(row["step"], row["loss"]) for row in rows if row.get("event") == "validation"]
+    if steps:
+        axes.plot(*zip(*steps, strict=True), color=BLUE, linewidth=1.2, label="train, one batch")
+    if validated:
+        axes.plot(*zip(*validated, strict=True), color=RED, marker="o", markersize=4, label="validation")
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel("loss per answer token (nats)")
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    if steps or validated:
+        axes.legend(frameon=False, loc="upper right")
+    return _png(figure)
+
+
+def floors_forest(facts: RunFacts) -> bytes:
+    """Each graded metric with its 95 % interval over episodes, and every floor of it on the same line."""
+    names = [name for name in facts.reported_metrics if name in facts.section("baselines")]
+    figure, axes = _figure(1.5 + 0.42 * len(names))
+    for line, name in enumerate(names):
+        _draw_interval(axes, line, facts.value(name), facts.section("intervals")[name], colour=BLUE, mark="o")
+        for floor, value in facts.section("baselines")[name]["floors"].items():
+            axes.plot(
+                value,
+                line + 0.22,
+                _FLOOR_MARKS.get(floor, "x"),
+                color=ORANGE,
+                markeredgecolor=INK,
+                markersize=6,
+            )
+    _label_lines(axes, [metric_title(name) for name in names])
+    _unit_axis(axes, "value; bar: 95 % interval over episodes")
+    used = [
+        floor
+        for floor in _FLOOR_MARKS
+        if any(floor in facts.section("baselines")[name]["floors"] for name in names)
+    ]
+    _legend(
+        figure,
+        [(BLUE, "o", "model")] + [(ORANGE, _FLOOR_MARKS[floor], floor_title(floor)) for floor in used],
+    )
+    return _png(figure)
+
+
+def controls_chart(facts: RunFacts) -> bytes:
+    """The intact run and every control on the same line, for each graded metric."""
+    names = facts.graded_metrics
+    controls = sorted(facts.section("controls"))
+    figure, axes = _figure(1.5 + 0.5 * len(names))
+    for line, name in enumerate(names):
+        _draw_interval(axes, line, facts.value(name), facts.section("intervals")[name], colour=BLUE, mark="o")
+        for place, control in enumerate(controls):
+            found = facts.section("controls")[control].get(name)
+            if found is not None:
+                colour, mark = _CONTROL_LOOKS[place % len(_CONTROL_LOOKS)]
+                offset = 0.18 + 0.14 * place
+                axes.plot(
+                    found["value"], line + offset, mark, color=colour, markeredgecolor=INK, markersize=6
+                )
+        baseline = facts.section("baselines")[name]
+        floor = baseline["floors"][baseline["best"]]
+        axes.plot([floor, floor], [line - 0.2, line + 0.6], color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))
+    _label_lines(axes, [metric_title(name) for name in names], below=0.75)
+    _unit_axis(axes, "value; bar: 95 % interval of the intact run; dashed: best floor")
+    looks = [
+        (*_CONTROL_LOOKS[place % len(_CONTROL_LOOKS)], control_title(control))
+        for place, control in enumerate(controls)
+    ]
+    _legend(figure, [(BLUE, "o", "intact"), *looks])
+    return _png(figure)
+
+
+def episodes_chart(per_episode: Sequence[Mapping[str, Any]], *, metric: str = "accuracy") -> bytes:
+    """One dot per held-out episode, lowest first: is the mean carried by a few of them?
+
+    Args:
+        per_episode: rows with ``episode_id``, ``samples`` and the metric; null ones are left out.
+    """
+    rows = sorted(
+        (row for row in per_episode if row.get(metric) is not None),
+        key=lambda row: (row[metric], row["episode_id"]),
+    )
+    figure, axes = _figure(1.2 + 0.28 * len(rows))
+    axes.hlines(range(len(rows)), 0, [row[metric] for row in rows], color="#d9d9d9", linewidth=2)
+    axes.plot([row[metric] for row in rows], range(len(rows)), "o", color=BLUE)
+    _label_lines(axes, [f"{_short(row['episode_id'], 34)}  (n={row['samples']})" for row in rows])
+    _unit_axis(axes, metric_title(metric).lower())
+    return _png(figure)
+
+
+def confusion_chart(confusion: Sequence[Mapping[str, Any]]) -> bytes:
+    """Where the most frequent true labels go: share of each row, with everything else in a last column.
+
+    Args:
+        confusion: rows with ``true_label``, ``predicted_label`` and ``count``.
+    """
+    truths: Counter[str] = Counter()
+    for row in confusion:
+        truths[row["true_label"]] += row["count"]
+    labels = sorted(truths, key=lambda label: (-truths[label], label))[:_MOST_LABELS]
+    place = {label: index for index, label in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels) + 1))
+    for row in confusion:
+        if row["true_label"] in place:
+            counts[place[row["true_label"]], place.get(row["predicted_label"], len(labels))] += row["count"]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = _figure(2.6 + 0.42 * len(labels))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for i, j in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[i, j] > 0.55 else INK
+        axes.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_yticks(range(len(labels)), [_short(label, 30) for label in labels])
+    columns = [*(_short(label, 24) for label in labels), "any other"]
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_xlabel("predicted action")
+    axes.set_ylabel("true action")
+    axes.tick_params(length=0)
+    for edge in range(1, max(counts.shape)):
+        axes.axhline(edge - 0.5, color="white", linewidth=1.5)
+        axes.axvline(edge - 0.5, color="white", linewidth=1.5)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    return _png(figure)
+
+
+def _figure(height_in: float) -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH_IN, height_in), dpi=_DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
+    axes = figure.add_subplot()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=10)
+    return figure, axes
+
+
+def _draw_interval(
+    axes: Axes, line: float, value: float | None, interval: Mapping[str, Any], *, colour: str, mark: str
+) -> None:
+    if interval["low"] is not None:
+        axes.plot(
+            [interval["low"], interval["high"]],
+            [line, line],
+            color=colour,
+            linewidth=2.4,
+            solid_capstyle="butt",
+        )
+    if value is not None:
+        axes.plot(value, line, mark, color=colour, markersize=7)
+
+
+def _label_lines(axes: Axes, labels: Sequence[str], *, below: float = 0.6) -> None:
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 1 + below, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _unit_axis(axes: Axes, title: str) -> None:
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(title)
+
+
+def _legend(figure: Figure, looks: Sequence[tuple[str, str, str]]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, marker=mark, markeredgecolor=INK, linestyle="", label=label)
+        for colour, mark, label in looks
+    ]
+    columns = len(handles) if len(handles) <= 4 else 3
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
+
+
+def _short(text: str, length: int) -> str:
+    """Cut the middle out of a long label; a dollar sign stays one instead of starting a formula."""
+    head = 2 * length // 3
+    cut = text if len(text) <= length else f"{text[:head]}…{text[head + 1 - length :]}"
+    return (cut or "(no label)").replace("$", r"\$")
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()

@@ -1,0 +1,205 @@
+"""The tables of a report, as text cells; Markdown and HTML print the same ones."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from omni_mlflow.reporting.facts import RunFacts
+from omni_mlflow.reporting.wording import (
+    NOTHING,
+    bounds,
+    control_title,
+    floor_title,
+    metric_title,
+    number,
+    signed,
+    verdict,
+)
+
+_MOST_REASONS = 40
+_EXAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as plain text.
+
+    Attributes:
+        numeric: columns that hold numbers, aligned right.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: frozenset[int] = frozenset()
+
+
+def identity_table(facts: RunFacts) -> Table:
+    openings = facts.seal_openings
+    rows = (
+        ("Backbone", f"{facts.display_name} ({facts.backbone})"),
+        ("Base model", f"{facts.base_model} at revision {facts.base_revision}"),
+        ("Checkpoint", facts.checkpoint_digest),
+        ("Split", facts.split_digest),
+        ("Dataset", facts.dataset_digest),
+        ("Contract", facts.contract_digest),
+        ("Trained on", f"{facts.train_episodes} episodes"),
+        ("Held-out episodes", f"{facts.answered_episodes} of {facts.split_episodes} answered"),
+        ("Held-out samples (anchors)", f"{facts.answered_samples} of {facts.split_samples} answered"),
+        ("Held-out targets opened", f"{openings} time{'' if openings == 1 else 's'}, this one included"),
+    )
+    return Table(("What", "Value"), rows)
+
+
+def results_table(facts: RunFacts) -> Table:
+    """Every metric with its interval, its best floor and the paired difference to that floor."""
+    rows = []
+    for name in facts.reported_metrics:
+        baseline = facts.section("baselines").get(name)
+        difference = baseline["difference"] if baseline else None
+        floor = baseline["floors"][baseline["best"]] if baseline else None
+        rows.append(
+            (
+                metric_title(name),
+                number(facts.value(name)),
+                bounds(facts.section("intervals")[name]),
+                floor_title(baseline["best"]) if baseline else NOTHING,
+                number(floor),
+                signed(difference["value"]) if difference else NOTHING,
+                bounds(difference),
+                verdict(baseline),
+            )
+        )
+    header = (
+        "Metric",
+        "Value",
+        "95 % interval",
+        "Best floor",
+        "Floor",
+        "Difference",
+        "Its 95 % interval",
+        "Verdict",
+    )
+    return Table(header, tuple(rows), frozenset({1, 2, 4, 5, 6}))
+
+
+def floors_table(facts: RunFacts) -> Table:
+    """Every floor of every graded metric."""
+    rows = []
+    for name in facts.graded_metrics:
+        baseline = facts.section("baselines")[name]
+        for floor, value in sorted(baseline["floors"].items()):
+            expected = baseline["expected"].get(floor)
+            rows.append((metric_title(name), floor_title(floor), number(value), number(expected)))
+    return Table(("Metric", "Floor", "Value", "Expected over draws"), tuple(rows), frozenset({2, 3}))
+
+
+def controls_table(facts: RunFacts) -> Table:
+    """Every graded metric under each control, against the intact run."""
+    rows = []
+    for control, metrics in sorted(facts.section("controls").items()):
+        for name in (name for name in facts.graded_metrics if name in metrics):
+            baseline = facts.section("baselines")[name]
+            difference = metrics[name]["difference"]
+            rows.append(
+                (
+                    control_title(control),
+                    metric_title(name),
+                    number(facts.value(name)),
+                    number(metrics[name]["value"]),
+                    number(baseline["floors"][baseline["best"]]),
+                    signed(difference["value"]),
+                    bounds(difference),
+                    _control_words(difference["low"], difference["high"]),
+                )
+            )
+    header = (
+        "Control",
+        "Metric",
+        "Intact",
+        "Control",
+        "Best floor",
+        "Intact − control",
+        "Its 95 % interval",
+        "Reading",
+    )
+    return Table(header, tuple(rows), frozenset({2, 3, 4, 5, 6}))
+
+
+def seen_table(facts: RunFacts) -> Table:
+    """Action accuracy apart for labels that train shows and labels that it does not."""
+    worth = facts.section("clusters").get("worth", {})
+    rows = tuple(
+        (
+            title,
+            str(worth[name]["samples"]),
+            number(facts.value(name)),
+            bounds(facts.section("intervals")[name]),
+        )
+        for name, title in (
+            ("seen_label_accuracy", "seen in train"),
+            ("unseen_label_accuracy", "not in train"),
+        )
+        if name in worth
+    )
+    return Table(("True action", "Samples", "Accuracy", "95 % interval"), rows, frozenset({1, 2, 3}))
+
+
+def clusters_table(facts: RunFacts) -> Table:
+    """What the samples are worth: windows of one episode resemble each other."""
+    worth = facts.section("clusters").get("worth", {})
+    rows = tuple(
+        (
+            metric_title(name),
+            str(worth[name]["samples"]),
+            NOTHING
+            if worth[name]["effective_samples"] is None
+            else f"{worth[name]['effective_samples']:.0f}",
+            number(worth[name]["intraclass_correlation"]),
+        )
+        for name in facts.reported_metrics
+        if name in worth
+    )
+    header = ("Metric", "Samples", "Worth as independent samples", "Intraclass correlation")
+    return Table(header, rows, frozenset({1, 2, 3}))
+
+
+def flows_table(facts: RunFacts) -> Table:
+    rows = tuple(
+        (flow.stage, flow.unit, str(flow.taken), str(flow.made), str(flow.skipped)) for flow in facts.flows
+    )
+    return Table(("Stage", "Of what", "In", "Out", "Skipped"), rows, frozenset({2, 3, 4}))
+
+
+def skips_table(facts: RunFacts) -> Table:
+    """Everything that was left out, counted by stage and reason, most frequent first."""
+    subjects: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for skip in facts.skipped:
+        subjects[skip.stage, skip.reason].append(skip.subject)
+    counts = Counter({key: len(found) for key, found in subjects.items()})
+    ordered = sorted(counts, key=lambda key: (-counts[key], key))
+    rows = [
+        (stage, reason, str(counts[stage, reason]), _examples(subjects[stage, reason]))
+        for stage, reason in ordered[:_MOST_REASONS]
+    ]
+    if rest := ordered[_MOST_REASONS:]:
+        rows.append(("…", f"{len(rest)} more reasons", str(sum(counts[key] for key in rest)), ""))
+    return Table(("Stage", "Reason", "Count", "Examples"), tuple(rows), frozenset({2}))
+
+
+def files_table(facts: RunFacts) -> Table:
+    rows = tuple((each.name, each.holds, f"{each.size_bytes:,}", each.sha256) for each in facts.files)
+    return Table(("File", "Holds", "Bytes", "sha256"), rows, frozenset({2}))
+
+
+def _examples(subjects: list[str]) -> str:
+    shown = sorted(subjects)[:_EXAMPLES]
+    return ", ".join(shown) + (", …" if len(subjects) > len(shown) else "")
+
+
+def _control_words(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "undecided: one episode has no interval"
+    if low > 0:
+        return "falls"
+    return "rises" if high < 0 else "no clear change"

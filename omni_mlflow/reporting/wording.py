@@ -1,0 +1,147 @@
+"""The words of a report: names of metrics and floors, verdicts, and what a run class may claim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from omni_mlflow.reporting.facts import RunFacts
+from omni_mlflow.spine.evidence import Evidence
+
+METRIC_TITLES = {
+    "accuracy": "Action accuracy",
+    "action_macro_f1": "Action macro-F1, published class set",
+    "supported_class_macro_f1": "Action macro-F1, declared classes with support",
+    "seen_label_accuracy": "Action accuracy, label seen in train",
+    "unseen_label_accuracy": "Action accuracy, label not in train",
+    "subtask_accuracy": "Subtask accuracy",
+    "object_micro_f1": "Object micro-F1",
+    "contact_accuracy": "Contact accuracy",
+    "transition_accuracy": "Transition accuracy",
+    "next_action_accuracy": "Next-action accuracy",
+    "evidence_window_iou": "Evidence-window IoU",
+    "json_validity_rate": "JSON validity",
+    "strict_json_validity_rate": "JSON validity, nothing rescued",
+}
+FLOOR_TITLES = {
+    "majority": "most frequent train answer",
+    "train_prior": "drawn from train frequencies",
+    "same_as_now": "same as the true current action",
+    "next_given_current": "usual successor of the true current action",
+    "copy_prompt": "the window in the prompt",
+}
+BEATS = "beats its floor"
+DOES_NOT_BEAT = "does not beat its floor"
+NOTHING = "–"
+
+HOW_TO_READ = (
+    "A floor is the best answer that needs no model, given to the same samples. A metric beats its floor "
+    "when the 95 % interval of the paired difference lies above zero. Intervals are over episodes, because "
+    "windows of one episode are not independent; where all episodes have the same value, the interval is "
+    "what that many identical episodes still allow."
+)
+HOW_TO_READ_CONTROLS = (
+    "Each control answers the same samples with one input exchanged or removed. A question that needs that "
+    "input falls towards its floor; one that does not change was answered without it."
+)
+
+
+def metric_title(name: str) -> str:
+    return METRIC_TITLES.get(name, name.replace("_", " "))
+
+
+def floor_title(name: str) -> str:
+    return FLOOR_TITLES.get(name, name.replace("_", " "))
+
+
+def control_title(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def run_class(facts: RunFacts) -> str:
+    """The first line of every report: what kind of evidence this is."""
+    answered = (
+        f"{facts.answered_samples} of {facts.split_samples} held-out samples in "
+        f"{facts.answered_episodes} of {facts.split_episodes} held-out episodes"
+    )
+    if facts.evidence is Evidence.SYNTHETIC:
+        return "SYNTHETIC DATA: these numbers say nothing about model quality on real episodes."
+    if facts.evidence is Evidence.SMOKE:
+        return f"SMOKE RUN ({answered}): these numbers say nothing about model quality."
+    return f"HELD-OUT EVALUATION: {answered}, none of them seen in training."
+
+
+def verdict(baseline: Mapping[str, Any] | None) -> str:
+    """Say whether the interval of the difference to the best floor lies above zero."""
+    if not baseline:
+        return NOTHING
+    low = baseline["difference"]["low"]
+    if low is None:
+        return "undecided: one episode has no interval"
+    return BEATS if low > 0 else DOES_NOT_BEAT
+
+
+def findings(facts: RunFacts) -> list[str]:
+    """Sentences about model quality; only held-out evidence has any."""
+    if facts.evidence is Evidence.SYNTHETIC:
+        return [
+            "The episodes were generated, so this run shows that the pipeline works from raw episodes to "
+            "scores. It makes no statement about model quality."
+        ]
+    if facts.evidence is Evidence.SMOKE:
+        return [
+            "This run covers only a part of the held-out evidence, so it shows that the pipeline works. It "
+            "makes no statement about model quality."
+        ]
+    told = []
+    for metric in facts.graded_metrics:
+        baseline = facts.section("baselines")[metric]
+        floor = baseline["best"]
+        told.append(
+            f"{metric_title(metric)} is {number(facts.value(metric))} "
+            f"{bounds(facts.section('intervals')[metric])} and {verdict(baseline)}: “{floor_title(floor)}” "
+            f"scores {number(baseline['floors'][floor])}, a difference of "
+            f"{signed(baseline['difference']['value'])} {bounds(baseline['difference'])}."
+        )
+    return told or ["No question has a floor to be held against."]
+
+
+def remarks(facts: RunFacts) -> list[str]:
+    """What a reader must know before believing a number."""
+    more = facts.section("more")
+    told = []
+    for question, found in sorted((more.get("degenerate_questions") or {}).items()):
+        told.append(
+            f"{question.replace('_', ' ').capitalize()} is degenerate here: {found['share']:.1%} of its true "
+            f"answers are “{found['answer']}”, so a constant looks excellent."
+        )
+    ceiling = more.get("closed_vocabulary_ceiling")
+    if ceiling is not None:
+        told.append(
+            f"{ceiling:.1%} of the samples carry an action that train shows: action accuracy of a model that "
+            f"only says those cannot exceed {number(ceiling)}."
+        )
+    invented = more.get("num_off_taxonomy_predictions")
+    if invented:
+        told.append(f"{invented} answers name an action outside the declared classes.")
+    for name, reason in sorted((more.get("reasons") or {}).items()):
+        told.append(f"“{name}” has no value: {reason}.")
+    return told
+
+
+def number(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference; three zeros carry no sign."""
+    if value is None:
+        return NOTHING
+    return f"{value:+.3f}" if f"{abs(value):.3f}" != "0.000" else "0.000"
+
+
+def bounds(interval: Mapping[str, Any] | None) -> str:
+    if not interval or interval["low"] is None:
+        return NOTHING
+    low, high = (f"{interval[end]:.3f}".replace("-0.000", "0.000") for end in ("low", "high"))
+    return f"[{low}, {high}]"

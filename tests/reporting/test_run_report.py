@@ -1,0 +1,120 @@
+"""RUN_REPORT.md tells a stranger what was evaluated, how well, and what was left out."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from omni_mlflow.reporting.facts import Flow
+from omni_mlflow.reporting.run_report import render_run_report
+from omni_mlflow.spine.evidence import Evidence
+from omni_mlflow.spine.types import Skip
+
+
+def cells(report: str, first_cell: str) -> list[str]:
+    """The cells of the first table row that begins with ``first_cell``."""
+    line = next(line for line in report.splitlines() if line.startswith(f"| {first_cell} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_synthetic_data_is_the_first_thing_a_reader_learns(make_facts):
+    report = render_run_report(make_facts(evidence=Evidence.SYNTHETIC))
+    assert report.splitlines()[0] == (
+        "SYNTHETIC DATA: these numbers say nothing about model quality on real episodes."
+    )
+
+
+def test_a_smoke_run_says_how_little_it_answered(make_facts):
+    report = render_run_report(make_facts(evidence=Evidence.SMOKE, split_samples=400, split_episodes=16))
+    first = report.splitlines()[0]
+    assert first.startswith("SMOKE RUN (36 of 400 held-out samples in 6 of 16 held-out episodes)")
+    assert first.endswith("say nothing about model quality.")
+
+
+@pytest.mark.parametrize("evidence", [Evidence.SYNTHETIC, Evidence.SMOKE])
+def test_only_held_out_evidence_makes_sentences_about_quality(make_facts, evidence):
+    sentence = "Contact accuracy is 0.917"
+    assert sentence in render_run_report(make_facts())
+    report = render_run_report(make_facts(evidence=evidence))
+    assert sentence not in report
+    assert "makes no statement about model quality" in report
+
+
+def test_a_metric_stands_beside_its_interval_its_best_floor_and_a_verdict(make_facts):
+    row = cells(render_run_report(make_facts()), "Action accuracy")
+    # 33 of 36 right; each of three equally frequent train labels is right on a third.
+    assert row[1] == "0.917"
+    assert row[3:6] == ["most frequent train answer", "0.333", "+0.583"]
+    assert row[7] == "beats its floor"
+
+
+def test_a_metric_that_does_not_beat_its_floor_is_told_in_as_many_words(make_facts):
+    report = render_run_report(make_facts(evidence=Evidence.SYNTHETIC))
+    row = cells(report, "Next-action accuracy")
+    assert row[3] == "same as the true current action"
+    assert row[7] == "does not beat its floor"
+
+
+def test_a_question_with_one_constant_answer_is_called_degenerate(make_facts):
+    assert "Transition is degenerate here: 100.0% of its true answers are “no”" in render_run_report(
+        make_facts()
+    )
+
+
+def test_what_has_no_value_says_why(make_facts):
+    assert "“subtask_accuracy” has no value: no sample to average over." in render_run_report(make_facts())
+
+
+def test_a_control_shows_the_fall_against_the_intact_run(make_facts):
+    lines = [
+        line for line in render_run_report(make_facts()).splitlines() if line.startswith("| other video |")
+    ]
+    contact = next(line for line in lines if "Contact accuracy" in line)
+    assert "| 0.917 | 0.667 |" in contact
+    assert contact.endswith("| falls |")
+
+
+def test_seen_and_unseen_labels_are_told_apart(make_facts):
+    report = render_run_report(make_facts())
+    assert cells(report, "seen in train")[1:3] == ["30", "0.900"]
+    assert cells(report, "not in train")[1:3] == ["6", "1.000"]
+
+
+def test_every_look_at_the_held_out_targets_is_counted(make_facts):
+    report = render_run_report(make_facts())
+    assert cells(report, "Held-out targets opened")[1] == "3 times, this one included"
+
+
+def test_what_was_skipped_is_counted_by_reason(make_facts):
+    report = render_run_report(make_facts())
+    assert "| select | episodes | 26 | 24 | 2 |" in report
+    assert "| select | no caption | 2 | s1/ep1, s2/ep1 |" in report
+
+
+def test_a_stage_that_lost_something_cannot_be_reported():
+    with pytest.raises(ValidationError, match="26 episodes in, but 24 out and 1 skipped"):
+        Flow(stage="select", unit="episodes", taken=26, made=24, skipped=1)
+
+
+def test_the_report_lists_the_files_beside_it(make_facts):
+    assert f"| metrics.json | metrics | 1,234 | {'e' * 64} |" in render_run_report(make_facts())
+
+
+def test_metrics_read_back_from_disk_give_the_same_bytes(make_facts, metrics):
+    read_back = json.loads(json.dumps(metrics, sort_keys=True))
+    assert render_run_report(make_facts()) == render_run_report(make_facts(metrics=read_back))
+
+
+def test_foreign_text_cannot_break_a_table(make_facts):
+    skip = Skip(subject="a|b", stage="select", reason="bad\n| fake | row <script>")
+    report = render_run_report(make_facts(skipped=(skip,)))
+    assert "| select | bad \\| fake \\| row &lt;script> | 1 | a\\|b |" in report
+
+
+def test_one_episode_leaves_the_verdict_open(make_facts, rows, priors):
+    from omni_mlflow.metrics.label_scores import label_scores
+
+    metrics, _ = label_scores(rows[:6], priors=priors, controls={}, label_options=["Cut"])
+    report = render_run_report(make_facts(metrics=metrics, evidence=Evidence.SMOKE))
+    assert cells(report, "Action accuracy")[2] == "–"
+    assert cells(report, "Action accuracy")[7] == "undecided: one episode has no interval"
