@@ -15,26 +15,36 @@ from numpy.typing import NDArray
 
 ANNOTATION = "annotation.hdf5"
 
-_FRAME_ARRAYS = {
-    "slam/frame_names": 1,
-    "slam/quat_wxyz": 2,
-    "slam/trans_xyz": 2,
-    "depth/depth": 3,
-    "depth/confidence": 3,
-    "hand_mocap/left_joints_3d": 3,
-    "hand_mocap/right_joints_3d": 3,
-    "full_body_mocap/keypoints": 3,
-    "full_body_mocap/contacts": 2,
-    "video/device_timestamp": 1,
+_Shape = tuple[int | None, ...]
+
+_FRAME_ARRAYS: dict[str, _Shape] = {
+    "slam/frame_names": (None,),
+    "slam/quat_wxyz": (None, 4),
+    "slam/trans_xyz": (None, 3),
+    "depth/depth": (None, None, None),
+    "depth/confidence": (None, None, None),
+    "hand_mocap/left_joints_3d": (None, 21, 3),
+    "hand_mocap/right_joints_3d": (None, 21, 3),
+    "full_body_mocap/keypoints": (None, 52, 3),
+    "full_body_mocap/contacts": (None, 21),
+    "video/device_timestamp": (None,),
 }
-"""The arrays with one row per frame, and how many axes they have."""
+"""The arrays with one row per frame, and their shapes; None is any size."""
+
+_OTHER_ARRAYS: dict[str, _Shape] = {
+    "calibration/cam01/T_c0_b": (4, 4),
+    "imu/device_timestamp_ns": (None,),
+    "imu/accel_xyz": (None, 3),
+    "imu/gyro_xyz": (None, 3),
+    "imu/keyframe_indices": (None,),
+}
 
 
 class UnreadableEpisodeError(Exception):
     """An episode's annotation cannot be read."""
 
     def __init__(self, path: Path, reason: str, what_to_do: str) -> None:
-        super().__init__(str(path), reason, what_to_do)
+        super().__init__(path, reason, what_to_do)
         self.path = path
         self.reason = reason
         self.what_to_do = what_to_do
@@ -78,12 +88,23 @@ class AnnotationFile:
             return isinstance(self._file.get(name), h5py.Dataset)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        with self._readable():
-            shape: tuple[int, ...] = self._file[name].shape
+        """Return the shape of an array, without the axis of length 1 in front that older exports have.
+
+        Raises:
+            UnreadableEpisodeError: it is not the shape that this array has in every known recording.
+        """
+        stored = self._stored_shape(name)
+        shape = stored[1:] if self._has_sample_axis(name) else stored
+        known = _FRAME_ARRAYS.get(name) or _OTHER_ARRAYS.get(name)
+        if known is not None and not _matches(shape, known):
+            raise UnreadableEpisodeError(
+                self.path, f"{name} has the unknown shape {stored}", "leave this episode out"
+            )
         return shape
 
     def array(self, name: str, rows: slice | EllipsisType = ...) -> NDArray[Any]:
         """Read the rows ``rows`` of an array; only they are read from the disk."""
+        self.shape(name)
         with self._readable():
             return np.asarray(self._file[name][rows])
 
@@ -102,21 +123,19 @@ class AnnotationFile:
     @cached_property
     def num_frames(self) -> int:
         """Rows of the shortest frame array; the frame count in the caption is one too many. 0: no array."""
-        return min((self.num_rows(name) for name in _FRAME_ARRAYS if name in self), default=0)
-
-    def num_rows(self, name: str) -> int:
-        shape = self.shape(name)
-        return shape[1] if _has_sample_axis(name, shape) else shape[0]
+        return min((self.shape(name)[0] for name in _FRAME_ARRAYS if name in self), default=0)
 
     def frames(self, name: str) -> NDArray[Any]:
         """Read one row per frame."""
-        if _has_sample_axis(name, self.shape(name)):
+        if self._has_sample_axis(name):
+            self.shape(name)
             with self._readable():
                 return np.asarray(self._file[name][0, : self.num_frames])
         return self.array(name, slice(self.num_frames))
 
     def floats(self, name: str) -> NDArray[np.float64]:
-        return self.frames(name).astype(np.float64)
+        with self._readable():
+            return self.frames(name).astype(np.float64)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Read one text per frame; numbers are written out."""
@@ -126,29 +145,39 @@ class AnnotationFile:
         """Read joints, shape (num_frames, num_joints, 3), and which rows are valid.
 
         A row with a non-finite number, or of zeros only, is invalid and becomes NaN; so does every row when
-        the array is absent or of another shape.
+        the array is absent.
         """
         joints = np.full((self.num_frames, num_joints, 3), np.nan, dtype=np.float32)
-        if name in self and (stored := self.frames(name)).shape == joints.shape:
-            joints = stored.astype(np.float32)
+        if name in self:
+            joints = self.floats(name).astype(np.float32)
         valid: NDArray[np.bool_] = np.isfinite(joints).all(axis=(1, 2)) & (joints != 0).any(axis=(1, 2))
         joints[~valid] = np.nan
         return joints, valid
+
+    def _stored_shape(self, name: str) -> tuple[int, ...]:
+        with self._readable():
+            shape: tuple[int, ...] = self._file[name].shape
+        return shape
+
+    def _has_sample_axis(self, name: str) -> bool:
+        stored = self._stored_shape(name)
+        return name in _FRAME_ARRAYS and len(stored) == len(_FRAME_ARRAYS[name]) + 1 and stored[0] == 1
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError, KeyError) as error:
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             reason = f"it cannot be read as HDF5: {error}"
             raise UnreadableEpisodeError(
                 self.path, reason, "the copy is incomplete or damaged, download it again"
             ) from error
 
 
-def _has_sample_axis(name: str, shape: tuple[int, ...]) -> bool:
-    """Older exports put an axis of length 1 in front of the body arrays."""
-    return len(shape) == _FRAME_ARRAYS.get(name, len(shape)) + 1 and shape[0] == 1
+def _matches(shape: tuple[int, ...], known: _Shape) -> bool:
+    return len(shape) == len(known) and all(
+        size in (None, found) for size, found in zip(known, shape, strict=True)
+    )
 
 
 def _as_text(value: object) -> str:

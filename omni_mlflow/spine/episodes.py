@@ -11,10 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +21,7 @@ from omni_mlflow.spine.annotation import ANNOTATION, AnnotationFile, UnreadableE
 from omni_mlflow.spine.caption_references import CaptionRule
 from omni_mlflow.spine.captions import FrameCaptions, map_captions
 from omni_mlflow.spine.poses import Bools, Floats, inverse, rigid_motions
+from omni_mlflow.spine.sensors import DepthRows, Imu, nearest
 
 __all__ = ["ANNOTATION", "EpisodeFile", "UnreadableEpisodeError", "open_episode"]
 
@@ -47,39 +46,6 @@ _SOURCES = {
     "depth": ("depth/depth", "depth/confidence"),
 }
 """What each modality is read from; labels come from the caption."""
-
-
-@dataclass(frozen=True)
-class Imu:
-    """Inertial samples at about 200 Hz, on the clock of the frames.
-
-    Attributes:
-        timestamps_ns: shape (samples,).
-        accel: shape (samples, 3), m/s^2, gravity included.
-        gyro: shape (samples, 3), rad/s.
-        keyframes: shape (num_frames,), the sample nearest to each frame.
-        covered: shape (num_frames,), whether the IMU was running within 10 ms of the frame.
-    """
-
-    timestamps_ns: NDArray[np.int64]
-    accel: Floats
-    gyro: Floats
-    keyframes: NDArray[np.int64]
-    covered: Bools
-
-
-class DepthRows(NamedTuple):
-    """Depth images of the rectified left camera, shape (rows, height, width).
-
-    Attributes:
-        metres: distance along the optical axis.
-        confidence: 0..1.
-        valid: finite, above 0 and of confidence at least 0.2.
-    """
-
-    metres: NDArray[np.float32]
-    confidence: NDArray[np.float32]
-    valid: Bools
 
 
 @contextmanager
@@ -138,6 +104,14 @@ class EpisodeFile:
             return NOMINAL_FPS
         return float((len(clock) - 1) * 1e9 / (clock[-1] - clock[0]))
 
+    def seconds_at(self, frame: int) -> float:
+        """Time of a frame after frame 0 by the device clock; beyond the last one at the mean rate."""
+        clock = self.device_timestamps_ns
+        if clock is None:
+            return frame / self.fps
+        last = min(frame, len(clock) - 1)
+        return float(clock[last] - clock[0]) / 1e9 + (frame - last) / self.fps
+
     @cached_property
     def device_id(self) -> str | None:
         return _plain(self.annotation.text("metadata/device_id"))
@@ -187,7 +161,8 @@ class EpisodeFile:
         quaternions, translations = (self.annotation.floats(name) for name in _POSE_ARRAYS[:2])
         body_from_world, valid = rigid_motions(quaternions, translations)
         camera_from_body = self.annotation.array(_POSE_ARRAYS[2]).astype(np.float64)
-        return inverse(camera_from_body @ body_from_world), valid
+        poses = inverse(camera_from_body @ body_from_world)
+        return poses, valid & np.isfinite(poses).all(axis=(1, 2))
 
     def hands(self) -> tuple[NDArray[np.float32], Bools]:
         """Return the joints of both hands, shape (2, N, 21, 3), camera frame, and validity, shape (2, N).
@@ -236,7 +211,7 @@ class EpisodeFile:
         keyframes = nearest(stamps_ns, clock)
         covered: Bools = np.abs(stamps_ns[keyframes] - clock) <= _IMU_GAP_NS
         name = "imu/keyframe_indices"
-        if name in self.annotation and self.annotation.num_rows(name) >= self.num_frames:
+        if name in self.annotation and self.annotation.shape(name)[0] >= self.num_frames:
             keyframes = np.clip(self.annotation.frames(name).astype(np.int64), 0, count - 1)
         return Imu(
             stamps_ns, accel[:count].astype(np.float64), gyro[:count].astype(np.float64), keyframes, covered
@@ -299,15 +274,6 @@ class EpisodeFile:
         if name and len(name) < 256 and name == Path(name).name and (self.folder / name).is_file():
             return (self.folder / name).read_bytes()
         return caption
-
-
-def nearest(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each value the index of the nearest entry of ``ascending``; the earlier one on a tie."""
-    after = np.clip(np.searchsorted(ascending, values), 1, max(len(ascending) - 1, 1))
-    before = after - 1
-    after = np.minimum(after, len(ascending) - 1)
-    closer = np.abs(ascending[after] - values) < np.abs(ascending[before] - values)
-    return np.where(closer, after, before).astype(np.int64)
 
 
 def _given(labels: Sequence[object]) -> Bools:

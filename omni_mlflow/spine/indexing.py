@@ -177,6 +177,7 @@ class _Task:
             anchor=span.stop,
             scale=cut.scale,
             fps=self.source.fps,
+            anchor_s=self.source.seconds_at(span.stop),
             modalities=Modalities(
                 media=media, sensor_features=features, language=Language(main_task=main_task)
             ),

@@ -209,7 +209,13 @@ class Modalities(Row):
 
 
 class Window(Row):
-    """A neutral record of the window index: same boundaries and split for every backbone."""
+    """A neutral record of the window index: same boundaries and split for every backbone.
+
+    Attributes:
+        anchor: the first frame after the window.
+        anchor_s: time of the anchor in seconds after frame 0, by the device's clock. What a model hears must
+            end here; ``anchor / fps`` would be too late where the device dropped frames further on.
+    """
 
     id: str
     episode_id: str
@@ -219,6 +225,7 @@ class Window(Row):
     anchor: int
     scale: Scale
     fps: float
+    anchor_s: float = Field(default_factory=lambda window: window["anchor"] / window["fps"])
     modalities: Modalities
     supervision: Labels
     adapter_views: dict[str, dict[str, Any]]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -35,6 +37,12 @@ def write_annotation(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@cache
+def video_bytes(num_frames: int, audio_s: float, seed: int) -> bytes:
+    with TemporaryDirectory() as folder:
+        return write_video(Path(folder) / "video.mp4", num_frames, audio_s=audio_s, seed=seed).read_bytes()
+
+
 @pytest.fixture
 def make_episode(write_annotation: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
     """Write a complete episode ``<data root>/<session>/<name>`` and return its folder."""
@@ -51,7 +59,7 @@ def make_episode(write_annotation: Callable[..., Path], tmp_path: Path) -> Calla
         write_annotation(changes, folder=folder, num_frames=num_frames)
         for place, camera in enumerate(CAMERAS):
             audio_s = num_frames / 20 if place == 0 else 0.0
-            write_video(folder / f"{camera}.mp4", num_frames + 1, audio_s=audio_s, seed=seed + place)
+            (folder / f"{camera}.mp4").write_bytes(video_bytes(num_frames + 1, audio_s, seed + place))
         return folder
 
     return make

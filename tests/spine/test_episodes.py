@@ -250,6 +250,40 @@ def test_the_nearest_sample_is_the_earlier_one_on_a_tie():
     assert nearest(np.array([7]), np.array([0, 9])).tolist() == [0, 0]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"slam/quat_wxyz": np.ones((8, 3))},
+        {"full_body_mocap/keypoints": np.ones((2, 8, 52, 3))},
+        {"calibration/cam01/T_c0_b": np.eye(3)},
+        {"imu/accel_xyz": np.ones(71)},
+    ],
+)
+def test_an_array_of_another_shape_is_named_with_its_shape(write_annotation, changes):
+    (name,) = changes
+    with pytest.raises(UnreadableEpisodeError, match=f"{name} has the unknown shape") as caught:  # noqa: SIM117
+        with open_episode(write_annotation(changes)) as episode:
+            episode.coverage()
+    assert str(changes[name].shape) in str(caught.value)
+
+
+def test_an_unknown_calibration_leaves_no_camera_pose(write_annotation):
+    with open_episode(write_annotation({"calibration/cam01/T_c0_b": np.full((4, 4), np.nan)})) as episode:
+        assert episode.missing() == {"camera_pose": "no frame is valid"}
+
+
+def test_a_frame_lies_where_the_device_clock_says_also_after_dropped_frames(write_annotation):
+    stamps = [*STAMPS_NS[:4], *(stamp + 1_000_000_000 for stamp in STAMPS_NS[4:])]
+    clock = {
+        "video/device_timestamp": np.array([str(stamp) for stamp in stamps], dtype="S14"),
+        "slam/frame_names": None,
+    }
+    with open_episode(write_annotation(clock)) as episode:
+        assert [episode.seconds_at(frame) for frame in (0, 3, 4, 7)] == pytest.approx([0, 0.15, 1.2, 1.35])
+        assert episode.fps == pytest.approx(7 / 1.35)
+        assert episode.seconds_at(8) == pytest.approx(1.35 + 1.35 / 7)
+
+
 @pytest.mark.parametrize("kept", [0, 100, -1])
 def test_a_file_cut_short_names_itself_the_reason_and_what_to_do(write_annotation, kept):
     file = write_annotation() / "annotation.hdf5"
