@@ -30,7 +30,7 @@ EXIT_ROWS_LEFT = 3
 
 _EVERY_S = 2.0
 _LONGEST_PAUSE_S = 30.0
-_LAST_TRIES = 3
+_LAST_PAUSES_S = (0.0, 1.0)  # before each try of the final pass
 _NICENESS = 10  # stages have the processor first
 
 
@@ -68,10 +68,10 @@ class Projector:
 
     def finish(self) -> SyncReport:
         """Make the final pass and say how far it came."""
-        for attempt in range(_LAST_TRIES):
-            if self.run_pass() and not self._rows_wait():
+        for pause_s in _LAST_PAUSES_S:
+            time.sleep(pause_s)
+            if self.run_pass() and rows_left(self._follower) == 0:
                 break
-            time.sleep(attempt)
         if self._projection is None or self._store is None:
             self._follower.read()
             return SyncReport(left=rows_left(self._follower), failure=self.failure)
@@ -82,9 +82,6 @@ class Projector:
         return report.model_copy(
             update={"notes": (*report.notes, *self._notes), "healed": tuple(self._healed)}
         )
-
-    def _rows_wait(self) -> bool:
-        return rows_left(self._follower) > 0
 
     def _heal_store(self, store: Store) -> None:
         entered = {each for run in self._follower.runs.values() for each in run.outer_run_ids}

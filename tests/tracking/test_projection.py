@@ -1,0 +1,280 @@
+"""MLflow shows what the journals say, however often and in whatever order they are projected."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+
+import pytest
+
+from omni_mlflow.record import JOURNAL_NAME, Metrics, RunOutcome, read_events
+from omni_mlflow.tracking.failures import DeletedExperimentError
+
+
+def finish(record, status="FINISHED", outcome=RunOutcome.OK, reason=""):
+    record.ended(status, outcome, reason)
+    record.close()
+
+
+def test_a_journal_becomes_a_run(pipeline, tracker, store):
+    main, train = pipeline
+    report = tracker.project(store)
+    assert (report.left, report.runs, report.failure, report.notes) == (0, 2, None, ())
+    shown = tracker.dump(store)["runs"]
+    run = shown[train.key]
+    events = read_events(train.folder / JOURNAL_NAME)
+    points = [event for event in events if isinstance(event, Metrics)]
+    assert run["name"] == "train"
+    assert run["experiment"] == "omni-mlflow"
+    assert run["state"] == ("FINISHED", "active", events[0].at_ms, events[-1].at_ms)
+    assert run["params"] == {"settings.lora.rank": "8", "settings.base.model": "tiny"}
+    assert run["metrics"]["train/loss"] == [
+        (1, points[0].at_ms, "1.0"),
+        (2, points[1].at_ms, "0.5"),
+        (3, points[2].at_ms, repr(1 / 3)),
+    ]
+    assert run["tags"]["mlflow.parentRunId"] == main.key
+    assert run["tags"]["omni.upstream.main"] == main.key
+    assert run["tags"]["omni.outcome"] == "ok"
+    assert shown[main.key]["tags"]["omni.upstream.train"] == train.key
+    assert sorted(run["artifacts"]) == ["checkpoint/adapter_config.json", "progress.jsonl"]
+
+
+def test_a_split_is_an_input_dataset_with_its_profile_and_columns(pipeline, tracker, store):
+    _, train = pipeline
+    tracker.project(store)
+    [(name, digest, profile, schema, source, tags)] = tracker.dump(store)["runs"][train.key]["datasets"]
+    assert (name, digest, tags) == ("episodes-train", "5ad5fbe0f8d7", [("mlflow.data.context", "train")])
+    assert json.loads(profile) == {"num_episodes": 14, "source": "samples/train.jsonl"}
+    assert json.loads(schema) == {"mlflow_colspec": [{"type": "string", "name": "id", "required": True}]}
+    assert json.loads(source) == {"uri": "samples/train.jsonl"}
+
+
+def test_projecting_again_changes_nothing(pipeline, tracker, store):
+    first = tracker.project(store)
+    shown = tracker.dump(store)
+    assert tracker.project(store).projected == 0
+    tracker.forget()
+    assert tracker.project(store).projected == first.projected
+    assert tracker.dump(store) == shown
+
+
+def test_row_by_row_and_all_at_once_end_the_same(pipeline, tracker, workspace):
+    at_once, by_row = tracker.new_store("at_once"), tracker.new_store("by_row")
+    tracker.project(at_once)
+    journals = {path: path.read_bytes().splitlines(keepends=True) for path in workspace.rglob(JOURNAL_NAME)}
+    tracker.forget()
+    for length in range(1, max(map(len, journals.values())) + 1):
+        for path, lines in journals.items():
+            path.write_bytes(b"".join(lines[:length]))
+        assert tracker.project(by_row).failure is None
+    assert tracker.dump(by_row) == tracker.dump(at_once)
+
+
+def test_a_resumed_run_is_one_run_without_a_second_point(begin, tracker, store):
+    first = begin("train")
+    first.metrics({"train/loss": 2.0}, step=1)
+    finish(first, "KILLED", RunOutcome.KILLED, "stopped by Interrupted")
+    tracker.project(store)
+    killed = tracker.dump(store)["runs"][first.key]
+    assert killed["state"][0] == "KILLED"
+    assert killed["tags"]["mlflow.note.content"] == "stopped by Interrupted"
+    again = begin("train")
+    again.metrics({"train/loss": 2.5}, step=1)
+    again.metrics({"train/loss": 1.0}, step=2)
+    tracker.project(store)
+    running = tracker.dump(store)["runs"][first.key]
+    assert running["state"][0] == "RUNNING"
+    assert "omni.outcome" not in running["tags"]
+    finish(again)
+    tracker.project(store)
+    [(key, done)] = tracker.dump(store)["runs"].items()
+    assert key == first.key
+    assert done["state"][0] == "FINISHED"
+    assert done["tags"]["omni.outcome"] == "ok"
+    assert "mlflow.note.content" not in done["tags"]
+    assert [(step, value) for step, _, value in done["metrics"]["train/loss"]] == [(1, "2.0"), (2, "1.0")]
+
+
+def test_a_stage_resumed_by_another_pipeline_moves_below_it(begin, tracker, store):
+    old, new = begin("runs/old", name="main"), begin("runs/new", name="main")
+    stage = begin("index", parent=old)
+    tracker.project(store)
+    stage.close()
+    begin("index", parent=new)
+    tracker.project(store)
+    assert tracker.dump(store)["runs"][stage.key]["tags"]["mlflow.parentRunId"] == new.key
+
+
+def test_a_run_whose_creation_was_never_confirmed_is_found_again(begin, tracker, store):
+    stage = begin("index")
+    made = tracker.client(store).create_run("1", tags={"omni.run_key": stage.key})
+    finish(stage)
+    tracker.project(store)
+    [run] = tracker.client(store).search_runs(["1"])
+    assert run.info.run_id == made.info.run_id
+    assert run.info.status == "FINISHED"
+
+
+def test_a_run_of_mlflow_run_is_continued_and_named_after_its_stage(begin, tracker, store):
+    quoted = {"data_root": "'two words'", "backbone": "qwen3_omni_lora"}
+    unnamed = tracker.client(store).create_run(
+        "0", run_name="salty-crab-412", tags={"mlflow.source.type": "PROJECT"}
+    )
+    for key, value in quoted.items():
+        tracker.client(store).log_param(unnamed.info.run_id, key, value)
+    stage = begin("index", outer=unnamed.info.run_id)
+    stage.params({"data_root": "two words", "backbone": "qwen3_omni_lora", "stride": 10})
+    child = begin("export", parent=stage)
+    report = tracker.project(store)
+    shown = tracker.dump(store)["runs"]
+    assert shown[stage.key]["name"] == "index"
+    assert shown[stage.key]["params"] == {**quoted, "stride": "10"}
+    assert shown[child.key]["experiment"] == shown[stage.key]["experiment"] == "Default"
+    assert report.notes == ()
+
+
+def test_a_name_that_a_person_gave_stays(begin, tracker, store):
+    named = tracker.client(store).create_run("0", run_name="lr sweep 3")
+    begin("index", outer=named.info.run_id)
+    tracker.project(store)
+    assert tracker.client(store).get_run(named.info.run_id).info.run_name == "lr sweep 3"
+
+
+def test_a_parameter_that_differs_from_the_run_is_kept_and_noted(begin, tracker, store):
+    made = tracker.client(store).create_run("0")
+    tracker.client(store).log_param(made.info.run_id, "rank", "16")
+    stage = begin("train", outer=made.info.run_id)
+    stage.params({"rank": 8, "seed": 7})
+    report = tracker.project(store)
+    assert tracker.client(store).get_run(made.info.run_id).data.params == {"rank": "16", "seed": "7"}
+    assert report.left == 0
+    assert report.notes == (f"run {made.info.run_id} keeps parameter rank='16'; the journal says '8'",)
+
+
+def test_a_run_resumed_by_a_new_mlflow_run_goes_on_in_that_one(begin, tracker, store):
+    runs = [tracker.client(store).create_run("0").info.run_id for _ in range(2)]
+    first = begin("train", outer=runs[0])
+    first.metrics({"train/loss": 2.0}, step=1)
+    tracker.project(store)
+    first.close()
+    again = begin("train", outer=runs[1])
+    again.metrics({"train/loss": 1.0}, step=2)
+    finish(again)
+    tracker.project(store)
+    old, new = (tracker.client(store).get_run(run_id) for run_id in runs)
+    assert (old.info.status, old.data.tags["omni.continued_in"]) == ("KILLED", runs[1])
+    assert "omni.run_key" not in old.data.tags
+    assert new.info.status == "FINISHED"
+    assert [point.step for point in tracker.client(store).get_metric_history(runs[1], "train/loss")] == [1, 2]
+
+
+def test_a_run_deleted_in_the_tracker_stays_deleted(begin, tracker, store):
+    stage = begin("index")
+    tracker.project(store)
+    [run] = tracker.client(store).search_runs(["1"])
+    tracker.client(store).delete_run(run.info.run_id)
+    stage.metrics({"windows": 12.0})
+    finish(stage)
+    report = tracker.project(store)
+    assert (report.left, report.failure) == (0, None)
+    assert tracker.dump(store)["runs"][stage.key]["state"][1] == "deleted"
+
+
+def test_a_store_that_is_another_one_under_the_old_address_gets_everything_again(pipeline, tracker, store):
+    first = tracker.project(store)
+    with sqlite3.connect(store.removeprefix("sqlite:///")) as database:
+        database.execute("update experiments set creation_time = creation_time + 1")
+    assert tracker.project(store).projected == first.projected
+
+
+def test_a_moved_stage_folder_is_still_the_same_run(begin, tracker, store, workspace):
+    stage = begin("index")
+    stage.metrics({"windows": 12.0})
+    tracker.project(store)
+    finish(stage)
+    (workspace / "superseded").mkdir()
+    stage.folder.rename(workspace / "superseded" / "shared-index-0a")
+    begin("index")
+    tracker.project(store)
+    shown = tracker.dump(store)["runs"]
+    assert len(shown) == 2
+    assert shown[stage.key]["state"][0] == "FINISHED"
+
+
+def test_a_file_deleted_or_changed_by_hand_is_noted_and_nothing_is_left(begin, tracker, store):
+    stage = begin("split")
+    for name in ("gone.json", "changed.json", "kept.json"):
+        (stage.folder / name).write_text("{}")
+        stage.artifacts([stage.folder / name])
+    (stage.folder / "gone.json").unlink()
+    (stage.folder / "changed.json").write_text('{"by": "hand"}')
+    report = tracker.project(store)
+    assert report.complete
+    assert [note.rpartition("/")[2] for note in report.notes] == [
+        "gone.json of run split is gone; the tracker does not show it",
+        "changed.json of run split changed since it was announced; the tracker does not show it",
+    ]
+    assert sorted(tracker.dump(store)["runs"][stage.key]["artifacts"]) == ["kept.json"]
+
+
+def test_an_unreadable_journal_is_named_and_costs_no_other_run(begin, tracker, store):
+    bad, good = begin("guard"), begin("index")
+    with (bad.folder / JOURNAL_NAME).open("a") as journal:
+        journal.write("edited by hand\n")
+    finish(good)
+    report = tracker.project(store)
+    assert report.left == 1
+    assert report.failure is not None
+    assert "guard/journal.jsonl" in report.failure
+    assert "not JSON" in report.failure
+    assert tracker.dump(store)["runs"][good.key]["state"][0] == "FINISHED"
+
+
+def test_numbers_and_names_that_mlflow_does_not_take_are_shown_all_the_same(begin, tracker, store):
+    stage = begin("train")
+    stage.metrics({"train/loss": math.inf, "acc@5 (%)": 0.5, "/../odd//": math.nan})
+    stage.params({"": "", "long": "x" * 7000})
+    assert tracker.project(store).failure is None
+    run = tracker.dump(store)["runs"][stage.key]
+    assert {key: points[0][2] for key, points in run["metrics"].items()} == {
+        "train/loss": "nan",
+        "acc_5 ___": "0.5",
+        "_/odd": "nan",
+    }
+    assert run["params"] == {"_": "", "long": "x" * 6000}
+
+
+def test_the_runs_of_a_backbone_have_one_colour_and_those_of_another_have_another(begin, tracker, store):
+    for backbone in ("qwen3_omni_lora", "cosmos_world_model", "policy_vla_branch"):
+        for stage in ("train", "gate"):
+            begin(f"{backbone}/{stage}").tags({"omni.backbone": backbone})
+    tracker.project(store)
+    colours = {}
+    for run in tracker.dump(store)["runs"].values():
+        colours.setdefault(run["tags"]["omni.backbone"], set()).add(run["tags"]["mlflow.runColor"])
+    assert all(len(each) == 1 for each in colours.values())
+    assert len(set.union(*colours.values())) == 3
+
+
+def test_a_deleted_experiment_says_how_to_bring_it_back(begin, tracker, store):
+    begin("index")
+    tracker.client(store).delete_experiment("1")
+    with pytest.raises(DeletedExperimentError, match="mlflow experiments restore --experiment-id 1"):
+        tracker.project(store)
+
+
+def test_a_workspace_without_journals_has_nothing_to_project(tracker, store):
+    assert tracker.project(store).complete
+
+
+def test_thousands_of_rows_reach_the_store_in_parts(begin, tracker, store):
+    stage = begin("train")
+    for step in range(4500):
+        stage.metrics({"train/loss": 1.0 / (step + 1)}, step=step)
+    finish(stage)
+    assert tracker.project(store).projected == 4502
+    [run] = tracker.client(store).search_runs(["1"])
+    history = tracker.client(store).get_metric_history(run.info.run_id, "train/loss")
+    assert sorted(point.step for point in history) == list(range(4500))
