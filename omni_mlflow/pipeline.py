@@ -10,7 +10,7 @@ from omni_mlflow.journal import exclusive
 from omni_mlflow.record import JOURNAL_NAME, Ended, RunOutcome, RunRecord, Started, Tags, read_events
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.rows import digest_of
-from omni_mlflow.stage_run import Context, Finished, Interrupted, run_stage
+from omni_mlflow.stage_run import Context, Finished, Interrupted, flat, run_stage
 from omni_mlflow.stages.base import Stage
 from omni_mlflow.workspace import Workspace
 
@@ -39,14 +39,15 @@ def _run_backbone(context: Context, stages: Sequence[Stage], *, alone: bool) -> 
     )
     record = _open_pipeline(context.workspace, request)
     try:
+        backbone = context.bound.contract.id
         key = record.started(
-            "main",
+            f"main {backbone}",
             parent=None,
             mlflow_run_id=outer.run_id if outer else None,
             mlflow_experiment_id=outer.experiment_id if outer else None,
         )
-        backbone = context.bound.contract.id
         record.tags({"omni.stage": "main", "omni.backbone": backbone, "omni.request": request})
+        record.params(flat({"settings": context.bound.contract.settings}))
         inner = replace(context, parent=key, outer=None)
         done: list[Finished] = []
         for stage in stages:

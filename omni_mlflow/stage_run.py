@@ -18,6 +18,7 @@ from omni_mlflow.code_digest import code_digest, package_of
 from omni_mlflow.journal import exclusive
 from omni_mlflow.record import JOURNAL_NAME, RunOutcome, RunRecord, Started, Tags, read_events
 from omni_mlflow.registry import Bound
+from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import digest_of, write_rows, write_text
 from omni_mlflow.spine.types import Check
 from omni_mlflow.stages import STAGES
@@ -106,7 +107,7 @@ def run_stage(stage: Stage, context: Context) -> Finished:
     folder = _folder(stage.name, context)
     try:
         with exclusive(context.workspace.root / ".locks" / folder.title.replace("/", "-")):
-            inputs = {name: _folder(name, context) for name in stage.inputs}
+            inputs = {name: _folder(name, context) for name in stage.needed(context.options)}
             seals = {name: each.verify() for name, each in inputs.items()}
             fingerprint = _fingerprint(stage, context, seals)
             found = folder.seal()
@@ -224,14 +225,21 @@ def _prepare(stage: Stage, folder: StageFolder, fingerprint: str) -> None:
 
 def _announce(record: RunRecord, stage: Stage, context: Context, attempt: _Attempt) -> None:
     _start(record, stage.name, parent=context.parent, outer=context.outer)
-    record.tags({**_identity(stage, context), "omni.fingerprint": attempt.fingerprint})
-    record.params(_flat(_settings(stage, context)))
+    identity = {**_identity(stage, context), **_inherited(attempt.seals)}
+    record.tags({**identity, "omni.fingerprint": attempt.fingerprint})
+    record.params(flat(_settings(stage, context)))
     record.upstream({name: key_of(folder.path) for name, folder in attempt.inputs.items()})
 
 
 def _identity(stage: Stage, context: Context) -> dict[str, str]:
     tags = {"omni.stage": stage.name, "omni.contract_digest": context.bound.contract.digest[:16]}
     return {**tags, "omni.backbone": context.bound.contract.id} if stage.per_backbone else tags
+
+
+def _inherited(seals: Mapping[str, Seal]) -> dict[str, str]:
+    """What is made from synthetic episodes is synthetic; no later stage can wash that off."""
+    synthetic = any(seal.tags.get("omni.evidence") == Evidence.SYNTHETIC for seal in seals.values())
+    return {"omni.evidence": Evidence.SYNTHETIC.value} if synthetic else {}
 
 
 def _show(record: RunRecord, folder: StageFolder, report: Report, *, rows: str) -> None:
@@ -272,7 +280,7 @@ def _seal(stage: Stage, attempt: _Attempt, report: Report) -> Seal:
         inputs={name: seal.digest for name, seal in sorted(attempt.seals.items())},
         outputs=folder.files([*report.outputs, *skipped]),
         metrics=dict(report.metrics),
-        tags=dict(report.tags),
+        tags={**_inherited(attempt.seals), **report.tags},
         taken=report.taken,
         made=report.made,
         skipped=len(report.skipped),
@@ -289,7 +297,7 @@ def _fingerprint(stage: Stage, context: Context, seals: Mapping[str, Seal]) -> s
         {
             "stage": stage.name,
             "inputs": {name: seal.digest for name, seal in sorted(seals.items())},
-            "settings": _flat(_settings(stage, context)),
+            "settings": flat(_settings(stage, context)),
             "code": code_digest(*modules),
         }
     )
@@ -352,12 +360,12 @@ def _start(record: RunRecord, name: str, *, parent: str | None, outer: OuterRun 
     )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as dotted names, the form in which people compare parameters."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            found[f"{prefix}{key}"] = value
+    return found

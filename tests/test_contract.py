@@ -52,7 +52,7 @@ def test_changes_are_read_as_numbers():
 
 
 def test_a_change_without_a_value_is_refused():
-    with pytest.raises(ContractError, match="'lora.rank' is not KEY=VALUE"):
+    with pytest.raises(ContractError, match=r"'lora\.rank' is not KEY=VALUE"):
         parse_changes("lora.rank")
 
 

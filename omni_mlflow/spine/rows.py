@@ -55,6 +55,29 @@ def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     return count
 
 
+def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield each line of a JSONL file as a plain object.
+
+    Raises:
+        BadRowError: naming file and line of the first line that is no JSON object.
+    """
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise BadRowError(f"{path}:{number}: not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise BadRowError(f"{path}:{number}: not a JSON object")
+        yield row
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield lines that end with a line feed only: a model's answer may hold any other separator."""
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            yield line.removesuffix("\n")
+
+
 def write_json_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write plain objects as JSONL, atomically. NaN and infinity are refused."""
     with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:

@@ -148,6 +148,7 @@ class Stage:
         settings: what of contract and options shapes its output; part of the fingerprint.
         per_backbone: it has one folder per backbone.
         resumable: it goes on from what an interrupted attempt left in its folder.
+        only_needs: the inputs that given options really ask for; by default all of them.
     """
 
     name: str
@@ -157,3 +158,8 @@ class Stage:
     settings: Callable[[Contract, Options], Mapping[str, Any]]
     per_backbone: bool
     resumable: bool = False
+    only_needs: Callable[[Options], Iterable[str]] | None = None
+
+    def needed(self, options: Options) -> list[str]:
+        """The stages that must have finished before this one runs with ``options``."""
+        return list(self.inputs if self.only_needs is None else self.only_needs(options))

@@ -15,6 +15,7 @@ from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import (
     digest_of,
     read_document,
+    read_lines,
     read_rows,
     write_document,
     write_json_rows,
@@ -155,7 +156,7 @@ def _check_predictions(run: Run, samples: Sequence[Sample]) -> tuple[Any, list[P
     from omni_mlflow.expectations import check_suite, write_suite_result
     from omni_mlflow.frames import prediction_frame
 
-    lines = (run.folder / run.model.predictions_file).read_text(encoding="utf-8").splitlines()
+    lines = read_lines(run.folder / run.model.predictions_file)
     frame = prediction_frame((sample.id for sample in samples), lines)
     suite = check_suite(run.suites / "predictions.yaml", frame, parameters={"num_expected": len(samples)})
     return suite, write_suite_result(suite, run.folder / "validation")

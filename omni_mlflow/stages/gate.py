@@ -10,7 +10,7 @@ from typing import Any
 from omni_mlflow.backbones.base import CheckpointUnderTest
 from omni_mlflow.contract import Contract, resolve
 from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.spine.rows import file_digest, read_document, read_rows, write_document
+from omni_mlflow.spine.rows import file_digest, read_document, read_json_rows, read_rows, write_document
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check, LabelledSample, Split, broken
 from omni_mlflow.stages.base import Options, Report, Run, Stage
 from omni_mlflow.stages.index import media_root
@@ -103,8 +103,8 @@ def _ledger_checks(consumed: Mapping[str, int], split_of: Mapping[str, Split]) -
 
 def _consumed(ledger: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for line in ledger.read_text(encoding="utf-8").splitlines():
-        for sample_id in json.loads(line)["ids"]:
+    for row in read_json_rows(ledger):
+        for sample_id in row["ids"]:
             counts[sample_id] = counts.get(sample_id, 0) + 1
     return counts
 

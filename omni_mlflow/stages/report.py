@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omni_mlflow.contract import Contract
-from omni_mlflow.spine.rows import read_document, read_rows, write_text
+from omni_mlflow.spine.rows import read_document, read_json_rows, read_rows, write_text
 from omni_mlflow.spine.types import Window
 from omni_mlflow.stages.base import Options, Report, Run, Stage
 from omni_mlflow.stages.index import media_root
@@ -27,12 +26,12 @@ def _report(run: Run) -> Report:
     from omni_mlflow.reporting.page import render_page
 
     facts = read_document(run.open("evaluate", "run_facts.json"), RunFacts)
-    predictions = _json_rows(run.open("evaluate", run.model.predictions_file))
+    predictions = list(read_json_rows(run.open("evaluate", run.model.predictions_file)))
     figures = figures_of(
         facts,
         per_episode=per_episode_rows(predictions),
         confusion=confusion_rows(predictions),
-        progress=_json_rows(run.open("train", "progress.jsonl")),
+        progress=read_json_rows(run.open("train", "progress.jsonl")),
     )
     drawn = [run.folder / "figures" / f"{figure.name}.png" for figure in figures]
     for path, figure in zip(drawn, figures, strict=True):
@@ -72,10 +71,6 @@ def _sheet(row: Mapping[str, Any], window: Window, media: Path) -> ContactSheet:
         raw=row["raw_prediction"],
         truth=row["true_json"],
     )
-
-
-def _json_rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _settings(_: Contract, __: Options) -> Mapping[str, Any]:

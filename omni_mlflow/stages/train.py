@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,14 @@ from omni_mlflow.code_digest import code_digest, package_of
 from omni_mlflow.contract import Contract
 from omni_mlflow.journal import Journal
 from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.spine.rows import digest_of, file_digest, read_document, read_rows, write_document
+from omni_mlflow.spine.rows import (
+    digest_of,
+    file_digest,
+    read_document,
+    read_json_rows,
+    read_rows,
+    write_document,
+)
 from omni_mlflow.spine.types import SCHEMA_VERSION, LabelledSample, Split
 from omni_mlflow.stages.base import Options, Report, Run, Stage
 from omni_mlflow.stages.export import DatasetManifest, dataset_input
@@ -103,7 +109,7 @@ def _write_evidence(
     run: Run, log: StageTrainingLog, dataset: DatasetManifest, priors: TrainPriors, facts: dict[str, Any]
 ) -> None:
     ledger = run.folder / "training_ledger.jsonl"
-    consumed = {sample for row in ledger.read_text().splitlines() for sample in json.loads(row)["ids"]}
+    consumed = {sample for row in read_json_rows(ledger) for sample in row["ids"]}
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "backbone": run.model.id,

@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from omni_mlflow.contract import Contract
-from omni_mlflow.spine.rows import read_rows, write_document
+from omni_mlflow.spine.rows import read_json_rows, read_rows, write_document
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Sample, broken
 from omni_mlflow.stages.base import Options, Report, Run, Stage
 from omni_mlflow.stages.train import checkpoint_digest
 
-LEVELS = ("manifest", "dataset", "training", "eval")
+LEVELS = {
+    "manifest": ("split", "guard"),
+    "dataset": ("export",),
+    "training": ("train", "gate"),
+    "eval": ("evaluate",),
+}
+"""How much of a run can be required, in order, and the stages that each level adds."""
 
 
 def _validate(run: Run) -> Report:
-    wanted = LEVELS[: LEVELS.index(run.options.require_stage) + 1]
     rules = {"manifest": _manifest, "dataset": _dataset, "training": _training, "eval": _evaluation}
-    checks = [check for level in wanted for check in rules[level](run)]
+    checks = [check for level in _levels(run.options) for check in rules[level](run)]
     failed = broken(checks)
     out = run.folder / "validation.json"
     write_document(
@@ -68,7 +73,7 @@ def _training(run: Run) -> Iterable[Check]:
         yield _check(
             "required_training_file", name, "present", "present" if found else "missing", ok=bool(found)
         )
-    rows = [json.loads(line) for line in run.open("train", "progress.jsonl").read_text().splitlines()]
+    rows = list(read_json_rows(run.open("train", "progress.jsonl")))
     last = rows[-1]["event"] if rows else "nothing"
     yield _same("training_is_complete", "progress.jsonl", "complete", last)
     gate = _json(run, "gate", "gate.json")
@@ -118,7 +123,7 @@ def _evaluation(run: Run) -> Iterable[Check]:
 
 def _predictions(run: Run, record: Mapping[str, Any]) -> Iterable[Check]:
     name = run.model.predictions_file
-    rows = [json.loads(line) for line in run.open("evaluate", name).read_text().splitlines()]
+    rows = list(read_json_rows(run.open("evaluate", name)))
     ids = [row["id"] for row in rows]
     expected = [sample.id for sample in read_rows(run.open("export", "samples/test.jsonl"), Sample)]
     expected = expected[: record["num_evaluated_samples"]] if record["limit"] else expected
@@ -131,6 +136,15 @@ def _predictions(run: Run, record: Mapping[str, Any]) -> Iterable[Check]:
     )
     foreign = sorted({row["split"] for row in rows} - {"test"})
     yield _check("predictions_are_held_out", name, "split test only", str(foreign or "test"), ok=not foreign)
+
+
+def _levels(options: Options) -> list[str]:
+    names = list(LEVELS)
+    return names[: names.index(options.require_stage) + 1]
+
+
+def _needed(options: Options) -> list[str]:
+    return [stage for level in _levels(options) for stage in LEVELS[level]]
 
 
 def _json(run: Run, stage: str, name: str) -> dict[str, Any]:
@@ -174,4 +188,5 @@ VALIDATE = Stage(
     },
     settings=_settings,
     per_backbone=True,
+    only_needs=_needed,
 )

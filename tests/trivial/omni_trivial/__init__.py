@@ -1,4 +1,4 @@
-"""The smallest backbone that fulfils the protocol: it learns the most frequent labels, without any model library.
+"""The smallest backbone that fulfils the protocol: it learns the most frequent labels, with no model library.
 
 It lies outside the project as a package of its own would, and is found through its entry point.
 """

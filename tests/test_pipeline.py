@@ -1,0 +1,199 @@
+"""The main job end to end, on real files and a real store, with a backbone that needs no model library."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+
+from omni_mlflow.spine.splits import assign_splits
+from omni_mlflow.spine.types import Split
+from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.export import TEST_TARGETS
+
+MAIN_STAGES = [name for name in STAGES if name != "synthesize"]
+
+
+def test_every_run_of_the_main_job_is_finished_and_nested_under_the_pipeline(finished):
+    pipeline, *stages = finished.runs()
+    assert pipeline.info.run_name == "main trivial"
+    assert [run.data.tags["omni.stage"] for run in stages] == MAIN_STAGES
+    assert {run.info.status for run in [pipeline, *stages]} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in stages} == {pipeline.info.run_id}
+    assert {run.data.tags["omni.outcome"] for run in [pipeline, *stages]} == {"ok"}
+
+
+def test_shared_stages_carry_no_backbone(finished):
+    named = {run.data.tags["omni.stage"]: run.data.tags.get("omni.backbone") for run in finished.runs()}
+    assert {stage for stage, backbone in named.items() if backbone is None} == {
+        "select",
+        "split",
+        "guard",
+        "index",
+    }
+
+
+def test_everything_made_from_synthetic_episodes_is_tagged_synthetic(finished):
+    assert {run.data.tags.get("omni.evidence") for run in finished.runs()} == {"synthetic"}
+
+
+def test_the_headline_is_copied_to_the_pipeline_run(finished):
+    pipeline, *stages = finished.runs()
+    evaluate = next(run for run in stages if run.data.tags["omni.stage"] == "evaluate")
+    assert pipeline.data.metrics["action_accuracy"] == evaluate.data.metrics["action_accuracy"]
+
+
+def test_the_report_says_on_its_first_line_that_the_data_is_synthetic(finished):
+    report = (finished.workspace / "trivial/evaluate/RUN_REPORT.md").read_text()
+    assert report.splitlines()[0].startswith("SYNTHETIC DATA")
+
+
+def test_rows_are_conserved_at_every_stage(finished):
+    seals = [
+        finished.json(path.relative_to(finished.workspace))
+        for path in sorted(finished.workspace.rglob("seal.json"))
+    ]
+    counted = [seal for seal in seals if seal["taken"]]
+    assert {seal["stage"] for seal in counted} >= {"select", "split", "guard", "index", "export", "evaluate"}
+    assert all(seal["taken"] == seal["made"] + seal["skipped"] for seal in counted)
+
+
+def test_no_held_out_target_lies_outside_the_sealed_file(finished):
+    export = finished.workspace / "trivial/export"
+    targets = [json.loads(line) for line in (export / TEST_TARGETS).read_text().splitlines()]
+    held_out = [json.loads(line) for line in (export / "samples/test.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in held_out] == [row["id"] for row in targets]
+    assert all("target" not in row and "labels" not in row for row in held_out)
+    learned = (export / "samples/train.jsonl").read_text() + (export / "samples/val.jsonl").read_text()
+    assert not any(row["episode_id"] in learned for row in targets)
+
+
+def test_only_evaluate_declares_that_it_opens_held_out_targets():
+    openers = {
+        name
+        for name, stage in STAGES.items()
+        if any("sealed" in pattern or pattern == "*" for pattern in stage.inputs.get("export", ()))
+    }
+    assert openers == {"evaluate"}
+
+
+def test_looking_at_the_targets_is_written_down_once_per_evaluation(finished):
+    ledger = (finished.workspace / "trivial/seal_ledger.jsonl").read_text().splitlines()
+    assert [json.loads(row)["purpose"] for row in ledger] == ["evaluate"]
+
+
+def test_a_model_version_carries_the_alias_of_its_evidence(finished):
+    import mlflow
+
+    client = mlflow.MlflowClient(finished.store)
+    version = client.get_model_version_by_alias("trivial", "validated-synthetic")
+    evaluation = finished.json("trivial/evaluate/evaluation.json")
+    assert version.tags["omni.checkpoint_digest"] == evaluation["checkpoint_digest"]
+
+
+def test_the_package_holds_no_media_weights_or_sealed_targets(finished):
+    package = finished.workspace / "trivial/publish/package"
+    names = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    assert {"evaluate/metrics.json", "evaluate/RUN_REPORT.md", "package.json", "manifest-sha256.txt"} <= names
+    assert not [name for name in names if name.endswith((".mp4", ".wav", ".npz", ".safetensors", ".hdf5"))]
+    assert not [name for name in names if "sealed" in name or "samples" in name]
+
+
+def test_the_main_job_again_reuses_every_stage(place):
+    again = place.run("main", "--json")
+    assert again.returncode == 0, again.stderr
+    assert all(row["reused"] for row in json.loads(again.stdout))
+    assert again.stderr.count("unchanged, reusing run") == len(MAIN_STAGES)
+
+
+def test_a_changed_training_setting_runs_training_and_what_follows_again(place):
+    again = place.run("main", "--json", "--set", "training.steps=6")
+    assert again.returncode == 0, again.stderr
+    rows = json.loads(again.stdout)
+    assert [row["stage"] for row in rows if row["reused"]] == ["select", "split", "guard", "index", "export"]
+    kept = list((place.workspace / "superseded").iterdir())
+    assert any(folder.name.startswith("trivial-train-") for folder in kept), "the old checkpoint is kept"
+
+
+def test_a_stage_alone_without_its_input_says_which_stage_to_run(empty):
+    alone = empty.run("train")
+    assert alone.returncode == 1
+    assert "run it first: mlflow run . -e index" in alone.stderr
+    [run] = empty.runs()
+    assert (run.info.status, run.data.tags["omni.outcome"]) == ("FAILED", "refused")
+    assert "run it first" in run.data.tags["mlflow.note.content"]
+
+
+def test_a_missing_data_root_is_a_paragraph_and_a_failed_run(empty):
+    missing = empty.run("select", "--data-root", str(empty.root / "nowhere"))
+    assert missing.returncode == 1
+    assert "nowhere" in missing.stderr
+    assert "Traceback" not in missing.stderr
+    [run] = empty.runs()
+    assert run.info.status == "FAILED"
+    assert not (empty.workspace / "select/seal.json").exists()
+
+
+def test_a_wrong_contract_key_names_the_nearest_and_leaves_a_failed_run(empty):
+    wrong = empty.run("select", "--set", "training.stepz=3")
+    assert wrong.returncode == 1
+    assert "did you mean 'steps'?" in wrong.stderr
+    [run] = empty.runs()
+    assert run.info.status == "FAILED"
+
+
+def test_wrong_usage_is_exit_status_two(empty):
+    assert empty.run("select", "--worker", "2").returncode == 2
+
+
+def test_an_artifact_edited_by_hand_is_refused(place):
+    manifest = place.workspace / "guard/episode_manifest.json"
+    manifest.write_text(manifest.read_text().replace('"train"', '"test"'))
+    refused = place.run("index")
+    assert refused.returncode == 1
+    assert "episode_manifest.json changed after 'guard' sealed it" in refused.stderr
+
+
+def test_a_workspace_of_a_newer_version_is_refused_by_name(place):
+    seal = place.workspace / "split/seal.json"
+    seal.write_text(seal.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    refused = place.run("guard")
+    assert refused.returncode == 1
+    assert "schema_version 99" in refused.stderr
+
+
+def plant_twin(data):
+    """Copy a session of another split to the first name that falls into test; return the sizes to ask for."""
+    sessions = sorted(path.name for path in data.iterdir() if path.is_dir())
+    sizes = {Split.TRAIN: 4, Split.VAL: 1, Split.TEST: 2}
+    for number in range(100):
+        twin = f"twin-{number}"
+        split_of = assign_splits([*sessions, twin], sizes=sizes, seed=108)
+        if split_of[twin] is Split.TEST:
+            original = next(name for name in sessions if split_of[name] is Split.TRAIN)
+            shutil.copytree(data / original, data / twin)
+            return "4/1/2"
+    raise AssertionError("no name falls into test")
+
+
+def test_a_leak_between_splits_stops_the_main_job_with_its_evidence_shown(empty, tmp_path):
+    data = tmp_path / "leaky"
+    shutil.copytree(empty.data_root, data)
+    sizes = plant_twin(data)
+    stopped = empty.run("main", "--data-root", str(data), "--sizes", sizes)
+    assert stopped.returncode == 1
+    assert "content_disjoint" in stopped.stderr
+    guard = next(run for run in empty.runs() if run.data.tags["omni.stage"] == "guard")
+    assert (guard.info.status, guard.data.tags["omni.outcome"]) == ("FAILED", "refused")
+    assert {path.name for path in empty.artifacts(guard)} >= {"leak_graph.json", "validation"}
+    assert not (empty.workspace / "index").exists()
+    assert not (empty.workspace / "guard/seal.json").exists()
+
+
+def test_two_main_jobs_on_one_workspace_do_not_collide(place):
+    lock = place.workspace / ".locks/main"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        second = place.run("main")
+    assert second.returncode == 1
+    assert "another process is at work here" in second.stderr
