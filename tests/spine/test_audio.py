@@ -29,25 +29,43 @@ def test_the_sound_becomes_mono_16_khz_and_keeps_its_time(tmp_path):
     assert onset_s(samples) == pytest.approx(0.1, abs=0.003)
 
 
-def test_sound_that_starts_after_the_video_is_preceded_by_silence(tmp_path):
-    path = tmp_path / "late.mkv"
+def write_click(path, *, video_start, sound_start, rate=16_000, seconds=1.0):
+    """One second of pictures and a click of 10 ms at the start of the sound; starts in seconds."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=20)
         video.width = video.height = 32
-        sound = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        sound = container.add_stream("pcm_s16le", rate=rate, layout="mono")
         for number in range(20):
             frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), dtype=np.uint8), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 20)
+            frame.pts, frame.time_base = number + round(video_start * 20), Fraction(1, 20)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        click = av.AudioFrame.from_ndarray(
-            np.full((1, 1600), 20_000, dtype=np.int16), format="s16", layout="mono"
-        )
-        click.sample_rate, click.pts, click.time_base = 16_000, 8_000, Fraction(1, 16_000)
+        samples = np.zeros((1, round(seconds * rate)), dtype=np.int16)
+        samples[0, round(0.4 * rate) : round(0.41 * rate)] = 20_000
+        click = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        click.sample_rate, click.pts, click.time_base = rate, round(sound_start * rate), Fraction(1, rate)
         container.mux(sound.encode(click))
         container.mux(sound.encode(None))
-    assert extract_audio(path, tmp_path / "audio.wav")
-    assert onset_s(read_audio(tmp_path / "audio.wav", start_s=0, stop_s=1)) == pytest.approx(0.5, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("video_start", "sound_start", "heard_at_s"),
+    [(0, 0, 0.4), (0, 0.5, 0.9), (0.25, 0, 0.15), (0.5, 0.5, 0.4)],
+)
+def test_time_zero_is_the_first_frame_whichever_of_sound_and_video_starts_first(
+    tmp_path, video_start, sound_start, heard_at_s
+):
+    write_click(tmp_path / "a.mkv", video_start=video_start, sound_start=sound_start)
+    assert extract_audio(tmp_path / "a.mkv", tmp_path / "audio.wav")
+    heard = read_audio(tmp_path / "audio.wav", start_s=0, stop_s=1.5)
+    assert onset_s(heard) == pytest.approx(heard_at_s, abs=0.002)
+
+
+def test_no_sample_is_lost_at_the_end(tmp_path):
+    write_click(tmp_path / "a.mkv", video_start=0, sound_start=0, rate=44_100)
+    extract_audio(tmp_path / "a.mkv", tmp_path / "audio.wav")
+    with wave.open(str(tmp_path / "audio.wav")) as file:
+        assert file.getnframes() == pytest.approx(16_000, abs=1)
 
 
 def test_outside_the_recording_there_is_silence(tmp_path):

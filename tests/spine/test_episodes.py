@@ -108,7 +108,7 @@ def test_hands_and_bodies_of_zeros_or_with_a_nan_are_invalid_each_on_its_own(wri
 
 def test_a_wrist_in_contact_counts_above_one_half_and_only_where_the_body_is_valid(write_annotation):
     contacts = np.full((8, 21), 1e-3, dtype=np.float32)
-    contacts[:, 6] = 1.0  # an ankle
+    contacts[:, 6] = contacts[:, 18] = 1.0  # an ankle and an elbow
     contacts[2, 19] = contacts[5, 20] = contacts[6, 20] = 0.9
     contacts[7, 20] = np.nan
     body = np.ones((8, 52, 3), dtype=np.float32)

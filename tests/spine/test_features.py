@@ -47,6 +47,21 @@ def test_the_way_of_the_camera_is_told_in_its_own_view(features_of):
     assert row["camera_height_m"] == pytest.approx(1.75 + 0.15)  # the world's z is up, and so is this rig's
 
 
+def test_forward_is_where_the_camera_looked_at_the_start_of_the_window(features_of):
+    """The rig looks along the world's x axis (a yaw of 90 degrees about y) and goes that way."""
+    world_to_body = np.tile([np.sqrt(0.5), 0, -np.sqrt(0.5), 0], (8, 1))
+    row = features_of({"slam/quat_wxyz": world_to_body, "slam/trans_xyz": forward_translations()})
+    assert row["camera_forward_m"] == pytest.approx(0.3)
+    assert row["camera_right_m"] == pytest.approx(0, abs=1e-6)
+    assert row["camera_height_m"] == pytest.approx(1.75)
+
+
+def test_speed_counts_real_seconds(features_of):
+    slow_clock = np.array([str(FIRST_NS + 100_000_000 * frame) for frame in range(8)], dtype="S14")
+    row = features_of({"slam/trans_xyz": forward_translations(), "video/device_timestamp": slow_clock})
+    assert row["camera_speed_m_s"] == pytest.approx(0.3 / 0.3)
+
+
 def test_turning_is_the_angle_between_first_and_last_pose(features_of):
     assert features_of({"slam/quat_wxyz": yaw_quaternions(10)})["camera_rotation_deg"] == pytest.approx(
         30, abs=1e-3

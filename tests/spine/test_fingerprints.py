@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from handmade import STAMPS_NS
 
-from omni_mlflow.spine.fingerprints import LEAK_RULES, Fingerprint, find_leaks, fingerprint_episode
+from omni_mlflow.spine.fingerprints import (
+    IDENTITY_DATASETS,
+    LEAK_RULES,
+    Fingerprint,
+    find_leaks,
+    fingerprint_episode,
+)
 from omni_mlflow.spine.types import Episode, Split
 
 CLOCK_NS = (1_000, 2_000)
@@ -143,6 +149,8 @@ def noisy(seed):
     noise = np.random.default_rng(seed)
     return {
         "imu/accel_xyz": noise.normal(size=(71, 3)),
+        "imu/gyro_xyz": noise.normal(size=(71, 3)),
+        "slam/quat_wxyz": noise.normal(size=(8, 4)),
         "slam/trans_xyz": noise.normal(size=(8, 3)),
         "metadata/device_id": f"device_{seed}",
     }
@@ -181,15 +189,16 @@ def test_a_renamed_copy_is_found_by_its_bytes_and_its_clock(two_recordings, tmp_
     assert "stereo_right.mp4" in leaks[1].evidence
 
 
-def test_arrays_copied_into_another_file_are_found_whatever_is_written_around_them(two_recordings):
+@pytest.mark.parametrize("name", IDENTITY_DATASETS)
+def test_an_array_copied_into_another_file_is_found_whatever_is_written_around_it(two_recordings, name):
     first, second = two_recordings
     with h5py.File(first / "annotation.hdf5") as source, h5py.File(second / "annotation.hdf5", "a") as target:
-        stolen = source["imu/accel_xyz"][()]
-        del target["imu/accel_xyz"]
-        copy = target.create_dataset("imu/accel_xyz", data=stolen, compression="gzip", chunks=(10, 3))
+        stolen = source[name][()]
+        del target[name]
+        copy = target.create_dataset(name, data=stolen, compression="gzip", chunks=True)
         copy.attrs["origin"] = "somewhere else"
     (leak,) = leaks_of(first, second)
-    assert leak.evidence == "same content: imu/accel_xyz"
+    assert leak.evidence == f"same content: {name}"
 
 
 def test_one_copied_video_is_found(two_recordings):

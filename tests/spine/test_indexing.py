@@ -73,12 +73,14 @@ def test_every_pointer_starts_at_the_folder_of_all_indexes(indexed):
 
 
 def test_the_row_of_the_following_window_is_that_window_s_own_row(indexed):
-    """Of windows of 2 every frame, the one after the window at 0 starts at 2 and has row 2."""
+    """Windows of 2 have rows 0 to 6, windows of 4 rows 7 to 9; those at frame 4 have rows 4 and 9."""
     hand = np.ones((8, 21, 3), dtype=np.float32) * np.arange(1, 9, dtype=np.float32)[:, None, None] ** 2
     index, out = indexed({"hand_mocap/left_joints_3d": hand})
     with np.load(out / index.windows[0].modalities.sensor_features.path) as arrays:
-        np.testing.assert_array_equal(arrays["next_windows"][0], arrays["windows"][2])
-        assert not arrays["next_windows"][6].any()  # after the last window there is none
+        rows, following = arrays["windows"], arrays["next_windows"]
+    np.testing.assert_array_equal(following[2], rows[4])
+    np.testing.assert_array_equal(following[7], rows[9])
+    assert not following[[6, 8, 9]].any()  # nothing follows these in the episode
     assert index.windows[6].adapter_views["cosmos_world_model"]["target_window"] is None
 
 
@@ -132,6 +134,29 @@ def test_a_policy_is_offered_only_targets_that_are_known(indexed):
     kinds = [window.adapter_views["policy_vla_branch"]["target_kinds"] for window in index.windows]
     assert kinds[0] == ["action_class", "next_action", "contact_event"]
     assert kinds[6] == ["action_class"]  # nothing follows the last window
+
+
+def test_a_hand_trajectory_starts_from_a_known_camera(indexed):
+    quaternions = np.tile([1.0, 0, 0, 0], (8, 1))
+    quaternions[3] = 0.0  # SLAM lost track at frame 3, the last one seen before anchor 4
+    index, _ = indexed({"slam/quat_wxyz": quaternions})
+    offered = {
+        window.anchor: "hand_trajectory" in window.adapter_views["policy_vla_branch"]["target_kinds"]
+        for window in index.windows[:7]
+    }
+    assert offered == {2: True, 3: True, 4: False, 5: True, 6: True, 7: False, 8: False}
+
+
+def test_each_conditioning_input_points_at_the_columns_of_its_sensor(indexed):
+    conditioning = indexed()[0].windows[0].adapter_views["cosmos_world_model"]["conditioning"]
+    columns = [slice(*conditioning[kind]["columns"]) for kind in ("pose", "mocap", "imu", "depth")]
+    assert [FEATURE_NAMES[part][0] for part in columns] == [
+        "camera_share",
+        "left_share",
+        "imu_share",
+        "depth_share",
+    ]
+    assert sum((FEATURE_NAMES[part] for part in columns), ()) == FEATURE_NAMES
 
 
 def test_trajectories_hold_every_frame(indexed):
