@@ -29,7 +29,7 @@ FINISH = b"finish\n"
 EXIT_ROWS_LEFT = 3
 
 _EVERY_S = 2.0
-_LONGEST_PAUSE_S = 30.0
+_LONGEST_PAUSE_S = 15.0
 _LAST_PAUSES_S = (0.0, 1.0)  # before each try of the final pass
 _NICENESS = 10  # stages have the processor first
 

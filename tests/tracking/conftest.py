@@ -89,7 +89,7 @@ def pipeline(begin: Callable[..., RunRecord]) -> tuple[RunRecord, RunRecord]:
     train.dataset(a_dataset())
     (train.folder / "adapter_config.json").write_text('{"r": 8}')
     train.artifacts([train.folder / "adapter_config.json"], folder="checkpoint")
-    train.model(a_model(checkpoint_digest="c1"))
+    train.model(a_model("c1"))
     train.ended("FINISHED", RunOutcome.OK)
     main.upstream({"train": train.key or ""})
     main.metrics({"test/action_accuracy": 0.5})
@@ -108,9 +108,15 @@ def a_dataset() -> DatasetInput:
     )
 
 
-def a_model(*, checkpoint_digest: str, at_ms: int = 1_700_000_000_000) -> ModelVersion:
+@pytest.fixture
+def request_of() -> Callable[[str], ModelVersion]:
+    """Return a function that words the request to register the checkpoint of a digest."""
+    return a_model
+
+
+def a_model(checkpoint_digest: str) -> ModelVersion:
     return ModelVersion(
-        at_ms=at_ms,
+        at_ms=1_700_000_000_000,
         registered_name="qwen3_omni_lora",
         model_name=f"qwen3_omni_lora-{checkpoint_digest}",
         alias="validated-synthetic",

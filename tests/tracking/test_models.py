@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from omni_mlflow.record import RunOutcome
-from tests.tracking.conftest import a_model
 
 ALIAS = "validated-synthetic"
 
 
 @pytest.fixture
-def register(begin):
+def register(begin, request_of):
     """Write the run of a stage that registers a checkpoint."""
 
     def request(digest, *, files=True):
@@ -19,7 +18,7 @@ def register(begin):
         if files:
             (stage.folder / "adapter_config.json").write_text(f'{{"checkpoint": "{digest}"}}')
         stage.upstream({"train": stage.key})
-        stage.model(a_model(checkpoint_digest=digest))
+        stage.model(request_of(digest))
         stage.ended("FINISHED", RunOutcome.OK)
         return stage
 

@@ -1,0 +1,56 @@
+"""Which store is meant, and what is said about it aloud."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from omni_mlflow.tracking import UnsupportedStoreError, open_ui_command, run_link, store_uri
+from omni_mlflow.tracking.stores import artifact_root, without_password
+
+
+def test_runs_go_to_a_sqlite_file_at_the_project_root_unless_someone_says_otherwise(tmp_path):
+    assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    os.environ["MLFLOW_TRACKING_URI"] = "http://tracker:5000"
+    assert store_uri(tmp_path) == "http://tracker:5000"
+
+
+def test_every_process_means_the_same_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.environ["MLFLOW_TRACKING_URI"] = "sqlite:///runs.db"
+    assert store_uri(tmp_path / "elsewhere") == f"sqlite:///{tmp_path}/runs.db"
+
+
+@pytest.mark.parametrize("folder", ["./mlruns", "file:///data/mlruns"])
+def test_the_store_of_files_is_refused(tmp_path, folder):
+    os.environ["MLFLOW_TRACKING_URI"] = folder
+    with pytest.raises(UnsupportedStoreError, match="unset it to use a SQLite file"):
+        store_uri(tmp_path)
+
+
+def test_a_password_is_never_shown():
+    store = "postgresql://ann:s3cret@db:5432/runs?sslmode=require"
+    assert without_password(store) == "postgresql://ann@db:5432/runs?sslmode=require"
+    assert "s3cret" not in open_ui_command(store)
+
+
+def test_artifacts_lie_beside_a_file_beside_the_workspace_or_with_the_server(tmp_path):
+    workspace = tmp_path / "workspace"
+    assert artifact_root(f"sqlite:///{tmp_path}/db/mlflow.db", workspace) == tmp_path / "db" / "mlartifacts"
+    assert artifact_root("postgresql://db/runs", workspace) == tmp_path / "mlartifacts"
+    assert artifact_root("https://tracker", workspace) is None
+
+
+def test_a_run_has_a_page_once_it_is_projected(pipeline, tracker, store, workspace):
+    _, train = pipeline
+    assert run_link(workspace, store=store, key=train.key) is None
+    tracker.project(store)
+    [run] = tracker.client(store).search_runs(["1"], filter_string=f"tags.`omni.run_key` = '{train.key}'")
+    page = f"/#/experiments/1/runs/{run.info.run_id}?workflowType=machine_learning"
+    assert run_link(workspace, store=store, key=train.key) == page
+
+
+def test_artifacts_of_our_experiment_never_depend_on_the_working_directory(tracker, empty_database):
+    experiment = tracker.client(f"sqlite:///{empty_database}").get_experiment_by_name("omni-mlflow")
+    assert experiment.artifact_location == f"file://{empty_database.parent}/mlartifacts/omni-mlflow"
