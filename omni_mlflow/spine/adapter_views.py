@@ -15,6 +15,7 @@ class View:
 
     Attributes:
         context: frames that a model may see; they end at the anchor.
+        context_is_whole: the context is as long as planned, not cut off by the start of the episode.
         following: the window of equal length that starts at the anchor, if it lies inside the episode.
         trajectories: ``.npz`` with camera, hands and body of every frame of the episode.
         hands_follow: the camera pose is known at the last frame seen, and a hand and a pose are at one of
@@ -22,6 +23,7 @@ class View:
     """
 
     context: Span
+    context_is_whole: bool
     following: Span | None
     media: Media
     features: SensorPointer
@@ -43,6 +45,7 @@ def _question(view: View) -> dict[str, Any]:
     return {
         "question": "json_episode_understanding",
         "context_window": view.context.model_dump(),
+        "context_is_whole": view.context_is_whole,
         "video": view.media.proxy_video,
         "audio": view.media.proxy_audio,
     }

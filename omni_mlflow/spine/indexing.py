@@ -160,6 +160,7 @@ class _Task:
         seen = self.plan.context_frames * self.plan.frame_grid
         view = View(
             context=Span(start=max(0, span.stop - seen), stop=span.stop),
+            context_is_whole=span.stop >= seen,
             following=self._following(span),
             media=media,
             features=features,
