@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from omni_mlflow.spine.adapter_views import View, adapter_views
 from omni_mlflow.spine.audio import extract_audio
 from omni_mlflow.spine.caption_references import CaptionRule
-from omni_mlflow.spine.episodes import EpisodeFile, open_episode
+from omni_mlflow.spine.episodes import EpisodeFile, UnreadableEpisodeError, open_episode
 from omni_mlflow.spine.features import FEATURE_NAMES, window_features
 from omni_mlflow.spine.poses import Bools
 from omni_mlflow.spine.rows import appearing_at_once, digest_of, read_rows, write_rows
@@ -34,7 +34,7 @@ from omni_mlflow.spine.types import (
     Span,
     Window,
 )
-from omni_mlflow.spine.video import write_proxy
+from omni_mlflow.spine.video import UnreadableVideoError, write_proxy
 from omni_mlflow.spine.windows import FrameLabels, cut_windows, window_id
 
 CAPTION_RULE: CaptionRule = "new"
@@ -79,7 +79,7 @@ class EpisodeIndex:
     """What :func:`index_episode` made, or read back.
 
     Attributes:
-        skips: the episode itself, when it is shorter than every scale.
+        skips: the episode itself, when it is shorter than every scale or cannot be read to its end.
         counts: windows; those with an action, with a contact and with a following window; frames of the
             proxy video; frames of it that repeat the last frame of a video that is too short.
     """
@@ -97,11 +97,11 @@ def index_episode(episode: Episode, *, data_root: Path, out: Path, plan: IndexPl
     """Write ``out/<episode_id>/`` and return its windows; pointers in them start at ``out``.
 
     ``windows.jsonl`` is written last. When it is there and was made from the same episode and plan, it is
-    read back and nothing is decoded again.
+    read back and nothing is decoded again. An episode that cannot be read to its end is a skip: only decoding
+    it all finds damage in the middle of a video.
 
     Raises:
         UnsplitEpisodeError: ``split`` has not been run.
-        UnreadableEpisodeError, UnreadableVideoError: naming the file.
     """
     if episode.split is None:
         raise UnsplitEpisodeError(f"{episode.episode_id} is in no split; run 'split' before 'index'")
@@ -111,14 +111,14 @@ def index_episode(episode: Episode, *, data_root: Path, out: Path, plan: IndexPl
         windows = tuple(read_rows(finished, Window))
         if windows and windows[0].provenance["made_from"] == made_from:
             return _indexed(windows)
-    shortest = min(scale.frames for scale in plan.scales)
-    with open_episode(data_root / episode.path) as source:
-        if source.num_frames < shortest:
-            reason = f"{source.num_frames} frames, the shortest window has {shortest}"
-            skip = Skip(subject=episode.episode_id, stage="index", reason=reason)
-            return EpisodeIndex(windows=(), skips=(skip,), counts=_counts(()))
-        task = _Task(episode, source, out, plan, made_from)
-        windows = task.windows()
+    try:
+        with open_episode(data_root / episode.path) as source:
+            shortest = min(scale.frames for scale in plan.scales)
+            if source.num_frames < shortest:
+                return _skipped(episode, f"{source.num_frames} frames, the shortest window has {shortest}")
+            windows = _Task(episode, source, out, plan, made_from).windows()
+    except (UnreadableEpisodeError, UnreadableVideoError) as problem:
+        return _skipped(episode, str(problem))
     write_rows(finished, windows)
     return _indexed(windows)
 
@@ -269,6 +269,11 @@ class _Task:
             "frame_plan_digest": digest_of(frame_plan),
             "repeated_frames": repeated_frames,
         }
+
+
+def _skipped(episode: Episode, reason: str) -> EpisodeIndex:
+    skip = Skip(subject=episode.episode_id, stage="index", reason=reason)
+    return EpisodeIndex(windows=(), skips=(skip,), counts=_counts(()))
 
 
 def _indexed(windows: Sequence[Window]) -> EpisodeIndex:

@@ -95,13 +95,19 @@ def write_proxy(
 
 
 def probe_video(path: Path) -> None:
-    """Decode the first frame.
+    """Decode the first frame, and see that the file is as long as its own table of frames says.
 
     Raises:
-        UnreadableVideoError: that is not possible.
+        UnreadableVideoError: that is not so. Damage inside the file is only found by decoding all of it.
     """
     with _decoded(path, (0,)) as pictures:
         next(pictures)
+    with _named(path), av.open(str(path)) as container:
+        wanted = max(
+            (entry.pos + entry.size for entry in container.streams.video[0].index_entries), default=0
+        )
+    if wanted > (size := path.stat().st_size):
+        raise UnreadableVideoError(path, f"it ends at byte {size} of {wanted}")
 
 
 def read_frames(proxy: Path, positions: Sequence[int]) -> Image:

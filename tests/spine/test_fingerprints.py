@@ -11,7 +11,6 @@ import pytest
 from handmade import STAMPS_NS
 
 from omni_mlflow.spine.fingerprints import (
-    IDENTITY_DATASETS,
     LEAK_RULES,
     Fingerprint,
     find_leaks,
@@ -189,7 +188,19 @@ def test_a_renamed_copy_is_found_by_its_bytes_and_its_clock(two_recordings, tmp_
     assert "stereo_right.mp4" in leaks[1].evidence
 
 
-@pytest.mark.parametrize("name", IDENTITY_DATASETS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "slam/quat_wxyz",
+        "slam/trans_xyz",
+        "slam/frame_names",
+        "slam/point_cloud",
+        "imu/device_timestamp_ns",
+        "imu/accel_xyz",
+        "imu/gyro_xyz",
+        "video/device_timestamp",
+    ],
+)
 def test_an_array_copied_into_another_file_is_found_whatever_is_written_around_it(two_recordings, name):
     first, second = two_recordings
     with h5py.File(first / "annotation.hdf5") as source, h5py.File(second / "annotation.hdf5", "a") as target:

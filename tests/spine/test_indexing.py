@@ -11,13 +11,12 @@ import pytest
 from handmade import STAMPS_NS, caption, grey_of, segment
 
 from omni_mlflow.spine.audio import read_audio
-from omni_mlflow.spine.episodes import UnreadableEpisodeError
 from omni_mlflow.spine.features import FEATURE_NAMES
 from omni_mlflow.spine.indexing import IndexPlan, UnsplitEpisodeError, index_episode
 from omni_mlflow.spine.rows import read_rows
 from omni_mlflow.spine.selection import scan_data_root
 from omni_mlflow.spine.types import Scale, Span, Split, Window
-from omni_mlflow.spine.video import UnreadableVideoError, read_frames
+from omni_mlflow.spine.video import read_frames
 
 PLAN = IndexPlan(
     scales=(Scale(frames=2, stride=1), Scale(frames=4, stride=2)),
@@ -234,21 +233,16 @@ def test_the_task_and_its_result_cross_processes(indexed, make_episode, tmp_path
     assert pickle.loads(pickle.dumps(task)).keywords["plan"] == PLAN
 
 
-@pytest.mark.parametrize(
-    ("file", "error"),
-    [("fisheye_cam1.mp4", UnreadableVideoError), ("annotation.hdf5", UnreadableEpisodeError)],
-)
-def test_a_file_that_broke_since_the_selection_is_named_and_nothing_counts_as_finished(
-    make_episode, tmp_path, file, error
+@pytest.mark.parametrize("file", ["fisheye_cam1.mp4", "annotation.hdf5"])
+def test_an_episode_that_broke_since_the_selection_is_a_skip_that_names_the_file(
+    make_episode, tmp_path, file
 ):
     folder = make_episode()
     (episode,), _ = scan_data_root(folder.parents[1])
     (folder / file).write_bytes(b"broken")
-    with pytest.raises(error, match=file):
-        index_episode(
-            episode.model_copy(update={"split": Split.TEST}),
-            data_root=folder.parents[1],
-            out=tmp_path / "index",
-            plan=PLAN,
-        )
+    placed = episode.model_copy(update={"split": Split.TEST})
+    index = index_episode(placed, data_root=folder.parents[1], out=tmp_path / "index", plan=PLAN)
+    assert index.windows == ()
+    assert [(skip.subject, skip.stage) for skip in index.skips] == [("kitchen__ep1", "index")]
+    assert f"kitchen/ep1/{file}: it cannot be" in index.skips[0].reason
     assert not list((tmp_path / "index").rglob("windows.jsonl"))

@@ -125,6 +125,24 @@ def test_a_file_that_is_no_video_is_named(tmp_path, content):
         probe_video(path)
 
 
+def test_a_video_cut_short_behind_its_table_of_frames_is_named(tmp_path):
+    path = write_video(tmp_path / "stereo_left.mp4", 60)
+    with (
+        av.open(str(path)) as source,
+        av.open(str(tmp_path / "a.mp4"), "w", options={"movflags": "faststart"}) as out,
+    ):
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    whole = (tmp_path / "a.mp4").read_bytes()
+    probe_video(tmp_path / "a.mp4")
+    path.write_bytes(whole[:-100])
+    with pytest.raises(UnreadableVideoError, match=r"stereo_left\.mp4: it ends at byte \d+ of \d+"):
+        probe_video(path)
+
+
 def test_h264_needs_even_tiles(tmp_path, proxy_of):
     with pytest.raises(ValueError, match="15 x 16 pixels"):
         proxy_of({}, range(3), (15, 16))
