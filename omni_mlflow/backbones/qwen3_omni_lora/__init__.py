@@ -1,0 +1,110 @@
+"""Qwen3-Omni with a LoRA adapter: video, sound and text in, one strict JSON answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omni_mlflow.backbones.base import (
+    Backbone,
+    CheckpointUnderTest,
+    Exam,
+    Gate,
+    Predictor,
+    SampleSet,
+    Scores,
+    TrainingLog,
+)
+from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
+from omni_mlflow.contract import Section
+from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.spine.types import Check, Sample, Skip, Target, Window
+
+
+def _gate(checkpoint: CheckpointUnderTest) -> list[Check]:
+    from omni_mlflow.backbones.qwen3_omni_lora.gate import lora_safetensors_shape_check
+
+    return lora_safetensors_shape_check(checkpoint)
+
+
+class Qwen3OmniLora:
+    """Fulfils the backbone protocol; every model library is imported behind its methods."""
+
+    id = "qwen3_omni_lora"
+    settings_type: type[Section] = Settings
+    gates: Mapping[str, Gate] = {"lora_safetensors_shape_check": _gate}
+    metrics = frozenset(
+        {
+            "json_validity_rate",
+            "accuracy",
+            "macro_f1",
+            "action_macro_f1",
+            "subtask_accuracy",
+            "transition_accuracy",
+            "next_action_accuracy",
+            "contact_accuracy",
+            "object_micro_f1",
+            "seen_label_accuracy",
+            "unseen_label_accuracy",
+            "held_out_episode_count",
+        }
+    )
+    training_files = frozenset(
+        {
+            "training_metadata.json",
+            "progress.jsonl",
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "base.json",
+            "fitted.json",
+        }
+    )
+    eval_files = frozenset(
+        {
+            "metrics.json",
+            "predictions.jsonl",
+            "predictions.csv",
+            "per_class_metrics.csv",
+            "confusion_matrix.csv",
+            "RUN_REPORT.md",
+        }
+    )
+    predictions_file = "predictions.jsonl"
+    controls: tuple[str, ...] = ("other_video", "other_audio", "text_only")
+    stage_settings: Mapping[str, tuple[str, ...]] = {
+        "export": ("prompt",),
+        "train": ("base", "lora", "training", "prompt"),
+        "gate": ("base", "lora", "prompt"),
+        "evaluate": ("base", "prompt", "decoding"),
+    }
+
+    def export(self, window: Window, *, index_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
+        from omni_mlflow.backbones.qwen3_omni_lora.sample import export_window
+
+        return export_window(window, index_root=index_root, settings=settings)
+
+    def train(
+        self, train: SampleSet, val: SampleSet, *, priors: TrainPriors, settings: Any, log: TrainingLog
+    ) -> dict[str, Any]:
+        from omni_mlflow.backbones.qwen3_omni_lora.training import train_adapter
+
+        return train_adapter(train, val, priors=priors, settings=settings, log=log)
+
+    def load(self, checkpoint: Path, *, media_root: Path, settings: Any) -> Predictor:
+        from omni_mlflow.backbones.qwen3_omni_lora.inference import load_predictor
+
+        return load_predictor(checkpoint, media_root=media_root, settings=settings)
+
+    def control(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
+        from omni_mlflow.backbones.qwen3_omni_lora.controls import controlled
+
+        return controlled(name, samples)
+
+    def score(self, exam: Exam, *, settings: Any) -> Scores:
+        from omni_mlflow.backbones.qwen3_omni_lora.scoring import score_exam
+
+        return score_exam(exam, settings)
+
+
+BACKBONE: Backbone = Qwen3OmniLora()

@@ -1,0 +1,90 @@
+"""Gate rules that look at what the model says to a few samples, its base weights loaded."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from omni_mlflow.backbones.base import CheckpointUnderTest
+from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
+    BaseIdentity,
+    identify,
+    load_processor,
+    load_thinker,
+    locate_base,
+)
+from omni_mlflow.backbones.qwen3_omni_lora.inference import checkpoint_processing
+from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
+from omni_mlflow.spine.rows import BadRowError, read_document
+from omni_mlflow.spine.types import Check
+
+_NOISE = {"float32": 1e-4, "bfloat16": 2e-2}
+"""Largest difference that arithmetic alone explains, relative to the largest logit."""
+
+
+def canary_checks(checkpoint: CheckpointUnderTest) -> list[Check]:
+    """Check that the adapter sits on its own base, changes what it says, and loads the same each time."""
+    from peft import PeftModel
+
+    settings: Settings = checkpoint.settings
+    if not checkpoint.canaries:
+        return [_check("canaries_given", "at least one sample", "none", ok=False)]
+    location = locate_base(settings.base)
+    processor = load_processor(location, settings.base)
+    processing = checkpoint_processing(processor, checkpoint.folder, checkpoint.media_root, settings)
+    batch = processing.questions(checkpoint.canaries)
+
+    base = load_thinker(location, settings.base)
+    same_base = _sits_on_its_base(checkpoint, base)
+    plain = _logits(base, batch)
+    adapted = PeftModel.from_pretrained(base, checkpoint.folder).eval()
+    first = _logits(adapted, batch)
+    again = PeftModel.from_pretrained(adapted.unload(), checkpoint.folder).eval()
+    second = _logits(again, batch)
+    merged = _logits(again.merge_and_unload(), batch)
+
+    noise = _NOISE[settings.base.precision]
+    change, reload, merge = (_distance(first, other) for other in (plain, second, merged))
+    return [
+        same_base,
+        _check("adapter_changes_the_base", f"more than {noise:g}", f"{change:.2e}", ok=change > noise),
+        _check("reload_gives_same_logits", f"at most {noise:g}", f"{reload:.2e}", ok=reload <= noise),
+        _check("merge_gives_same_logits", f"at most {noise:g}", f"{merge:.2e}", ok=merge <= noise),
+    ]
+
+
+def _sits_on_its_base(checkpoint: CheckpointUnderTest, base: Any) -> Check:
+    """The weights below the adapter must be those it was trained on, wherever they are loaded from."""
+    expected = identify(base, checkpoint.settings.base).fingerprint
+    try:
+        found = read_document(checkpoint.folder / "base.json", BaseIdentity).fingerprint
+    except (OSError, BadRowError) as error:
+        found = f"{type(error).__name__}: {error}"
+    return Check(
+        rule="base_weights_are_those_trained_on",
+        subject="base.json",
+        expected=expected,
+        found=found,
+        ok=found == expected,
+    )
+
+
+def _logits(model: Any, batch: Any) -> Any:
+    """Return the scores of the first answer token, shape (samples, vocabulary)."""
+    import torch
+
+    with torch.inference_mode():
+        thinker = model.get_base_model() if hasattr(model, "get_base_model") else model
+        inputs = {name: value.to(thinker.device) for name, value in batch.items()}
+        hidden = thinker.model(**inputs, use_cache=False).last_hidden_state
+        return thinker.lm_head(hidden[:, -1]).float()
+
+
+def _distance(one: Any, other: Any) -> float:
+    """Largest difference between two score tables, relative to the largest score; NaN counts as infinite."""
+    difference = float((one - other).abs().max() / one.abs().max())
+    return math.inf if math.isnan(difference) else difference
+
+
+def _check(rule: str, expected: str, found: str, *, ok: bool) -> Check:
+    return Check(rule=rule, subject="canary samples", expected=expected, found=found, ok=ok)

@@ -1,0 +1,49 @@
+"""Makes the model libraries importable and quiet, before anything of this backbone imports them."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_DECLARED: list[Any] = []
+"""Operator libraries declared here; PyTorch forgets their operators when the object is collected."""
+
+
+@cache
+def prepare_libraries() -> None:
+    """Declare torchvision's operators where its binary does not fit this torch, and silence transformers.
+
+    torchvision from PyPI beside a CPU-only torch loads no operators, and importing it fails at the
+    first reference to one. The processors of transformers import torchvision but call none of them.
+    """
+    import torch
+
+    if not _operators_load():
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _DECLARED.append(library)
+
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
+
+
+def _operators_load() -> bool:
+    import torch
+
+    package = importlib.util.find_spec("torchvision")
+    if package is None or package.origin is None:
+        return False
+    binaries = sorted(Path(package.origin).parent.glob("_C*.so"))
+    try:
+        for binary in binaries:
+            torch.ops.load_library(str(binary))
+    except OSError:
+        return False
+    return bool(binaries)

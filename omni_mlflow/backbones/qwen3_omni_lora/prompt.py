@@ -1,0 +1,80 @@
+"""The question put to the model and the JSON it must answer with.
+
+Only in that JSON a missing annotation is spelled ``unknown``; everywhere else it is None.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from omni_mlflow.backbones.qwen3_omni_lora.sample import Inputs
+from omni_mlflow.metrics.answers import UNKNOWN
+from omni_mlflow.metrics.priors import TrainPriors, yes_no
+from omni_mlflow.spine.types import Labels, Span
+
+Message = dict[str, Any]
+
+SYSTEM = (
+    "You label egocentric episodes. Answer with one JSON object: action, subtask, objects, contact, "
+    "transition, next_action, evidence_window. "
+    f'Write "{UNKNOWN}" for what you cannot tell.'
+)
+
+
+def answer_of(labels: Labels, span: Span) -> dict[str, Any]:
+    """Return the specification's answer to a window: its seven keys, in its order."""
+    return {
+        "action": labels.action or UNKNOWN,
+        "subtask": labels.subtask or UNKNOWN,
+        "objects": [UNKNOWN] if labels.objects is None else list(labels.objects),
+        "contact": yes_no(labels.in_contact) or UNKNOWN,
+        "transition": yes_no(labels.transition) or UNKNOWN,
+        "next_action": labels.next_action or UNKNOWN,
+        "evidence_window": span.model_dump(),
+    }
+
+
+def compact(value: Any) -> str:
+    """Spell JSON without spaces, in the order of its keys."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def label_options(priors: TrainPriors, *, max_options: int) -> tuple[str, ...]:
+    """Return the most frequent actions of the train samples, in alphabetical order.
+
+    Only train labels can be listed: a label that occurs in test alone would tell the test set.
+    """
+    by_frequency = sorted(priors.action, key=lambda label: (-priors.action[label], label))
+    return tuple(sorted(by_frequency[:max_options]))
+
+
+def messages(inputs: Inputs, options: Sequence[str]) -> list[Message]:
+    """Return the conversation up to the model's turn, in the chat template's terms.
+
+    The window comes last and is spelled as the answer has to spell it: that makes it easy to repeat.
+    """
+    lines = []
+    if inputs.main_task:
+        lines.append(f"Main task: {inputs.main_task}")
+    if inputs.sensors:
+        lines.append(f"Sensors: {inputs.sensors}")
+    if options:
+        lines.append("Known actions: " + ", ".join(options))
+    lines.append(f"Label {compact(inputs.window.model_dump())}")
+    return conversation(inputs, "\n".join(lines))
+
+
+def conversation(inputs: Inputs, question: str) -> list[Message]:
+    """Return the media blocks that a sample has, followed by the question."""
+    parts: list[dict[str, str]] = []
+    if inputs.video:
+        parts.append({"type": "video"})
+    if inputs.audio:
+        parts.append({"type": "audio"})
+    parts.append({"type": "text", "text": question})
+    return [
+        {"role": "system", "content": [{"type": "text", "text": SYSTEM}]},
+        {"role": "user", "content": parts},
+    ]

@@ -1,0 +1,96 @@
+"""The ``settings:`` block of a Qwen3-Omni LoRA contract."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from omni_mlflow.contract import Section
+
+TINY = "tiny"
+"""``base.model`` that stands for the small checkpoint which this project builds itself."""
+
+
+class Base(Section):
+    """The frozen model below the adapter.
+
+    Attributes:
+        model: a hub id, a folder, or ``tiny``.
+        revision: branch, tag or commit of the hub repository; ``local`` for the tiny base.
+    """
+
+    model: str
+    revision: str
+    precision: Literal["bfloat16", "float32"]
+
+
+class Lora(Section):
+    """What is adapted, in PEFT's terms.
+
+    Attributes:
+        target_modules: names of linear layers of the language model.
+        target_parameters: fused expert weights, adapted as parameters because they are no modules.
+        exclude_modules: regular expression that keeps the vision and audio towers frozen; PEFT reduces
+            a pattern in ``target_modules`` to leaf names, which the towers share.
+    """
+
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+    target_modules: tuple[str, ...] = Field(min_length=1)
+    target_parameters: tuple[str, ...] = ()
+    exclude_modules: str
+
+
+class Training(Section):
+    """Optimisation of the adapter. Learning rate: linear warm-up, then a cosine to 5 % of the peak.
+
+    Attributes:
+        max_val_samples: validation looks at no more samples than this, evenly spread.
+        data_workers: threads that decode and process the next batches while a step runs.
+        gradient_checkpointing: recompute activations; without it expert LoRA keeps one merged copy of
+            the experts per layer.
+    """
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    checkpoint_every: int = Field(ge=1)
+    validate_every: int = Field(ge=1)
+    gradient_checkpointing: bool
+    max_val_samples: int = Field(ge=1)
+    data_workers: int = Field(ge=1)
+    seed: int
+
+
+class Prompt(Section):
+    """What one sample shows.
+
+    Attributes:
+        context_frames: frames of the proxy video before the anchor; more than the index keeps is an error.
+        max_frame_pixels: upper bound of width x height of a frame as the model sees it.
+        audio_seconds: length of the sound that ends at the anchor.
+        sensor_bridge: tell the summary of the sensor features in words.
+        max_label_options: the most frequent train actions that the question lists.
+    """
+
+    max_frame_pixels: int = Field(ge=1)
+    audio_seconds: float = Field(gt=0)
+    sensor_bridge: bool
+    max_label_options: int = Field(ge=0)
+
+
+class Decoding(Section):
+    """Greedy and free: no grammar helps the model to write valid JSON."""
+
+    max_new_tokens: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+
+
+class Settings(Section):
+    base: Base
+    lora: Lora
+    training: Training
+    prompt: Prompt
+    decoding: Decoding

@@ -1,0 +1,192 @@
+"""Fine-tunes the LoRA adapter on the answers of the train samples."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from omni_mlflow.backbones.base import SampleSet, TrainingLog
+from omni_mlflow.backbones.qwen3_omni_lora.adapter import add_adapter, save_adapter
+from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
+    device,
+    identify,
+    load_processor,
+    load_thinker,
+    locate_base,
+)
+from omni_mlflow.backbones.qwen3_omni_lora.optimisation import (
+    answer_loss,
+    learning_rate,
+    optimise,
+    prefetched,
+)
+from omni_mlflow.backbones.qwen3_omni_lora.processing import IGNORED, Processing
+from omni_mlflow.backbones.qwen3_omni_lora.prompt import label_options
+from omni_mlflow.backbones.qwen3_omni_lora.resume import TrainingState, load_state, save_state
+from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings, Training
+from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.spine.rows import write_document
+from omni_mlflow.spine.types import LabelledSample
+
+T = TypeVar("T")
+
+
+class TooFewSamplesError(Exception):
+    """There are not enough train samples for one batch."""
+
+
+def train_adapter(
+    train_set: SampleSet, val_set: SampleSet, *, priors: TrainPriors, settings: Settings, log: TrainingLog
+) -> dict[str, Any]:
+    """Train the adapter and leave it in ``log.checkpoint``; go on from ``log.resume`` when it holds state.
+
+    Raises:
+        TooFewSamplesError: fewer train samples than one batch holds.
+    """
+    location = locate_base(settings.base)
+    model = load_thinker(location, settings.base)
+    identity = identify(model, settings.base)
+    model = add_adapter(model, settings.lora, settings.base, seed=settings.training.seed)
+    if settings.training.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    options = label_options(priors, max_options=settings.prompt.max_label_options)
+    processing = Processing(
+        load_processor(location, settings.base),
+        train_set.media_root,
+        options=options,
+        max_frame_pixels=settings.prompt.max_frame_pixels,
+    )
+    sets = _Sets(train_set.rows, val_set.rows)
+    final = _Loop(model, processing, sets, training=settings.training, log=log).run()
+    save_adapter(model, log.checkpoint)
+    write_document(log.checkpoint / "base.json", identity)
+    write_document(log.checkpoint / "fitted.json", priors)
+    return {
+        "base_model": identity.model,
+        "base_revision": identity.commit or identity.revision,
+        "base_fingerprint": identity.fingerprint,
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "label_options": list(options),
+        "steps": final.step,
+        "last_loss": final.last_loss,
+        "device": str(device()),
+    }
+
+
+class _Sets(NamedTuple):
+    train: Sequence[LabelledSample]
+    val: Sequence[LabelledSample]
+
+
+class _Loop:
+    """The optimisation of one adapter."""
+
+    def __init__(
+        self, model: Any, processing: Processing, sets: _Sets, *, training: Training, log: TrainingLog
+    ) -> None:
+        import torch
+
+        self._model = model
+        self._processing = processing
+        self._rows = sets.train
+        self._validation = evenly(sets.val, training.max_val_samples)
+        self._training = training
+        self._log = log
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self._optimizer = torch.optim.AdamW(weights, betas=(0.9, 0.98), weight_decay=0.0)
+
+    def run(self) -> TrainingState:
+        training, log = self._training, self._log
+        state = load_state(log.resume, self._model, self._optimizer)
+        if state is None:
+            state = TrainingState(step=0, last_loss=math.nan)
+            log.progress("start", step=0, total_steps=training.steps, samples=len(self._rows))
+        else:
+            log.rewind(step=state.step)
+        self._model.train()
+        steps = training_order(len(self._rows), training, start=state.step)
+        waiting_since = time.perf_counter()
+        for (step, chosen), batch in prefetched(self._lesson, steps, workers=training.data_workers):
+            begun = time.perf_counter()
+            loss, rate = self._learn(batch, step)
+            ended = time.perf_counter()
+            log.progress("step", step=step, loss=loss, learning_rate=rate)
+            log.consumed([self._rows[index].sample.id for index in chosen], step=step)
+            whole = ended - waiting_since
+            log.measured({"step_s": whole, "data_wait_share": (begun - waiting_since) / whole}, step=step)
+            if step % training.validate_every == 0 or step == training.steps:
+                self._validate(step)
+            state = TrainingState(step=step, last_loss=loss)
+            if step % training.checkpoint_every == 0 or step == training.steps:
+                log.progress("checkpoint", step=step)
+                save_state(log.resume, self._model, self._optimizer, state)
+            waiting_since = time.perf_counter()
+        return state
+
+    def _lesson(self, planned: tuple[int, Sequence[int]]) -> Any:
+        _, chosen = planned
+        return self._processing.lessons([self._rows[index] for index in chosen])
+
+    def _learn(self, batch: Any, step: int) -> tuple[float, float]:
+        training = self._training
+        rate = learning_rate(
+            step, peak=training.learning_rate, warmup_steps=training.warmup_steps, steps=training.steps
+        )
+        loss = answer_loss(self._model.get_base_model(), batch)
+        return optimise(self._optimizer, loss, rate), rate
+
+    def _validate(self, step: int) -> None:
+        """Report the mean loss per answer token over the validation samples."""
+        import torch
+
+        if not self._validation:
+            return
+        self._model.eval()
+        size = self._training.batch_size
+        total, tokens = 0.0, 0
+        with torch.no_grad():
+            for start in range(0, len(self._validation), size):
+                batch = self._processing.lessons(self._validation[start : start + size])
+                count = int((batch["labels"] != IGNORED).sum())
+                total += float(answer_loss(self._model.get_base_model(), batch)) * count
+                tokens += count
+        self._model.train()
+        self._log.progress("validation", step=step, loss=total / tokens)
+
+
+def training_order(
+    num_samples: int, training: Training, *, start: int
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield (step, sample indices) for the steps after ``start``.
+
+    Every pass over the samples is shuffled by (seed, pass) alone, so that a resumed training sees
+    what an uninterrupted one sees. The rest of a pass that fills no batch is left out of it.
+
+    Raises:
+        TooFewSamplesError: not one batch can be filled.
+    """
+    per_pass = num_samples // training.batch_size
+    if per_pass == 0:
+        raise TooFewSamplesError(
+            f"{num_samples} train samples cannot fill a batch of {training.batch_size}; "
+            "lower settings.training.batch_size or index more episodes"
+        )
+    order: list[int] = []
+    for step in range(start + 1, training.steps + 1):
+        number, place = divmod(step - 1, per_pass)
+        if place == 0 or not order:
+            order = list(range(num_samples))
+            random.Random(f"{training.seed}:{number}").shuffle(order)
+        begin = place * training.batch_size
+        yield step, tuple(order[begin : begin + training.batch_size])
+
+
+def evenly(rows: Sequence[T], count: int) -> Sequence[T]:
+    """Return at most ``count`` rows, evenly spread, so that every episode is among them."""
+    if len(rows) <= count:
+        return rows
+    return [rows[index * len(rows) // count] for index in range(count)]

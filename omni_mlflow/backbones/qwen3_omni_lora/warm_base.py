@@ -1,0 +1,60 @@
+"""The tiny base after its warm-up, built once and kept in the user's cache."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+from omni_mlflow.backbones.qwen3_omni_lora.libraries import prepare_libraries
+from omni_mlflow.backbones.qwen3_omni_lora.tiny_base import DEMO_SIZE, TinySize, build_tiny_base
+from omni_mlflow.backbones.qwen3_omni_lora.warm_up import SEED, corpus, warm_up
+from omni_mlflow.code_digest import code_digest
+from omni_mlflow.spine.rows import digest_of
+
+STEPS = 500
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "av")
+
+
+def warm_base() -> Path:
+    """Return the folder of the warm tiny base; build it when no cache holds it (minutes, once).
+
+    The folder's name is a digest of the code, settings and libraries that made it. Several processes may
+    ask at once: one builds, the others wait for it.
+    """
+    libraries = {name: version(name) for name in LIBRARIES}
+    digest = digest_of([code_digest(__name__), libraries])
+    folder = cache_folder() / "bases" / digest[:32]
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            logging.getLogger(__name__).info("building the tiny base model in %s: minutes, once", folder)
+            unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            build_warm_base(unfinished, size=DEMO_SIZE, steps=STEPS)
+            unfinished.rename(folder)
+    return folder
+
+
+def build_warm_base(folder: Path, *, size: TinySize, steps: int) -> None:
+    """Write a tiny checkpoint that has learned from ``steps`` batches of captions."""
+    prepare_libraries()
+    from transformers import Qwen3OmniMoeForConditionalGeneration, Qwen3OmniMoeProcessor
+
+    folder.mkdir(parents=True)
+    build_tiny_base(folder, corpus=corpus(), size=size, seed=SEED)
+    model = Qwen3OmniMoeForConditionalGeneration.from_pretrained(folder)
+    warm_up(model.thinker, Qwen3OmniMoeProcessor.from_pretrained(folder), steps=steps)
+    model.save_pretrained(folder)
+
+
+def cache_folder() -> Path:
+    """Return this project's folder in the user's cache (XDG base directory specification)."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "omni-mlflow"
