@@ -22,6 +22,7 @@ from omni_mlflow.spine.rows import file_digest
 from omni_mlflow.spine.types import Row
 
 JOURNAL_NAME = "journal.jsonl"
+RESERVED_BYTES = 64 * 1024  # for the row that says how the run ended, on a disk that is full
 
 
 class RunOutcome(StrEnum):
@@ -185,7 +186,7 @@ def read_events(journal: Path) -> list[Event]:
 
 
 class RunRecord:
-    """Writes one run's journal. Rows are on the disk when a method returns."""
+    """Writes one run's journal. Rows are on the disk when a method returns, metrics a little later."""
 
     def __init__(self, folder: Path) -> None:
         """Open (or continue) the journal in ``folder``.
@@ -195,6 +196,9 @@ class RunRecord:
         """
         self.folder = folder
         self._journal = Journal(folder / JOURNAL_NAME)
+        self._reserve = folder / f"{JOURNAL_NAME}.reserve"
+        if not self._reserve.exists():
+            self._reserve.write_bytes(bytes(RESERVED_BYTES))
         self._points: set[tuple[str, int]] = set()
         self._announced: set[tuple[str, str]] = set()
         self.key: str | None = None
@@ -248,7 +252,7 @@ class RunRecord:
         """Record values at ``step``; a (key, step) that was recorded before a resume is left as it is."""
         new = {key: float(value) for key, value in values.items() if (key, step) not in self._points}
         if new:
-            self._append(Metrics(at_ms=now_ms(), step=step, values=new))
+            self._journal.note(Metrics(at_ms=now_ms(), step=step, values=new).model_dump(mode="json"))
             self._points.update((key, step) for key in new)
 
     def dataset(self, dataset: DatasetInput) -> None:
@@ -268,9 +272,12 @@ class RunRecord:
     def ended(
         self, status: Literal["FINISHED", "FAILED", "KILLED"], outcome: RunOutcome, reason: str = ""
     ) -> None:
+        """Write the last row. The space for it was set aside, so that a full disk cannot silence a run."""
+        self._reserve.unlink(missing_ok=True)
         self._append(Ended(at_ms=now_ms(), status=status, outcome=outcome, reason=reason))
 
     def close(self) -> None:
+        self._reserve.unlink(missing_ok=True)
         self._journal.close()
 
     def _relative(self, path: Path) -> str:

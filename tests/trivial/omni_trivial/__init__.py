@@ -6,6 +6,7 @@ It lies outside the project as a package of its own would, and is found through 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from omni_mlflow.spine.types import Answer, Check, Outcome, Sample, Skip, Target
 class TrainingSettings(Section):
     steps: int
     batch_size: int
+    pause_s: float
+    fails_at: int
 
 
 class Settings(Section):
@@ -90,6 +93,9 @@ class Trivial:
             log.progress("start", step=0, total_steps=settings.training.steps)
         rows = train.rows
         for step in range(first + 1, settings.training.steps + 1):
+            time.sleep(settings.training.pause_s)
+            if step == settings.training.fails_at:
+                raise RuntimeError(f"told to fail at step {step}")
             batch = [rows[(step * 7 + k) % len(rows)] for k in range(settings.training.batch_size)]
             log.consumed([row.sample.id for row in batch], step=step)
             log.progress("step", step=step, loss=1.0 / step)

@@ -1,0 +1,245 @@
+"""What becomes of a run when its process is stopped, killed, fails, or finds the disk full."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT, TRIVIAL
+
+SLOWLY = ("--set", "training.steps=200,training.pause_s=0.1")
+VOLATILE = ("journal.jsonl", ".stat.json", "projector.log")
+"""Names that hold clocks or run ids; everything else of a workspace is the same after any interruption."""
+
+
+def start(place, *options):
+    """Start training, and return once it has done a few steps."""
+    process = subprocess.Popen(
+        place.arguments("train", *options),
+        env=place.environment,
+        cwd=place.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_steps(place, process)
+    return process
+
+
+def start_with_mlflow_run(place):
+    """The same through ``mlflow run``, in a process group of its own as in a terminal."""
+    given = {
+        "workspace": place.workspace,
+        "backbone": "trivial",
+        "contract": TRIVIAL / "trivial.yaml",
+        "profile": "none",
+        "data_root": place.data_root,
+        "set": SLOWLY[1],
+    }
+    parameters = [part for key, value in given.items() for part in ("-P", f"{key}={value}")]
+    command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "train", "--env-manager", "local"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), place.environment["PATH"]])
+    process = subprocess.Popen(
+        [*command, "--experiment-name", "omni-mlflow", *parameters],
+        env={**place.environment, "PATH": path},
+        cwd=place.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_steps(place, process)
+    return process
+
+
+def wait_for_steps(place, process, *, count=5, timeout_s=120):
+    folder = place.workspace / "trivial/train"
+    progress = folder / "progress.jsonl"
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        superseded = not (folder / "seal.json").exists()  # the copied, finished training has one
+        if superseded and progress.is_file() and len(progress.read_bytes().splitlines()) > count:
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    raise AssertionError("training did not start")
+
+
+def stage_processes(place):
+    """Processes of this workspace that are still alive."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [line for line in listed if str(place.workspace) in line and " Z" not in line[:20]]
+
+
+def gone(place, *, timeout_s=60):
+    """Wait until no process of the workspace is left; the projector needs a moment to tell the store."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if not stage_processes(place):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def train_run(place):
+    return [run for run in place.runs() if run.data.tags.get("omni.stage") == "train"][-1]
+
+
+@pytest.fixture
+def untrained(place):
+    """A finished workspace whose training settings will differ, so that train runs again."""
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_a_stopped_stage_is_killed_with_its_reason_and_nothing_is_left_running(untrained, number, exit_code):
+    process = start(untrained, *SLOWLY)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == exit_code
+    assert gone(untrained), stage_processes(untrained)
+    run = train_run(untrained)
+    assert (run.info.status, run.data.tags["omni.outcome"]) == ("KILLED", "killed")
+    assert run.data.tags["mlflow.note.content"]
+    assert not (untrained.workspace / "trivial/train/seal.json").exists()
+
+
+@pytest.mark.slow
+def test_a_failing_stage_is_failed_with_its_reason_and_keeps_its_traceback(untrained):
+    failed = untrained.run("train", "--set", "training.fails_at=7")
+    assert failed.returncode == 1
+    assert "told to fail at step 7" in failed.stderr
+    run = train_run(untrained)
+    assert (run.info.status, run.data.tags["omni.outcome"]) == ("FAILED", "failed")
+    assert "told to fail at step 7" in run.data.tags["mlflow.note.content"]
+    assert "RuntimeError" in (untrained.workspace / "trivial/train/failure.txt").read_text()
+    assert not (untrained.workspace / "trivial/train/seal.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, "FAILED"), (signal.SIGTERM, "KILLED"), (signal.SIGKILL, "KILLED")]
+)
+def test_no_stage_outlives_mlflow_run(untrained, number, status):
+    """``mlflow run`` itself writes FAILED after Ctrl-C; after SIGTERM and SIGKILL it writes nothing."""
+    process = start_with_mlflow_run(untrained)
+    process.send_signal(number)
+    process.wait(timeout=60)
+    assert gone(untrained), stage_processes(untrained)
+    run = train_run(untrained)
+    assert (run.info.status, run.data.tags["omni.outcome"]) == (status, "killed")
+
+
+@pytest.mark.slow
+def test_a_power_cut_is_healed_at_the_next_start(untrained):
+    process = start(untrained, *SLOWLY)
+    for line in stage_processes(untrained):  # the stage and its projector, as when the machine stops
+        os.kill(int(line.split()[0]), signal.SIGKILL)
+    process.wait(timeout=60)
+    healed = subprocess.run(
+        [sys.executable, "-m", "omni_mlflow", "heal", "--workspace", str(untrained.workspace)],
+        env=untrained.environment,
+        cwd=untrained.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert healed.returncode == 0, healed.stderr
+    assert "train" in healed.stdout
+    run = train_run(untrained)
+    assert (run.info.status, run.data.tags["omni.outcome"]) == ("KILLED", "killed")
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(untrained, tmp_path):
+    options = ("--set", "training.steps=40,training.pause_s=0.05")
+    undisturbed = untrained.copy(tmp_path / "undisturbed")
+    assert undisturbed.run("train", *options).returncode == 0
+    process = start(untrained, *options)
+    process.kill()
+    process.wait(timeout=60)
+    assert gone(untrained)
+    resumed = untrained.run("train", *options)
+    assert resumed.returncode == 0, resumed.stderr
+    assert contents(untrained) == contents(undisturbed)
+    run = train_run(untrained)
+    steps = history(untrained, run, "train/loss")
+    assert steps == list(range(1, 41)), "no point is doubled and none is lost"
+
+
+def history(place, run, key):
+    import mlflow
+
+    return [point.step for point in mlflow.MlflowClient(place.store).get_metric_history(run.info.run_id, key)]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_failed_run_with_that_reason(untrained):
+    disk = untrained.root / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
+    try:
+        full = untrained.run("main", "--workspace", str(disk / "workspace"))
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+    assert full.returncode == 1
+    assert "No space left" in full.stderr or "no space left" in full.stderr
+    ended = untrained.runs()[-1]
+    assert ended.info.status == "FAILED"
+
+
+def contents(place) -> dict[str, bytes]:
+    """Every file that must not depend on when, where or how often the work was interrupted."""
+    return {
+        path.relative_to(place.workspace).as_posix(): path.read_bytes()
+        for path in sorted(place.workspace.rglob("*"))
+        if path.is_file()
+        and not any(part in ("runs", ".locks", "superseded") for part in path.parts)
+        and not path.name.startswith(VOLATILE)
+    }
+
+
+@pytest.mark.slow
+def test_a_main_job_killed_at_twenty_moments_ends_byte_identical(empty, finished):
+    chance = random.Random(5)
+    kills = 0
+    attempts = 0
+    while kills < 20:
+        attempts += 1
+        assert attempts < 60
+        process = subprocess.Popen(
+            empty.arguments("main"),
+            env=empty.environment,
+            cwd=empty.root,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(timeout=chance.uniform(0.8, 5.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        else:  # it reached its end: begin anew, so that early stages are hit again
+            assert process.returncode == 0
+            shutil.rmtree(empty.workspace)
+    done = empty.run("main")
+    assert done.returncode == 0, done.stderr
+    assert contents(empty) == contents(finished)
+    assert {run.info.status for run in empty.runs()} <= {"FINISHED", "KILLED"}
