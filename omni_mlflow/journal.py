@@ -1,8 +1,9 @@
 """Append-only JSONL that survives ``kill -9``: the truth that tracking projects.
 
-A row is one whole line, written by one writer and fsynced before anything else knows of it. A torn
-last line (the process died while writing it) is moved to a file beside the journal and reported; it is
-never parsed and never loses the rows before it.
+A row is one whole line, written by one writer. It is on the disk before anything else acts on it: the
+writer waits for that, or whoever follows the journal does. A torn last line (the process died while
+writing it) is moved to a file beside the journal and reported; it is never parsed and never loses the
+rows before it.
 """
 
 from __future__ import annotations
@@ -53,6 +54,14 @@ class Journal:
         self._write(row)
         os.fsync(self._file)
 
+    def note(self, row: Mapping[str, Any]) -> None:
+        """Write ``row`` without waiting for the disk: for frequent rows that can be made again.
+
+        It survives the death of the process at once, and that of the machine after the next
+        :meth:`append`, :meth:`close` or :func:`settle`.
+        """
+        self._write(row)
+
     def extend(self, rows: list[dict[str, Any]]) -> None:
         """Write several rows with one fsync: for rows that are only useful together."""
         for row in rows:
@@ -74,6 +83,7 @@ class Journal:
     def close(self) -> None:
         """Let another writer in. Closing twice does nothing."""
         if self._file >= 0:
+            os.fsync(self._file)
             os.close(self._file)
             self._file = -1
 
@@ -143,6 +153,15 @@ def _lock_file(path: Path) -> Iterator[int]:
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         yield file
+    finally:
+        os.close(file)
+
+
+def settle(path: Path) -> None:
+    """Wait until every row that was written to a journal is on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
     finally:
         os.close(file)
 

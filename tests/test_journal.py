@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from omni_mlflow.journal import Journal, JournalBusyError, exclusive, follow_journal, in_turn, read_journal
+from omni_mlflow.journal import (
+    Journal,
+    JournalBusyError,
+    exclusive,
+    follow_journal,
+    in_turn,
+    read_journal,
+    settle,
+)
 from omni_mlflow.spine.rows import BadRowError
 
 ROWS = [{"event": "sample", "id": f"kitchen_3/ep1:{i}", "said": "pours tea ☕", "n": i} for i in range(12)]
@@ -65,6 +73,20 @@ def test_a_follower_goes_on_where_it_stopped(tmp_path):
         journal.append({"n": 1})
     assert first == {"n": 0}
     assert [row for row, _ in follow_journal(path, start=end)] == [{"n": 1}]
+
+
+def test_a_noted_row_waits_for_the_disk_only_when_somebody_asks(tmp_path, monkeypatch):
+    path = tmp_path / "journal.jsonl"
+    waits = []
+    monkeypatch.setattr(os, "fsync", waits.append)
+    with Journal(path) as journal:
+        journal.note({"n": 0})
+        assert (list(read_journal(path)), len(waits)) == ([{"n": 0}], 0)
+        settle(path)
+        assert len(waits) == 1
+        journal.append({"n": 1})
+        assert len(waits) == 2
+    assert len(waits) == 3  # closing
 
 
 def test_a_second_writer_is_refused_by_name(tmp_path):

@@ -5,6 +5,7 @@ batches, while the stages run. Only that process imports mlflow, so this package
 """
 
 from omni_mlflow.tracking.command import ProjectorHandle, heal, start_projector, sync
+from omni_mlflow.tracking.connection import trouble_with
 from omni_mlflow.tracking.reports import HealedRun, SyncReport
 from omni_mlflow.tracking.stores import UnsupportedStoreError, open_ui_command, run_link, store_uri
 
@@ -19,4 +20,5 @@ __all__ = [
     "start_projector",
     "store_uri",
     "sync",
+    "trouble_with",
 ]

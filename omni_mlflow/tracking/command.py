@@ -19,9 +19,14 @@ _SYNC_S = 3600.0
 
 
 class ProjectorHandle:
-    """The projector of one command. It outlives the command only to end the command's runs."""
+    """The projector of one command. It outlives the command only to end the command's runs.
+
+    Attributes:
+        pid: its process.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], workspace: Path, *, store: str) -> None:
+        self.pid = process.pid
         self._process = process
         self._workspace = workspace
         self._store = store

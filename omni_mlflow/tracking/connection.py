@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omni_mlflow.journal import in_turn
-from omni_mlflow.tracking.failures import DeletedExperimentError
+from omni_mlflow.tracking.failures import DeletedExperimentError, explain
 from omni_mlflow.tracking.stores import EXPERIMENT, artifact_root, sqlite_path, without_password
 
 if TYPE_CHECKING:
@@ -51,6 +51,33 @@ def connect(store: str, *, workspace: Path) -> Store:
         DeletedExperimentError: someone deleted the experiment; MLflow keeps its name reserved.
         Exception: whatever MLflow, SQLAlchemy or requests raise when the store cannot be used.
     """
+    path = sqlite_path(store)
+    with in_turn(path.with_name(f"{path.name}.lock")) if path else nullcontext():
+        client = _client(store)
+        experiment = _experiment(client, artifact_root(store, workspace))
+    return Store(client, without_password(store), f"{experiment[0]}-{experiment[1]}", experiment[0])
+
+
+def trouble_with(store: str) -> str | None:
+    """Return why ``store`` cannot take rows, and what to do about it; None when it can.
+
+    No run, experiment or file is made: a SQLite file that is absent only needs a folder to be made in.
+    """
+    path = sqlite_path(store)
+    if path is not None:
+        place = next(place for place in (path, *path.parents) if place.exists())
+        if not os.access(place, os.W_OK):
+            return explain(PermissionError(f"permission denied: {place}"), store=store)
+        if place != path:
+            return None
+    try:
+        _client(store).search_experiments(max_results=1)
+    except Exception as error:  # whatever a store, its driver or the network can raise
+        return explain(error, store=store)
+    return None
+
+
+def _client(store: str) -> MlflowClient:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     # The registry looks models up through the global URI, whatever its client was given.
@@ -59,11 +86,7 @@ def connect(store: str, *, workspace: Path) -> Store:
     from mlflow.store.db import utils as database
 
     database.MAX_RETRY_COUNT = 3  # an unusable database is retried for 100 s otherwise
-    path = sqlite_path(store)
-    with in_turn(path.with_name(f"{path.name}.lock")) if path else nullcontext():
-        client = MlflowClient(tracking_uri=store, registry_uri=store)
-        experiment = _experiment(client, artifact_root(store, workspace))
-    return Store(client, without_password(store), f"{experiment[0]}-{experiment[1]}", experiment[0])
+    return MlflowClient(tracking_uri=store, registry_uri=store)
 
 
 def _experiment(client: MlflowClient, artifacts: Path | None) -> tuple[str, int]:

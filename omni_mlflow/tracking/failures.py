@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from omni_mlflow.tracking.stores import without_password
 
 _ABOUT_ONE_RUN = {
@@ -31,7 +33,7 @@ def explain(error: Exception, *, store: str) -> str:
     where = f"the tracking store {without_password(store)}"
     if isinstance(error, DeletedExperimentError):
         return f"{where} cannot be used: {error}"
-    told = f"{type(error).__name__}: {_first_line(error)}"
+    told = f"{type(error).__name__}: {_first_line(error, store)}"
     text = str(error).lower()
     for signs, meaning in _MEANINGS:
         if _status(error) in signs or any(isinstance(sign, str) and sign in text for sign in signs):
@@ -76,6 +78,9 @@ def _status(error: Exception) -> int | None:
     return status if status != 500 else None
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception, store: str) -> str:
+    """Return the first line of an error; libraries repeat the whole address in it, password and all."""
     line = str(error).strip().partition("\n")[0]
+    if password := urlsplit(store).password:
+        line = line.replace(f":{password}@", "@")
     return line if len(line) <= 300 else f"{line[:300]}..."

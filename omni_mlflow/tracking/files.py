@@ -80,7 +80,8 @@ class RunFiles:
         )
 
     def _note_missing(self, journal: RunJournal, artifact: Artifact, what: str) -> None:
-        journal.path.stat()  # raises when the whole folder was moved: then the file is not gone
+        if not journal.is_here():
+            raise FileNotFoundError(journal.path)  # the whole folder was moved: the file is not gone
         self._missing[journal.key, artifact.path, artifact.folder] = (
             f"{journal.folder / artifact.path} of run {journal.name} {what}; the tracker does not show it"
         )

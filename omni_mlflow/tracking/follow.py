@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from omni_mlflow.journal import follow_journal
+from omni_mlflow.journal import follow_journal, settle
 from omni_mlflow.record import Artifact, Ended, Event, Started, parse_event, run_journals
 from omni_mlflow.spine.rows import BadRowError
-from omni_mlflow.tracking.watermark import Watermark, read_watermark
+from omni_mlflow.tracking.watermark import Watermark, Watermarks
 
 
 @dataclass
@@ -42,6 +42,13 @@ class RunJournal:
     @property
     def folder(self) -> Path:
         return self.path.parent
+
+    def is_here(self) -> bool:
+        """Tell whether the journal still lies where it was last read: a rerun may have moved it."""
+        try:
+            return _key_of(self.path) == self.key
+        except (OSError, BadRowError, ValidationError):
+            return False
 
     def take(self, event: Event, end: int) -> None:
         """Note one more row, and that it is still to be projected unless it was."""
@@ -75,44 +82,51 @@ class Follower:
     """All journals of a workspace.
 
     Attributes:
-        runs: by run key.
+        runs: by run key; those whose journal was there at the last :meth:`read`.
         unreadable: journals that hold something else than finished rows, and what.
+        marks: what was projected to the store.
     """
 
     def __init__(self, workspace: Path, *, store: str) -> None:
-        """Follow ``workspace``; watermarks are those of ``store``, an address without password."""
+        """Follow ``workspace``; the watermarks are those of ``store``, an address without password."""
         self.workspace = workspace
+        self.marks = Watermarks(workspace, store=store)
         self.runs: dict[str, RunJournal] = {}
         self.unreadable: dict[Path, str] = {}
-        self._store = store
-        self._seen: dict[Path, tuple[int, int, int]] = {}
+        self._seen: dict[Path, tuple[tuple[int, int, int], str | None]] = {}
 
     def read(self) -> None:
         """Read what was appended since the last call; folders may have moved meanwhile."""
         self.unreadable = {}
-        found = {}
+        seen = {}
+        keys: set[str | None] = set()
         for path in run_journals(self.workspace):
             try:
                 stat = path.stat()
-                found[path] = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-                if self._seen.get(path) != found[path]:
-                    self._read_one(path, size=stat.st_size)
+                state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+                before, key = self._seen.get(path, (None, None))
+                if before != state:
+                    settle(path)  # the store must never know a row that the journal could still lose
+                    key = _key_of(path)
+                    if key is not None:
+                        keys.add(key)
+                        self._read_run(path, key, size=stat.st_size)
+                seen[path] = (state, key)
+                keys.add(key)
             except FileNotFoundError:
-                found.pop(path, None)  # moved while we looked; the next call finds it
+                continue  # moved while we looked; the next call finds it
             except (BadRowError, ValidationError, OSError) as error:
-                found.pop(path, None)
                 self.unreadable[path] = str(error)
-        self._seen = found
+        self._seen = seen
+        for key in self.runs.keys() - keys:
+            del self.runs[key]
 
-    def _read_one(self, path: Path, *, size: int) -> None:
-        key = _key_of(path)
-        if key is None:
-            return
+    def _read_run(self, path: Path, key: str, *, size: int) -> None:
         run = self.runs.setdefault(key, RunJournal(path, key))
         run.path = path
         if run.read_bytes == 0:
-            mark = read_watermark(path, store=self._store)
-            if mark is not None and mark.key == key:
+            mark = self.marks.read(key)
+            if mark is not None and mark.size <= size:
                 run.mark, run.projected_bytes, run.projected_rows = mark, mark.size, mark.rows
                 if mark.ended and mark.size == size:
                     run.ended, run.read_bytes = True, size

@@ -21,7 +21,7 @@ from omni_mlflow.tracking.follow import Follower, RunJournal
 from omni_mlflow.tracking.reports import SyncReport
 from omni_mlflow.tracking.stored_runs import StoredRuns
 from omni_mlflow.tracking.values import RunWriter
-from omni_mlflow.tracking.watermark import Watermark, read_watermark, write_watermark
+from omni_mlflow.tracking.watermark import Watermark
 
 _ROWS_AT_ONCE = 2000
 """Rows between two watermarks: what has to be sent again after a failure."""
@@ -58,7 +58,7 @@ class Projection:
                 try:
                     self._project(journal)
                 except Exception as error:
-                    if isinstance(error, FileNotFoundError) and not journal.path.exists():
+                    if isinstance(error, FileNotFoundError) and not journal.is_here():
                         continue  # its folder was moved just now; the next pass finds it
                     if not concerns_one_run(error):
                         raise
@@ -99,10 +99,10 @@ class Projection:
 
     def _skip_what_others_did(self, journal: RunJournal) -> None:
         """Another projector of this workspace may have been faster; what we know of the run is then old."""
-        mark = read_watermark(journal.path, store=self._store.address)
-        if mark is None or (mark.key, mark.store_id) != (journal.key, self._store.id):
+        mark = self._follower.marks.read(journal.key)
+        if mark is None or mark.store_id != self._store.id:
             return
-        if mark.size > journal.projected_bytes:
+        if journal.projected_bytes < mark.size <= journal.read_bytes:
             self._runs.forget(journal.key)
             journal.mark, journal.projected_bytes, journal.projected_rows = mark, mark.size, mark.rows
             journal.pending = [(event, end) for event, end in journal.pending if end > mark.size]
@@ -130,7 +130,7 @@ class Projection:
             size=journal.projected_bytes,
             rows=journal.projected_rows,
         )
-        write_watermark(journal.path, journal.mark, store=self._store.address)
+        self._follower.marks.write(journal.mark)
 
 
 def rows_left(follower: Follower) -> int:

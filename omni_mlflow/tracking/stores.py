@@ -7,8 +7,7 @@ import shlex
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from omni_mlflow.record import Started, read_events, run_journals
-from omni_mlflow.tracking.watermark import read_watermark
+from omni_mlflow.tracking.watermark import Watermarks
 
 EXPERIMENT = "omni-mlflow"
 _SQLITE = "sqlite:///"
@@ -78,10 +77,8 @@ def open_ui_command(store: str) -> str:
 
 def run_link(workspace: Path, *, store: str, key: str) -> str | None:
     """Return the address of a run's page below the UI's own address; None while it is not projected."""
-    for journal in run_journals(workspace):
-        mark = read_watermark(journal, store=without_password(store))
-        if mark and any(isinstance(event, Started) and event.key == key for event in read_events(journal)):
-            base = without_password(store).rstrip("/") if is_server(store) else ""
-            page = f"#/experiments/{mark.experiment_id}/runs/{mark.run_id}"
-            return f"{base}/{page}?workflowType=machine_learning"
-    return None
+    mark = Watermarks(workspace, store=without_password(store)).read(key)
+    if mark is None:
+        return None
+    base = without_password(store).rstrip("/") if is_server(store) else ""
+    return f"{base}/#/experiments/{mark.experiment_id}/runs/{mark.run_id}?workflowType=machine_learning"

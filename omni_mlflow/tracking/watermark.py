@@ -1,6 +1,7 @@
-"""How far each journal is projected to each store: a hint beside the journal that saves work.
+"""How far each run is projected to a store: a hint in the workspace that saves work.
 
-Projection is idempotent, so a lost watermark costs time and nothing else.
+Projection is idempotent, so a lost watermark costs time and nothing else. They lie apart from the stage
+folders, which move.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Watermark(Row):
 
     Attributes:
         store_id: identity of the store's content; a store that was deleted and made anew has another.
-        key: the run's key: a journal of another run at the same place is not this one.
+        key: the run's key.
         ended: the run was over when the last projected row was written.
         size, rows: projected bytes and rows from the start of the journal.
     """
@@ -34,27 +35,31 @@ class Watermark(Row):
     rows: int
 
 
-def read_watermark(journal: Path, *, store: str) -> Watermark | None:
-    """Return what is known for ``store`` (an address without password); None when nothing usable is."""
-    try:
-        mark = Watermark.model_validate(_marks(journal).get(store))
-        return mark if mark.size <= journal.stat().st_size else None
-    except (ValidationError, OSError):
-        return None
+class Watermarks:
+    """The watermarks of a workspace for one store."""
 
+    def __init__(self, workspace: Path, *, store: str) -> None:
+        """``store`` is an address without password."""
+        self._folder = workspace / ".projected"
+        self._store = store
 
-def write_watermark(journal: Path, mark: Watermark, *, store: str) -> None:
-    marks = {**_marks(journal), store: mark.model_dump(mode="json")}
-    write_text(_path(journal), json.dumps(marks, indent=1, sort_keys=True) + "\n")
+    def read(self, key: str) -> Watermark | None:
+        """Return what is known of the run ``key``; None when nothing usable is."""
+        try:
+            return Watermark.model_validate(self._of_all_stores(key).get(self._store))
+        except ValidationError:
+            return None
 
+    def write(self, mark: Watermark) -> None:
+        marks = {**self._of_all_stores(mark.key), self._store: mark.model_dump(mode="json")}
+        write_text(self._path(mark.key), json.dumps(marks, indent=1, sort_keys=True) + "\n")
 
-def _marks(journal: Path) -> dict[str, Any]:
-    try:
-        marks = json.loads(_path(journal).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return marks if isinstance(marks, dict) else {}
+    def _of_all_stores(self, key: str) -> dict[str, Any]:
+        try:
+            marks = json.loads(self._path(key).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return marks if isinstance(marks, dict) else {}
 
-
-def _path(journal: Path) -> Path:
-    return journal.with_name(f"{journal.name}.projected.json")
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.json"

@@ -160,8 +160,7 @@ class Tracker:
 
     def forget(self) -> None:
         """Delete all watermarks."""
-        for path in self._workspace.rglob("*.projected.json"):
-            path.unlink()
+        shutil.rmtree(self._workspace / ".projected", ignore_errors=True)
 
     def dump(self, store: str) -> Dump:
         """Return everything a store shows, run ids replaced by run keys, model ids by checkpoint digests."""

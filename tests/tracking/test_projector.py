@@ -56,7 +56,7 @@ def test_rows_are_shown_while_the_stage_runs_and_all_of_them_at_the_end(begin, w
         lambda: [run.data.metrics for run in opened.search_runs(["1"])] == [{"train/loss": 2.0}]
     )
     stage.metrics({"train/loss": 1.0}, step=2)
-    os.kill(projector._process.pid, signal.SIGINT)  # a person's ctrl-c is for the stage alone
+    os.kill(projector.pid, signal.SIGINT)  # a person's ctrl-c is for the stage alone
     finish(stage)
     report = projector.finish(FINISH_S)
     assert (report.complete, report.projected) == (True, 4)
@@ -73,7 +73,7 @@ def test_the_projector_of_a_killed_command_ends_its_runs_and_then_itself(workspa
         f"projector = start_projector(workspace, store={store!r})\n"
         "record = RunRecord(workspace / 'train')\n"
         "record.started('train', parent=None, mlflow_run_id=None, mlflow_experiment_id=None)\n"
-        "print(projector._process.pid, flush=True); time.sleep(60)\n"
+        "print(projector.pid, flush=True); time.sleep(60)\n"
     )
     command = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True
@@ -156,7 +156,7 @@ def test_a_projection_that_takes_too_long_is_cut_short_and_says_so(pipeline, wor
 
 def test_a_projector_that_died_is_reported_and_its_rows_are_counted(pipeline, workspace, store):
     projector: ProjectorHandle = start_projector(workspace, store=store)
-    os.kill(projector._process.pid, signal.SIGKILL)
+    os.kill(projector.pid, signal.SIGKILL)
     report = projector.finish(FINISH_S)
     assert "the projector ended with status -9" in report.sentence
     assert report.left == _rows(workspace)
