@@ -20,9 +20,11 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from omni_mlflow import doctor
 from omni_mlflow.command import Request, execute
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.contract import parse_changes
+from omni_mlflow.inspection import inspect_episode, rendered
 from omni_mlflow.registry import validate_contracts
 from omni_mlflow.spine.processes import die_with_parent
 from omni_mlflow.stage_run import Finished, Interrupted, OuterRun
@@ -161,6 +163,27 @@ def heal_command(*, workspace: str, as_json: bool) -> None:
         print("\n".join(f"{run.name}: {run.reason}" for run in healed) or "nothing to heal")
 
 
+def doctor_command(*, workspace: str, as_json: bool) -> None:
+    """Look at Python, packages, torch, codecs, disk and store; exit 1 where a stage would fail."""
+    findings = doctor.examine(PROJECT, Path(workspace).resolve())
+    result = {"ok": doctor.healthy(findings), "checks": [finding.model_dump() for finding in findings]}
+    if as_json:
+        print(json.dumps(result))
+    else:
+        Console().print(doctor.as_table(findings))
+    if not result["ok"]:
+        sys.exit(1)
+
+
+def inspect_command(*, episode: str, as_json: bool) -> None:
+    """Say what an episode folder holds and what is unusual about it; exit 1 when it cannot be read."""
+    inspection = inspect_episode(Path(episode))
+    if as_json:
+        print(inspection.model_dump_json())
+    else:
+        Console().print(rendered(inspection))
+
+
 def build() -> click.Group:
     """The command group: one verb per stage, named as its MLproject entry point."""
     group = click.Group(
@@ -188,10 +211,16 @@ def build() -> click.Group:
             help=contracts_command.__doc__,
         )
     )
-    for name, callback in (("sync", sync_command), ("heal", heal_command)):
+    for name, callback in (("sync", sync_command), ("heal", heal_command), ("doctor", doctor_command)):
         group.add_command(
             click.Command(name, params=[WORKSPACE, JSON], callback=callback, help=callback.__doc__)
         )
+    episode = click.Argument(["episode"])
+    group.add_command(
+        click.Command(
+            "inspect", params=[episode, JSON], callback=inspect_command, help=inspect_command.__doc__
+        )
+    )
     return group
 
 

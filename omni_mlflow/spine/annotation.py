@@ -121,9 +121,14 @@ class AnnotationFile:
         return value if isinstance(value, str | bytes) else str(value)
 
     @cached_property
+    def rows_by_array(self) -> dict[str, int]:
+        """Rows of each array with a row per frame that is there; in an intact file all are equal."""
+        return {name: self.shape(name)[0] for name in _FRAME_ARRAYS if name in self}
+
+    @property
     def num_frames(self) -> int:
         """Rows of the shortest frame array; the frame count in the caption is one too many. 0: no array."""
-        return min((self.shape(name)[0] for name in _FRAME_ARRAYS if name in self), default=0)
+        return min(self.rows_by_array.values(), default=0)
 
     def frames(self, name: str) -> NDArray[Any]:
         """Read one row per frame."""

@@ -39,6 +39,13 @@ def extract_audio(mp4: Path, out: Path, *, sample_rate: int = 16_000) -> bool:
     return num_samples > 0
 
 
+def audio_seconds(mp4: Path) -> float:
+    """Return how long the audio track of ``mp4`` says it is; 0 when there is none."""
+    with av.open(str(mp4)) as container:
+        track = next(iter(container.streams.audio), None)
+        return 0.0 if track is None else float((track.duration or 0) * (track.time_base or 0))
+
+
 def read_audio(wav: Path, *, start_s: float, stop_s: float) -> NDArray[np.float32]:
     """Return the samples of ``[start_s, stop_s)`` seconds, in -1..1; silence where the file has none."""
     with wave.open(str(wav), "rb") as file:

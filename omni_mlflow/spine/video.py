@@ -110,6 +110,18 @@ def probe_video(path: Path) -> None:
         raise UnreadableVideoError(path, f"it ends at byte {size} of {wanted}")
 
 
+def count_frames(path: Path) -> int:
+    """Return how many pictures a video file holds: it is read to its end, but nothing is decoded.
+
+    Raises:
+        UnreadableVideoError: the file cannot be opened as a video.
+    """
+    with _named(path), av.open(str(path)) as container:
+        if not container.streams.video:
+            raise UnreadableVideoError(path, "it holds no video stream")
+        return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+
+
 def read_frames(proxy: Path, positions: Sequence[int]) -> Image:
     """Return the proxy frames at ``positions``, in that order: RGB, shape (positions, height, width, 3)."""
     with ProxyReader(proxy) as reader:

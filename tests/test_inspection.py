@@ -1,0 +1,228 @@
+"""What `omni-mlflow inspect` says about intact, damaged and real episodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from omni_mlflow.inspection import inspect_episode
+from omni_mlflow.spine.annotation import UnreadableEpisodeError
+from omni_mlflow.spine.synthetic import Anomaly, write_episode_set
+from omni_mlflow.spine.types import CAMERAS
+
+PERIOD_NS = 50_000_000
+WRISTS = slice(19, 21)
+
+
+@pytest.fixture(scope="module")
+def demo_set(tmp_path_factory) -> dict[Anomaly | None, Path]:
+    """One episode of 100 frames with each demo anomaly, and one without; all lack a body now and then."""
+    out = tmp_path_factory.mktemp("demo")
+    plan = write_episode_set(out, sessions=4, frames=100, seed=3, anomalies="demo", workers=1)
+    return {episode.anomaly: out / episode.path for episode in plan.episodes}
+
+
+@pytest.fixture
+def episode(tmp_path, episodes) -> Path:
+    """A clean episode of 100 frames, to change as one likes; half of its frames have hand contact."""
+    source = min(episodes.glob("*/ep1"))
+    folder = shutil.copytree(source, tmp_path / "kitchen" / "ep1")
+    touch_until(folder, frame=50)
+    return folder
+
+
+def touch_until(folder: Path, *, frame: int) -> None:
+    with h5py.File(folder / "annotation.hdf5", "r+") as file:
+        contacts = file["full_body_mocap/contacts"]
+        contacts[:, WRISTS] = 0.0
+        contacts[:frame, WRISTS] = 1.0
+
+
+def replace(folder: Path, name: str, values: np.ndarray | None) -> None:
+    with h5py.File(folder / "annotation.hdf5", "r+") as file:
+        del file[name]
+        if values is not None:
+            file[name] = values
+
+
+def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "omni_mlflow", "inspect", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_clean_episode_is_covered_in_full_and_has_no_anomaly(episode):
+    found = inspect_episode(episode)
+    assert found.episode_id == "kitchen__ep1"
+    assert found.num_frames == 100
+    assert found.fps == pytest.approx(20, abs=0.1)
+    assert list(found.modalities)[:7] == [*CAMERAS, "audio"]
+    assert min(found.modalities.values()) == 1.0
+    assert found.anomalies == ()
+
+
+def test_the_command_prints_one_json_object_and_nothing_else(episode):
+    done = command_line(str(episode), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(json.loads(done.stdout)) == {"episode_id", "num_frames", "fps", "modalities", "anomalies"}
+
+
+def test_for_people_the_command_prints_a_table_and_the_anomalies(episode):
+    (episode / "fisheye_cam1.mp4").unlink()
+    done = command_line(str(episode))
+    assert done.returncode == 0
+    assert "kitchen__ep1: 100 frames" in done.stdout
+    assert "- fisheye_cam1.mp4 missing" in done.stdout
+
+
+def test_an_episode_without_videos_is_readable(episode):
+    for camera in CAMERAS:
+        (episode / f"{camera}.mp4").unlink()
+    found = inspect_episode(episode)
+    assert found.anomalies == tuple(f"{camera}.mp4 missing" for camera in CAMERAS)
+    assert {found.modalities[name] for name in (*CAMERAS, "audio")} == {0.0}
+    assert found.modalities["action"] == 1.0
+
+
+def test_an_annotation_cut_short_is_refused_in_a_paragraph(demo_set):
+    done = command_line(str(demo_set[Anomaly.CUT_SHORT]), "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "annotation.hdf5: it cannot be read as HDF5: " in done.stderr
+    assert "download it again" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_without_an_annotation_is_refused(tmp_path):
+    with pytest.raises(UnreadableEpisodeError, match="download the episode's annotation"):
+        inspect_episode(tmp_path)
+
+
+def test_an_episode_without_slam_keeps_its_labels_and_names_its_frames_by_the_device_clock(demo_set):
+    found = inspect_episode(demo_set[Anomaly.NO_SLAM])
+    assert found.anomalies == (
+        "no slam: poses are not available, frames named by device timestamp",
+        "body_mocap not available: annotation lacks full_body_mocap/keypoints",
+        "contact not available: annotation lacks full_body_mocap/contacts",
+    )
+    assert (found.modalities["camera_pose"], found.modalities["action"]) == (0.0, 1.0)
+
+
+def test_without_any_clock_frames_are_counted(episode):
+    replace(episode, "slam", None)
+    replace(episode, "video", None)
+    found = inspect_episode(episode)
+    assert found.fps == 20.0
+    assert "no slam: poses are not available, frames counted from 0" in found.anomalies
+    assert "no device clock: 20 frames per second assumed, IMU not placed" in found.anomalies
+
+
+def test_an_episode_without_a_caption_says_so_once(demo_set):
+    found = inspect_episode(demo_set[Anomaly.NO_CAPTION])
+    about_labels = [each for each in found.anomalies if "body" not in each]
+    assert about_labels == ["no caption that can be read: there is nothing to train or to score on"]
+
+
+def test_the_share_of_frames_without_a_body_is_told(episode):
+    with h5py.File(episode / "annotation.hdf5", "r+") as file:
+        file["full_body_mocap/keypoints"][10:35] = np.nan
+    found = inspect_episode(episode)
+    assert found.modalities["body_mocap"] == 0.75
+    assert "body invalid in 25 % of frames" in found.anomalies
+
+
+def test_a_hand_out_of_sight_for_a_while_is_no_anomaly(episode):
+    with h5py.File(episode / "annotation.hdf5", "r+") as file:
+        file["hand_mocap/right_joints_3d"][:40] = 0
+    found = inspect_episode(episode)
+    assert found.modalities["hand_mocap_right"] == 0.6
+    assert found.anomalies == ()
+
+
+def test_five_dropped_frames_are_counted_on_the_device_clock(episode):
+    stamps = 72857807732824 + PERIOD_NS * np.arange(100)
+    stamps[30:] += 2 * PERIOD_NS
+    stamps[60:] += 3 * PERIOD_NS
+    replace(episode, "video/device_timestamp", stamps)
+    found = inspect_episode(episode)
+    assert found.fps == pytest.approx(99 / (104 * 0.05), abs=0.001)
+    assert "fps 19.0: dropped frames, about 5 by the device clock" in found.anomalies
+
+
+def test_a_clock_that_stands_still_is_told(episode):
+    stamps = 72857807732824 + PERIOD_NS * np.arange(100)
+    stamps[40] = stamps[39]
+    replace(episode, "video/device_timestamp", stamps)
+    assert "the device clock does not advance at 1 frames" in inspect_episode(episode).anomalies
+
+
+def test_another_rate_than_the_nominal_one_is_told(episode):
+    replace(episode, "video/device_timestamp", 72857807732824 + 100_000_000 * np.arange(100))
+    assert "fps 10.0, not the nominal 20" in inspect_episode(episode).anomalies
+
+
+def test_contact_in_three_frames_of_a_hundred_is_a_degenerate_label(episode):
+    touch_until(episode, frame=3)
+    assert inspect_episode(episode).anomalies == ("contact label is degenerate (97 % no)",)
+    touch_until(episode, frame=5)
+    assert inspect_episode(episode).anomalies == ()
+
+
+def test_an_array_with_fewer_rows_than_the_others_is_named(episode):
+    with h5py.File(episode / "annotation.hdf5") as file:
+        contacts = file["full_body_mocap/contacts"][:90]
+    replace(episode, "full_body_mocap/contacts", contacts)
+    found = inspect_episode(episode)
+    assert found.num_frames == 90
+    sentence = "full_body_mocap/contacts has 90 rows where others have up to 100: only the first 90 frames"
+    assert any(each.startswith(sentence) for each in found.anomalies)
+
+
+def test_a_video_with_too_few_pictures_covers_that_share_of_the_frames(episode, tmp_path):
+    short = write_episode_set(tmp_path / "short", sessions=1, frames=60, seed=3, anomalies="none", workers=1)
+    shutil.copy(tmp_path / "short" / short.episodes[0].path / "stereo_left.mp4", episode)
+    found = inspect_episode(episode)
+    assert found.modalities["stereo_left"] == 0.61
+    assert found.anomalies == ("stereo_left.mp4 holds 61 pictures for 100 frames",)
+
+
+def test_a_video_cut_short_is_named_and_the_others_are_still_looked_at(episode):
+    video = episode / "fisheye_cam2.mp4"
+    os.truncate(video, video.stat().st_size // 2)
+    found = inspect_episode(episode)
+    [anomaly] = found.anomalies
+    assert anomaly.startswith("fisheye_cam2.mp4: it ")
+    assert (found.modalities["fisheye_cam2"], found.modalities["stereo_right"]) == (0.0, 1.0)
+
+
+def test_videos_without_sound_are_told(episode):
+    shutil.copy(episode / "fisheye_cam1.mp4", episode / "fisheye_cam0.mp4")
+    found = inspect_episode(episode)
+    assert found.modalities["audio"] == 0.0
+    assert found.anomalies == ("no sound: no video has an audio track",)
+
+
+def test_the_real_sample_has_no_right_hand_and_no_contact(tmp_path):
+    default = Path(__file__).parents[2] / "shared" / "reference"
+    file = Path(os.environ.get("OMNI_REFERENCE_DIR", default)) / "annotation_sample8.hdf5"
+    if not file.is_file():
+        pytest.skip(f"no real sample at {file}; set OMNI_REFERENCE_DIR")
+    (tmp_path / "annotation.hdf5").symlink_to(file.resolve())
+    found = inspect_episode(tmp_path)
+    assert (found.num_frames, found.fps) == (8, 20.17)
+    assert found.modalities["camera_pose"] == 1.0
+    assert found.anomalies == (
+        *(f"{camera}.mp4 missing" for camera in CAMERAS),
+        "hand_mocap_right not available: no frame is valid",
+        "contact label is degenerate (100 % no)",
+    )
