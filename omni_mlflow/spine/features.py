@@ -76,17 +76,20 @@ def window_features(episode: EpisodeFile, spans: Sequence[Span]) -> NDArray[np.f
 
 
 def describe_features(row: Sequence[float] | NDArray[np.floating]) -> str:
-    """Say the six most useful facts of a row in one line of at most 64 characters; ``-`` is not seen."""
+    """Say the six most useful facts of a row in one line of at most 64 characters; ``-`` is not known.
+
+    How far a hand moved in the world is known only where the head's pose is known too.
+    """
     value = dict(zip(FEATURE_NAMES, (float(number) for number in row), strict=True))
 
-    def fact(text: str, share: str) -> str:
-        return text.format(**value) if value[share] > 0 else "-"
+    def fact(text: str, *shares: str) -> str:
+        return text.format(**value) if all(value[share] > 0 for share in shares) else "-"
 
     return "; ".join(
         (
             "head " + fact("{camera_displacement_m:.2f}m {camera_rotation_deg:.0f}deg", "camera_share"),
-            "left " + fact("{left_wrist_displacement_m:.2f}m", "left_share"),
-            "right " + fact("{right_wrist_displacement_m:.2f}m", "right_share"),
+            "left " + fact("{left_wrist_displacement_m:.2f}m", "left_share", "camera_share"),
+            "right " + fact("{right_wrist_displacement_m:.2f}m", "right_share", "camera_share"),
             "depth " + fact("{depth_median_m:.2f}m", "depth_share"),
             "shake " + fact("{accel_std_m_s2:.1f}", "imu_share"),
         )

@@ -201,3 +201,7 @@ def test_a_row_is_described_in_one_short_line():
     line = describe_features(row)
     assert line == "head 0.12m 18deg; left -; right 0.46m; depth 0.87m; shake 1.3"
     assert len(line) <= 64
+    row[FEATURE_NAMES.index("camera_share")] = 0
+    assert describe_features(row) == "head -; left -; right -; depth 0.87m; shake 1.3", (
+        "without the head's pose nobody knows how far a hand moved in the world"
+    )
