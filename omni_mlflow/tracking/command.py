@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from omni_mlflow.tracking.healing import heal_journals
 from omni_mlflow.tracking.projection import count_rows_left
-from omni_mlflow.tracking.reports import HealedRun, SyncReport
+from omni_mlflow.tracking.reports import REPORTS, HealedRun, SyncReport
 from omni_mlflow.tracking.stores import without_password
 
 LOG_NAME = "projector.log"
@@ -38,7 +38,7 @@ class ProjectorHandle:
         """
         try:
             out, _ = self._process.communicate(b"finish\n", timeout=timeout_s)
-            return SyncReport.model_validate_json(out.strip().rpartition(b"\n")[2])
+            return REPORTS.validate_json(out.strip().rpartition(b"\n")[2])
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()

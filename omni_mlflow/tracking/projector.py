@@ -2,7 +2,7 @@
 
 It follows the journals of a workspace and projects them until its standard input says ``finish``, or ends
 without a word because the process that started it died: then it first ends the runs of that process as
-KILLED. It writes one :class:`SyncReport` to standard output and exits 0 when everything is projected,
+KILLED. It writes one :class:`SyncReport` as JSON to standard output and exits 0 when everything is projected,
 3 when rows are left.
 """
 
@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from omni_mlflow.tracking.connection import Store, connect
@@ -21,7 +22,7 @@ from omni_mlflow.tracking.failures import explain
 from omni_mlflow.tracking.follow import Follower
 from omni_mlflow.tracking.healing import heal_journals, heal_store
 from omni_mlflow.tracking.projection import Projection, rows_left
-from omni_mlflow.tracking.reports import HealedRun, SyncReport
+from omni_mlflow.tracking.reports import REPORTS, HealedRun, SyncReport
 from omni_mlflow.tracking.stores import without_password
 from omni_mlflow.tracking.views import provision_views
 
@@ -79,9 +80,7 @@ class Projector:
             for experiment_id in self._projection.experiments():
                 self._notes += provision_views(self._store.client, experiment_id)
         report = self._projection.report(failure=self.failure)
-        return report.model_copy(
-            update={"notes": (*report.notes, *self._notes), "healed": tuple(self._healed)}
-        )
+        return replace(report, notes=(*report.notes, *self._notes), healed=tuple(self._healed))
 
     def _heal_store(self, store: Store) -> None:
         entered = {each for run in self._follower.runs.values() for each in run.outer_run_ids}
@@ -146,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(stopping, signal.SIG_IGN)
     projector = Projector(chosen.workspace.resolve(), store=chosen.store, project=chosen.project)
     report = follow(projector, chosen.workspace, parent=chosen.parent)
-    sys.stdout.write(report.model_dump_json() + "\n")
+    sys.stdout.write(REPORTS.dump_json(report).decode() + "\n")
     if report.complete:
         return 0
     _log(report.sentence)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from omni_mlflow.spine.types import Row
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
 
 
-class HealedRun(Row):
+@dataclass(frozen=True)
+class HealedRun:
     """A run whose process died without ending it, and which is KILLED from now on.
 
     Attributes:
@@ -19,7 +22,8 @@ class HealedRun(Row):
     reason: str
 
 
-class SyncReport(Row):
+@dataclass(frozen=True)
+class SyncReport:
     """How far the store shows what the journals say.
 
     Attributes:
@@ -50,3 +54,7 @@ class SyncReport(Row):
             f"{self.left} journal rows are not in the tracking store: {self.failure or 'it was cut short'}. "
             "Nothing is lost, they are in the workspace; bring them over with: omni-mlflow sync"
         )
+
+
+REPORTS = TypeAdapter(SyncReport)
+"""Reads and writes a report as the one line that a projector says."""

@@ -60,6 +60,14 @@ def test_projecting_again_changes_nothing(pipeline, tracker, store):
     assert tracker.dump(store) == shown
 
 
+def test_only_new_rows_of_a_running_stage_are_sent(begin, tracker, store):
+    stage = begin("train")
+    stage.metrics({"train/loss": 2.0}, step=1)
+    assert tracker.project(store).projected == 2
+    stage.metrics({"train/loss": 1.0}, step=2)
+    assert tracker.project(store).projected == 1
+
+
 def test_row_by_row_and_all_at_once_end_the_same(pipeline, tracker, workspace):
     at_once, by_row = tracker.new_store("at_once"), tracker.new_store("by_row")
     tracker.project(at_once)
