@@ -210,7 +210,7 @@ def contents(place) -> dict[str, bytes]:
         path.relative_to(place.workspace).as_posix(): path.read_bytes()
         for path in sorted(place.workspace.rglob("*"))
         if path.is_file()
-        and not any(part in ("runs", ".locks", "superseded") for part in path.parts)
+        and not any(part in ("runs", ".locks", ".projected", "superseded") for part in path.parts)
         and not path.name.startswith(VOLATILE)
     }
 
