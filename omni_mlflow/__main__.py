@@ -24,7 +24,6 @@ from omni_mlflow import doctor
 from omni_mlflow.command import Request, execute
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.contract import parse_changes
-from omni_mlflow.inspection import inspect_episode, rendered
 from omni_mlflow.registry import validate_contracts
 from omni_mlflow.spine.processes import die_with_parent
 from omni_mlflow.stage_run import Finished, Interrupted, OuterRun
@@ -177,6 +176,8 @@ def doctor_command(*, workspace: str, as_json: bool) -> None:
 
 def inspect_command(*, episode: str, as_json: bool) -> None:
     """Say what an episode folder holds and what is unusual about it; exit 1 when it cannot be read."""
+    from omni_mlflow.inspection import inspect_episode, rendered  # only this verb reads HDF5 and video itself
+
     inspection = inspect_episode(Path(episode))
     if as_json:
         print(inspection.model_dump_json())

@@ -168,9 +168,10 @@ def test_the_table_says_what_fails_what_is_only_a_note_and_what_to_do():
     assert ["note", "git", "absent", "install", "it"] in rows
 
 
-def test_a_broken_torch_and_a_lost_server_end_in_exit_status_one_with_all_other_checks_made(tmp_path):
-    """The machine as it often is: a CUDA library is gone, and nobody started the server."""
-    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.13: cannot open shared object file')")
+def test_broken_libraries_and_a_lost_server_end_in_exit_status_one_with_all_other_checks_made(tmp_path):
+    """The machine as it often is: libraries do not load, and nobody started the server."""
+    for library in ("torch", "av"):
+        (tmp_path / f"{library}.py").write_text("raise ImportError('libcudart.so.13: cannot open it')")
     done = subprocess.run(
         [sys.executable, "-m", "omni_mlflow", "doctor", "--json", "--workspace", str(tmp_path)],
         env={
@@ -188,9 +189,10 @@ def test_a_broken_torch_and_a_lost_server_end_in_exit_status_one_with_all_other_
     checks = {check["name"]: check for check in result["checks"]}
     assert {name for name, check in checks.items() if check["required"] and not check["ok"]} == {
         "torch",
+        "video and sound",
         "tracking store",
     }
-    assert checks["torch"]["found"] == "ImportError: libcudart.so.13: cannot open shared object file"
+    assert checks["torch"]["found"] == "ImportError: libcudart.so.13: cannot open it"
     assert "pip install --force-reinstall" in checks["torch"]["what_to_do"]
     assert "cannot be reached; start it" in checks["tracking store"]["found"]
     assert "omni-mlflow sync" in checks["tracking store"]["what_to_do"]
