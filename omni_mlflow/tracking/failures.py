@@ -69,7 +69,9 @@ _MEANINGS: tuple[tuple[tuple[str | int, ...], str], ...] = (
 
 
 def _status(error: Exception) -> int | None:
-    """Return the HTTP status that a server answered with, if it was a server that answered."""
+    """Return the HTTP status that a server answered with, where it tells about the server itself."""
+    if concerns_one_run(error):
+        return None
     response = getattr(error, "response", None)
     if response is not None:
         return getattr(response, "status_code", None)

@@ -44,6 +44,7 @@ class StoredRuns:
         self._client = store.client
         self._journals = journals
         self._known: dict[str, StoredRun] = {}
+        self._known_by: dict[str, str | None] = {}
         self._ids: dict[str, str | None] = {}
 
     def forget(self, key: str) -> None:
@@ -59,11 +60,12 @@ class StoredRuns:
         """
         known = self._known.get(journal.key)
         outer = journal.outer_run_ids[-1] if journal.outer_run_ids else None
-        if known is not None and outer in (None, known.run_id):
+        if known is not None and self._known_by[journal.key] == outer:
             return known
         run = (self._get(outer) if outer else None) or self._find(journal) or self._create(journal)
         stored = _stored(run)
         self._known[journal.key] = stored
+        self._known_by[journal.key] = outer
         self._ids[journal.key] = stored.run_id
         if journal.mark is not None and journal.mark.run_id != stored.run_id:
             journal.project_again()

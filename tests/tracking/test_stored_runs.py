@@ -1,0 +1,127 @@
+"""Which MLflow run a journal is projected to: one that was there, one of ``mlflow run``, or a new one."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from omni_mlflow.record import RunOutcome
+from omni_mlflow.tracking.connection import connect
+from omni_mlflow.tracking.follow import Follower
+from omni_mlflow.tracking.projection import Projection
+
+
+def finish(record):
+    record.ended("FINISHED", RunOutcome.OK)
+    record.close()
+
+
+def test_a_run_whose_creation_was_never_confirmed_is_found_again(begin, tracker, store):
+    stage = begin("index")
+    made = tracker.client(store).create_run("1", tags={"omni.run_key": stage.key})
+    finish(stage)
+    tracker.project(store)
+    [run] = tracker.client(store).search_runs(["1"])
+    assert run.info.run_id == made.info.run_id
+    assert run.info.status == "FINISHED"
+
+
+def test_a_run_of_mlflow_run_is_continued_and_named_after_its_stage(begin, tracker, store):
+    quoted = {"data_root": "'two words'", "backbone": "qwen3_omni_lora"}
+    unnamed = tracker.client(store).create_run(
+        "0", run_name="salty-crab-412", tags={"mlflow.source.type": "PROJECT"}
+    )
+    for key, value in quoted.items():
+        tracker.client(store).log_param(unnamed.info.run_id, key, value)
+    stage = begin("index", outer=unnamed.info.run_id)
+    stage.params({"data_root": "two words", "backbone": "qwen3_omni_lora", "stride": 10})
+    child = begin("export", parent=stage)
+    report = tracker.project(store)
+    shown = tracker.dump(store)["runs"]
+    assert shown[stage.key]["name"] == "index"
+    assert shown[stage.key]["params"] == {**quoted, "stride": "10"}
+    assert shown[child.key]["experiment"] == shown[stage.key]["experiment"] == "Default"
+    assert report.notes == ()
+
+
+def test_a_name_that_a_person_gave_stays(begin, tracker, store):
+    named = tracker.client(store).create_run("0", run_name="lr sweep 3")
+    begin("index", outer=named.info.run_id)
+    tracker.project(store)
+    assert tracker.client(store).get_run(named.info.run_id).info.run_name == "lr sweep 3"
+
+
+def test_a_parameter_that_differs_from_the_run_is_kept_and_noted(begin, tracker, store):
+    made = tracker.client(store).create_run("0")
+    tracker.client(store).log_param(made.info.run_id, "rank", "16")
+    stage = begin("train", outer=made.info.run_id)
+    stage.params({"rank": 8, "seed": 7})
+    report = tracker.project(store)
+    assert tracker.client(store).get_run(made.info.run_id).data.params == {"rank": "16", "seed": "7"}
+    assert report.left == 0
+    assert report.notes == (f"run {made.info.run_id} keeps parameter rank='16'; the journal says '8'",)
+
+
+def test_a_run_resumed_by_a_new_mlflow_run_goes_on_in_that_one(begin, tracker, store):
+    runs = [tracker.client(store).create_run("0").info.run_id for _ in range(2)]
+    first = begin("train", outer=runs[0])
+    first.metrics({"train/loss": 2.0}, step=1)
+    tracker.project(store)
+    first.close()
+    again = begin("train", outer=runs[1])
+    again.metrics({"train/loss": 1.0}, step=2)
+    finish(again)
+    tracker.project(store)
+    old, new = (tracker.client(store).get_run(run_id) for run_id in runs)
+    assert (old.info.status, old.data.tags["omni.continued_in"]) == ("KILLED", runs[1])
+    assert "omni.run_key" not in old.data.tags
+    assert new.info.status == "FINISHED"
+    assert [point.step for point in tracker.client(store).get_metric_history(runs[1], "train/loss")] == [1, 2]
+
+
+def test_a_run_of_mlflow_run_that_is_in_another_store_is_made_anew(begin, tracker, store):
+    stage = begin("train", outer="0a1b2c3d4e5f60718293a4b5c6d7e8f9")
+    stage.metrics({"train/loss": 2.0}, step=1)
+    assert tracker.project(store).complete
+    assert tracker.dump(store)["runs"][stage.key]["state"][0] == "RUNNING"
+
+
+def test_a_run_purged_while_it_is_projected_is_reported_and_then_made_anew(begin, tracker, store, workspace):
+    stage = begin("index")
+    opened = connect(store, workspace=workspace)
+    projection = Projection(opened, Follower(workspace, store=store))
+    projection.run_pass()
+    with sqlite3.connect(store.removeprefix("sqlite:///")) as database:
+        for table in ("tags", "runs"):
+            database.execute(f"delete from {table}")
+    stage.metrics({"windows": 12.0})
+    projection.run_pass()
+    refused = projection.report(failure=None)
+    assert refused.left == 1
+    assert (
+        f"run index ({stage.folder}/journal.jsonl): the tracking store {store} answered" in refused.sentence
+    )
+    projection.run_pass()
+    assert projection.report(failure=None).complete
+    assert tracker.dump(store)["runs"][stage.key]["metrics"]["windows"][0][2] == "12.0"
+
+
+def test_a_run_deleted_in_the_tracker_stays_deleted(begin, tracker, store):
+    stage = begin("index")
+    tracker.project(store)
+    [run] = tracker.client(store).search_runs(["1"])
+    tracker.client(store).delete_run(run.info.run_id)
+    stage.metrics({"windows": 12.0})
+    finish(stage)
+    report = tracker.project(store)
+    assert (report.left, report.failure) == (0, None)
+    assert tracker.dump(store)["runs"][stage.key]["state"][1] == "deleted"
+
+
+def test_a_stage_resumed_by_another_pipeline_moves_below_it(begin, tracker, store):
+    old, new = begin("runs/old", name="main"), begin("runs/new", name="main")
+    stage = begin("index", parent=old)
+    tracker.project(store)
+    stage.close()
+    begin("index", parent=new)
+    tracker.project(store)
+    assert tracker.dump(store)["runs"][stage.key]["tags"]["mlflow.parentRunId"] == new.key
