@@ -19,7 +19,7 @@ from omni_mlflow.spine.types import Episode, Labels, Language, Media, Modalities
 from omni_mlflow.suite_result import SuiteResult
 
 SUITES = Path(__file__).parents[1] / "expectations"
-PARAMETERS = {"num_train": 3, "num_val": 1, "num_test": 2, "num_expected": 3}
+PARAMETERS = {"num_train": 2, "num_val": 1, "num_test": 2, "num_expected": 3}
 
 Rows = list[dict[str, Any]]
 
@@ -109,11 +109,11 @@ FAULTS = {
         Fault("M01", drop(2)),
         Fault("M02", drop(3)),
         Fault("M03", drop(5)),
-        Fault("M04", put(0, split=None), ("e0",), frozenset({"M01"})),
+        Fault("M04", put(0, split=None), ("e0",)),
         Fault("M05", put(2, split="trian"), ("e2",), frozenset({"M01"})),
         Fault("M06", put(0, episode_id=None), (None,)),
         Fault("M07", put(1, episode_id="e0"), ("e0", "e0")),
-        Fault("M08", put(2, session_id=None), ("e2",), frozenset({"M10"})),
+        Fault("M08", put(2, session_id=None), ("e2",), frozenset({"M01", "M10"})),
         Fault("M09", put(2, session_id=""), ("e2",)),
         Fault("M10", put(5, session_id="kitchen"), ("e0", "e1", "e5")),
         Fault("M11", put(5, folder="kitchen"), ("e0", "e1", "e5")),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from omni_mlflow.spine.audio import audio_seconds
 from omni_mlflow.spine.episodes import ANNOTATION, EpisodeFile, UnreadableEpisodeError, open_episode
 from omni_mlflow.spine.types import CAMERAS, Episode, Skip
 from omni_mlflow.spine.video import UnreadableVideoError, probe_video
@@ -102,10 +103,16 @@ def _complete_episode(folder: Path, episode_id: str, root: Path) -> Episode:
             main_task=source.main_task,
             device_id=source.device_id,
             device_clock_ns=source.device_clock_ns,
-            missing_modalities=source.missing(),
+            missing_modalities={**source.missing(), **_missing_sound(folder)},
             coverage=source.coverage(),
             synthetic=source.synthetic,
         )
+
+
+def _missing_sound(folder: Path) -> dict[str, str]:
+    """An episode without sound is complete, but its manifest row says so."""
+    heard = any(audio_seconds(folder / f"{camera}.mp4") > 0 for camera in CAMERAS)
+    return {} if heard else {"audio": "no video has a sound track"}
 
 
 def _check_labels(source: EpisodeFile) -> None:

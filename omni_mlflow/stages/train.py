@@ -113,6 +113,7 @@ def _write_evidence(
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "backbone": run.model.id,
+        "checkpoint": log.checkpoint.relative_to(run.folder).as_posix(),
         "training_objective": run.contract.training_objective,
         "settings": run.settings.model_dump(mode="json"),
         "train_episode_ids": sorted(dataset.samples_per_episode[Split.TRAIN]),
