@@ -16,8 +16,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from omni_mlflow.events import RunOutcome
 from omni_mlflow.journal import Journal
-from omni_mlflow.record import RunOutcome, RunRecord
+from omni_mlflow.record import RunRecord
 from omni_mlflow.tracking import start_projector
 
 BLOCKS = 10

@@ -21,6 +21,7 @@ _PLUMBING = frozenset(
         "pipeline",
         "stage_run",
         "record",
+        "events",
         "journal",
         "workspace",
         "code_digest",

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, Tags, read_events
 from omni_mlflow.journal import exclusive
-from omni_mlflow.record import JOURNAL_NAME, Ended, RunOutcome, RunRecord, Started, Tags, read_events
+from omni_mlflow.record import RunRecord
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.stage_run import Context, Finished, Interrupted, flat, run_stage

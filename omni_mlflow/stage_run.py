@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from omni_mlflow.code_digest import code_digest, package_of
+from omni_mlflow.events import JOURNAL_NAME, RunOutcome, Started, Tags, read_events
 from omni_mlflow.journal import exclusive
-from omni_mlflow.record import JOURNAL_NAME, RunOutcome, RunRecord, Started, Tags, read_events
+from omni_mlflow.record import RunRecord
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import digest_of, write_rows, write_text

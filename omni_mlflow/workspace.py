@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from omni_mlflow.record import JOURNAL_NAME
+from omni_mlflow.events import JOURNAL_NAME
 from omni_mlflow.spine.rows import digest_of, file_digest, read_document, write_document, write_text
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row
 

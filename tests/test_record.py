@@ -11,18 +11,10 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from omni_mlflow.events import JOURNAL_NAME, Metrics, Started, parse_event, read_events, run_journals
 from omni_mlflow.journal import JournalBusyError
-from omni_mlflow.record import (
-    JOURNAL_NAME,
-    Metrics,
-    RunRecord,
-    Started,
-    is_alive,
-    parse_event,
-    read_events,
-    run_journals,
-    this_process,
-)
+from omni_mlflow.record import RunRecord
+from omni_mlflow.spine.processes import is_alive, this_process
 
 
 @pytest.fixture

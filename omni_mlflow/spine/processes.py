@@ -1,4 +1,4 @@
-"""Child processes that never outlive the process that started them."""
+"""Child processes that never outlive their parent, and who is still alive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 from typing import TypeVar
+
+from omni_mlflow.spine.types import Row
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
@@ -38,3 +41,42 @@ def each_in_a_process(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+class Process(Row):
+    """Enough to tell whether the process that wrote a run is still alive, also after a reboot."""
+
+    host: str
+    boot_id: str
+    pid: int
+    start_ticks: int
+
+
+def this_process() -> Process:
+    return Process(
+        host=os.uname().nodename,
+        boot_id=_boot_id(),
+        pid=os.getpid(),
+        start_ticks=_start_ticks(os.getpid()) or 0,
+    )
+
+
+def is_alive(process: Process) -> bool | None:
+    """Tell whether ``process`` still runs; None when it belongs to another host and nobody can tell."""
+    if process.host != os.uname().nodename:
+        return None
+    return process.boot_id == _boot_id() and _start_ticks(process.pid) == process.start_ticks
+
+
+def _boot_id() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else "unknown"
+
+
+def _start_ticks(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot: with its pid, unique until the next boot."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])

@@ -14,7 +14,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from omni_mlflow.backbones.base import Backbone
 from omni_mlflow.contract import Contract
-from omni_mlflow.record import DatasetInput, RunRecord
+from omni_mlflow.events import DatasetInput
+from omni_mlflow.record import RunRecord
 from omni_mlflow.spine.types import Check, Skip
 from omni_mlflow.workspace import StageFolder, Workspace
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from omni_mlflow.contract import Contract
-from omni_mlflow.record import DatasetInput
+from omni_mlflow.events import DatasetInput
 from omni_mlflow.spine.rows import (
     digest_of,
     file_digest,

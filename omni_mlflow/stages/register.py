@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from omni_mlflow.contract import Contract
-from omni_mlflow.record import ModelVersion, now_ms
+from omni_mlflow.events import ModelVersion
+from omni_mlflow.record import now_ms
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from omni_mlflow.record import (
+from omni_mlflow.events import (
     Artifact,
     DatasetInput,
     Ended,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from omni_mlflow.record import Artifact
+from omni_mlflow.events import Artifact
 from omni_mlflow.spine.rows import file_digest
 from omni_mlflow.tracking.delta import Delta
 from omni_mlflow.tracking.follow import RunJournal

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from omni_mlflow.events import Artifact, Ended, Event, Started, parse_event, run_journals
 from omni_mlflow.journal import follow_journal, settle
-from omni_mlflow.record import Artifact, Ended, Event, Started, parse_event, run_journals
 from omni_mlflow.spine.rows import BadRowError
 from omni_mlflow.tracking.watermark import Watermark, Watermarks
 

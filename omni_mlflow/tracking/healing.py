@@ -13,17 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from omni_mlflow.events import Ended, RunOutcome, Started, read_events, run_journals
 from omni_mlflow.journal import Journal, JournalBusyError
-from omni_mlflow.record import (
-    Ended,
-    Process,
-    RunOutcome,
-    Started,
-    is_alive,
-    now_ms,
-    read_events,
-    run_journals,
-)
+from omni_mlflow.record import now_ms
+from omni_mlflow.spine.processes import Process, is_alive
 from omni_mlflow.spine.rows import BadRowError
 from omni_mlflow.tracking.reports import HealedRun
 

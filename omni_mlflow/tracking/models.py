@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omni_mlflow.record import ModelVersion
+from omni_mlflow.events import ModelVersion
 from omni_mlflow.tracking.connection import store_name
 from omni_mlflow.tracking.stored_runs import KEY_TAG, StoredRun
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from omni_mlflow.record import RunOutcome
+from omni_mlflow.events import RunOutcome
 from omni_mlflow.tracking.connection import Store
 from omni_mlflow.tracking.follow import RunJournal
 

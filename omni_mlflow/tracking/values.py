@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from omni_mlflow.record import DatasetInput, Ended, Metrics, RunOutcome, Started
+from omni_mlflow.events import DatasetInput, Ended, Metrics, RunOutcome, Started
 from omni_mlflow.tracking.connection import store_name
 from omni_mlflow.tracking.delta import Delta
 from omni_mlflow.tracking.follow import RunJournal

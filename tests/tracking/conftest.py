@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from omni_mlflow.record import DatasetInput, ModelVersion, RunOutcome, RunRecord
+from omni_mlflow.events import DatasetInput, ModelVersion, RunOutcome
+from omni_mlflow.record import RunRecord
 from omni_mlflow.tracking.connection import connect
 from omni_mlflow.tracking.follow import Follower
 from omni_mlflow.tracking.projection import Projection

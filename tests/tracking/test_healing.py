@@ -9,16 +9,9 @@ import time
 
 import pytest
 
-from omni_mlflow.record import (
-    JOURNAL_NAME,
-    Ended,
-    RunOutcome,
-    RunRecord,
-    Started,
-    now_ms,
-    read_events,
-    this_process,
-)
+from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, read_events
+from omni_mlflow.record import RunRecord, now_ms
+from omni_mlflow.spine.processes import this_process
 from omni_mlflow.tracking import heal
 from omni_mlflow.tracking.healing import heal_store
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from omni_mlflow.record import RunOutcome
+from omni_mlflow.events import RunOutcome
 
 ALIAS = "validated-synthetic"
 

@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from omni_mlflow.record import JOURNAL_NAME, Metrics, RunOutcome, read_events
+from omni_mlflow.events import JOURNAL_NAME, Metrics, RunOutcome, read_events
 from omni_mlflow.tracking.failures import DeletedExperimentError
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from omni_mlflow.record import RunOutcome
+from omni_mlflow.events import RunOutcome
 from omni_mlflow.tracking import start_projector
 from omni_mlflow.tracking.command import ProjectorHandle
 from omni_mlflow.tracking.projector import Projector

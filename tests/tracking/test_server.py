@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from omni_mlflow.record import JOURNAL_NAME, Metrics, RunOutcome, read_events
+from omni_mlflow.events import JOURNAL_NAME, Metrics, RunOutcome, read_events
 from omni_mlflow.tracking import start_projector, sync
 
 pytestmark = pytest.mark.slow

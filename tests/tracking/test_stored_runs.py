@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from omni_mlflow.record import RunOutcome
+from omni_mlflow.events import RunOutcome
 from omni_mlflow.tracking.connection import connect
 from omni_mlflow.tracking.follow import Follower
 from omni_mlflow.tracking.projection import Projection

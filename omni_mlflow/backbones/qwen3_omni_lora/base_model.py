@@ -98,7 +98,7 @@ def load_thinker(location: str, base: Base) -> Any:
         revision=base.revision,
         dtype=base.precision,
         device_map=str(device()),
-        experts_implementation="grouped_mm",
+        experts_implementation="grouped_mm" if device().type == "cuda" else "eager",
         output_loading_info=True,
     )
     if missing := sorted(report["missing_keys"]):

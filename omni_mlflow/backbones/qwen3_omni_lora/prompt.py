@@ -17,9 +17,8 @@ from omni_mlflow.spine.types import Labels, Span
 Message = dict[str, Any]
 
 SYSTEM = (
-    "You label egocentric episodes. Answer with one JSON object: action, subtask, objects, contact, "
-    "transition, next_action, evidence_window. "
-    f'Write "{UNKNOWN}" for what you cannot tell.'
+    "Answer in JSON: action, subtask, objects, contact, transition, next_action, evidence_window. "
+    f"What nobody can tell is {UNKNOWN}."
 )
 
 

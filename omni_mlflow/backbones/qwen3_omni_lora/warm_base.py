@@ -9,13 +9,14 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+from omni_mlflow.backbones.qwen3_omni_lora.drills import corpus
 from omni_mlflow.backbones.qwen3_omni_lora.libraries import prepare_libraries
 from omni_mlflow.backbones.qwen3_omni_lora.tiny_base import DEMO_SIZE, TinySize, build_tiny_base
-from omni_mlflow.backbones.qwen3_omni_lora.warm_up import SEED, corpus, warm_up
+from omni_mlflow.backbones.qwen3_omni_lora.warm_up import WarmUp, warm_up
 from omni_mlflow.code_digest import code_digest
 from omni_mlflow.spine.rows import digest_of
 
-STEPS = 500
+PLAN = WarmUp()
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "av")
 
 
@@ -37,20 +38,20 @@ def warm_base() -> Path:
             logging.getLogger(__name__).info("building the tiny base model in %s: minutes, once", folder)
             unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
             shutil.rmtree(unfinished, ignore_errors=True)
-            build_warm_base(unfinished, size=DEMO_SIZE, steps=STEPS)
+            build_warm_base(unfinished, size=DEMO_SIZE, plan=PLAN)
             unfinished.rename(folder)
     return folder
 
 
-def build_warm_base(folder: Path, *, size: TinySize, steps: int) -> None:
-    """Write a tiny checkpoint that has learned from ``steps`` batches of captions."""
+def build_warm_base(folder: Path, *, size: TinySize, plan: WarmUp) -> None:
+    """Write a tiny checkpoint that has been taught as ``plan`` says."""
     prepare_libraries()
     from transformers import Qwen3OmniMoeForConditionalGeneration, Qwen3OmniMoeProcessor
 
     folder.mkdir(parents=True)
-    build_tiny_base(folder, corpus=corpus(), size=size, seed=SEED)
-    model = Qwen3OmniMoeForConditionalGeneration.from_pretrained(folder)
-    warm_up(model.thinker, Qwen3OmniMoeProcessor.from_pretrained(folder), steps=steps)
+    build_tiny_base(folder, corpus=corpus(plan.seed), size=size, seed=plan.seed)
+    model = Qwen3OmniMoeForConditionalGeneration.from_pretrained(folder, experts_implementation="eager")
+    warm_up(model.thinker, Qwen3OmniMoeProcessor.from_pretrained(folder), plan)
     model.save_pretrained(folder)
 
 

@@ -1,0 +1,168 @@
+"""The rows of a run's journal: what one run says about itself. Tracking turns them into an MLflow run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, field_serializer
+
+from omni_mlflow.journal import read_journal
+from omni_mlflow.spine.processes import Process
+from omni_mlflow.spine.types import Row
+
+JOURNAL_NAME = "journal.jsonl"
+
+
+class RunOutcome(StrEnum):
+    OK = "ok"
+    FAILED = "failed"
+    KILLED = "killed"
+    REFUSED = "refused"
+
+
+class Started(Row):
+    """A process entered the run; a second row of this kind means that it was resumed.
+
+    Attributes:
+        key: identity of the run, given by us before any store knows it.
+        parent: key of the pipeline run around it, if any.
+        mlflow_run_id: the run that ``mlflow run`` had already created for us, if any.
+    """
+
+    event: Literal["started"] = "started"
+    at_ms: int
+    key: str
+    name: str
+    parent: str | None = None
+    mlflow_run_id: str | None = None
+    mlflow_experiment_id: str | None = None
+    process: Process
+
+
+class Params(Row):
+    event: Literal["params"] = "params"
+    values: dict[str, str]
+
+
+class Tags(Row):
+    event: Literal["tags"] = "tags"
+    values: dict[str, str]
+
+
+class Upstream(Row):
+    """Runs whose outputs this run read, by stage; becomes ``omni.upstream.<stage>`` = run id."""
+
+    event: Literal["upstream"] = "upstream"
+    keys: dict[str, str]
+
+
+class Metrics(Row):
+    """Values at one step. One key has one value per step, also after a resume.
+
+    JSON has no number for NaN and infinity; they are written as the texts ``nan``, ``inf``, ``-inf``.
+    """
+
+    event: Literal["metrics"] = "metrics"
+    at_ms: int
+    step: int
+    values: dict[str, float]
+
+    @field_serializer("values", when_used="json")
+    def _name_what_is_no_number(self, values: dict[str, float]) -> dict[str, float | str]:
+        return {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
+
+
+class DatasetInput(Row):
+    """A split that the run read.
+
+    Attributes:
+        digest: identity of the data, at most 36 characters.
+        profile: facts that the MLflow UI shows, one per line.
+        columns: name and type of each column of a row.
+    """
+
+    event: Literal["dataset"] = "dataset"
+    name: str
+    context: str
+    digest: str
+    source: str
+    profile: dict[str, Any]
+    columns: dict[str, str]
+
+
+class Artifact(Row):
+    """A small file to show in the tracker.
+
+    Attributes:
+        path: relative to the folder of the journal.
+        folder: artifact folder, ``""`` for the root.
+        live: the file grows while the run is going on; show it before it is finished.
+        digest: sha256 when it was announced; None while it is live.
+    """
+
+    event: Literal["artifact"] = "artifact"
+    path: str
+    folder: str = ""
+    live: bool = False
+    digest: str | None = None
+
+
+class ModelVersion(Row):
+    """A request to register a checkpoint; written only after gate and validate passed.
+
+    Attributes:
+        checkpoint_digest: identity of the checkpoint: a second request for it makes no second version.
+        files: small files that describe the checkpoint, relative to the journal's folder; weights stay
+            in the workspace.
+        tags: lineage that the version shall carry.
+        metrics: headline numbers on the held-out dataset ``dataset_name`` of digest ``dataset_digest``.
+    """
+
+    event: Literal["model"] = "model"
+    at_ms: int
+    registered_name: str
+    model_name: str
+    alias: str
+    checkpoint_digest: str
+    files: tuple[str, ...]
+    params: dict[str, str]
+    tags: dict[str, str]
+    description: str
+    dataset_name: str
+    dataset_digest: str = Field(max_length=36)
+    metrics: dict[str, float]
+
+
+class Ended(Row):
+    """The run is over: FINISHED only with sealed outputs."""
+
+    event: Literal["ended"] = "ended"
+    at_ms: int
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+    outcome: RunOutcome
+    reason: str = ""
+
+
+Event = Annotated[
+    Started | Params | Tags | Upstream | Metrics | DatasetInput | Artifact | ModelVersion | Ended,
+    Field(discriminator="event"),
+]
+_EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def parse_event(row: Mapping[str, Any]) -> Event:
+    return _EVENTS.validate_python(row)
+
+
+def run_journals(workspace: Path) -> list[Path]:
+    """Return the journals of a workspace: of stages, shared or per backbone, and of runs of their own."""
+    return sorted([*workspace.glob(f"*/{JOURNAL_NAME}"), *workspace.glob(f"*/*/{JOURNAL_NAME}")])
+
+
+def read_events(journal: Path) -> list[Event]:
+    """Read the finished rows of a run's journal, oldest first."""
+    return [parse_event(row) for row in read_journal(journal)]
