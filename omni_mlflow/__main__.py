@@ -23,10 +23,11 @@ from rich.markup import escape
 from omni_mlflow import doctor
 from omni_mlflow.command import Request, execute
 from omni_mlflow.console import TerminalBar
+from omni_mlflow.context import OuterRun
 from omni_mlflow.contract import parse_changes
 from omni_mlflow.registry import validate_contracts
 from omni_mlflow.spine.processes import die_with_parent
-from omni_mlflow.stage_run import Finished, Interrupted, OuterRun
+from omni_mlflow.stage_run import Finished, Interrupted
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Options, Synthesis
 from omni_mlflow.tracking import heal, store_uri, sync
@@ -148,7 +149,7 @@ def contracts_command(*, validate: bool, backbone: str, contracts_dir: str, as_j
 def sync_command(*, workspace: str, as_json: bool) -> None:
     """Bring the store to what the journals say."""
     report = sync(Path(workspace).resolve(), store=store_uri(PROJECT))
-    print(json.dumps(asdict(report)) if as_json else report.sentence)
+    print(json.dumps(asdict(report)) if as_json else "\n".join((*report.notes, report.sentence)))
     if not report.complete:
         sys.exit(1)
 

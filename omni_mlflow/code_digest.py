@@ -20,6 +20,7 @@ _PLUMBING = frozenset(
     for name in (
         "pipeline",
         "stage_run",
+        "context",
         "record",
         "events",
         "journal",

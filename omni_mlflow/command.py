@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from omni_mlflow.context import Context, OuterRun
 from omni_mlflow.contract import ContractError, SplitCounts
 from omni_mlflow.pipeline import run_main
 from omni_mlflow.registry import Bound, load_bound
-from omni_mlflow.stage_run import Context, Finished, OuterRun, refuse, run_stage
+from omni_mlflow.source import git_tags
+from omni_mlflow.stage_run import Finished, refuse, run_stage
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Bar, Options
 from omni_mlflow.tracking import heal, start_projector
@@ -58,7 +60,9 @@ def execute(request: Request, *, bar: Bar, say: Callable[[str], None]) -> list[F
             say(f"{healed.name}: {healed.reason}")
         return _execute(request, workspace, bar=bar, say=say)
     finally:
-        say(projector.finish(timeout_s=PROJECTION_TIMEOUT_S).sentence)
+        told = projector.finish(timeout_s=PROJECTION_TIMEOUT_S)
+        for line in (*told.notes, told.sentence):
+            say(line)
 
 
 def _execute(
@@ -78,6 +82,7 @@ def _execute(
         bar=bar,
         say=say,
         suites=request.project / "expectations",
+        source=git_tags(request.project),
         outer=request.outer,
     )
     if request.command != "main":

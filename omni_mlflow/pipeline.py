@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from omni_mlflow.context import Context, flat
 from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, Tags, read_events
 from omni_mlflow.journal import exclusive
 from omni_mlflow.record import RunRecord
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.rows import digest_of
-from omni_mlflow.stage_run import Context, Finished, Interrupted, flat, run_stage
+from omni_mlflow.stage_run import Finished, Interrupted, run_stage
 from omni_mlflow.stages.base import Stage
 from omni_mlflow.workspace import Workspace
 
@@ -47,7 +48,9 @@ def _run_backbone(context: Context, stages: Sequence[Stage], *, alone: bool) -> 
             mlflow_run_id=outer.run_id if outer else None,
             mlflow_experiment_id=outer.experiment_id if outer else None,
         )
-        record.tags({"omni.stage": "main", "omni.backbone": backbone, "omni.request": request})
+        record.tags(
+            {**context.source, "omni.stage": "main", "omni.backbone": backbone, "omni.request": request}
+        )
         record.params(flat({"settings": context.bound.contract.settings}))
         inner = replace(context, parent=key, outer=None)
         done: list[Finished] = []

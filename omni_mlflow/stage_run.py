@@ -8,22 +8,27 @@ journals to MLflow, so a tracker that is away neither slows nor stops the work.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from omni_mlflow.code_digest import code_digest, package_of
-from omni_mlflow.events import JOURNAL_NAME, RunOutcome, Started, Tags, read_events
+from omni_mlflow.context import (
+    Context,
+    OuterRun,
+    fingerprint_of,
+    flat,
+    inherited_tags,
+    settings_of,
+    tags_of,
+)
+from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, Tags, read_events
 from omni_mlflow.journal import exclusive
 from omni_mlflow.record import RunRecord
-from omni_mlflow.registry import Bound
-from omni_mlflow.spine.evidence import Evidence
-from omni_mlflow.spine.rows import digest_of, write_rows, write_text
+from omni_mlflow.spine.rows import write_rows, write_text
 from omni_mlflow.spine.types import Check
 from omni_mlflow.stages import STAGES
-from omni_mlflow.stages.base import Bar, Options, Report, Run, Stage
+from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.workspace import Seal, StageFolder, Workspace
 
 
@@ -50,35 +55,6 @@ class ConservationError(Exception):
 
 class StageFailedError(Exception):
     """A stage failed for a reason nobody planned; the traceback is kept beside its journal."""
-
-
-@dataclass(frozen=True)
-class OuterRun:
-    """The MLflow run that ``mlflow run`` created for this process."""
-
-    run_id: str
-    experiment_id: str | None
-
-
-@dataclass(frozen=True)
-class Context:
-    """What all stages of one command share.
-
-    Attributes:
-        parent: key of the pipeline run around the stages; None when one stage runs alone.
-        suites: folder of the Great Expectations suites.
-        outer: the run that ``mlflow run`` made; it belongs to the pipeline run, or to the lone stage.
-        say: shows one line to the person at the terminal.
-    """
-
-    workspace: Workspace
-    bound: Bound
-    options: Options
-    bar: Bar
-    say: Callable[[str], None]
-    suites: Path
-    parent: str | None = None
-    outer: OuterRun | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +86,7 @@ def run_stage(stage: Stage, context: Context) -> Finished:
         with exclusive(context.workspace.root / ".locks" / folder.title.replace("/", "-")):
             inputs = {name: _folder(name, context) for name in stage.needed(context.options)}
             seals = {name: each.verify() for name, each in inputs.items()}
-            fingerprint = _fingerprint(stage, context, seals)
+            fingerprint = fingerprint_of(stage, context, seals)
             found = folder.seal()
             if found is not None and found.fingerprint != fingerprint:
                 folder.set_aside(found.fingerprint)
@@ -199,15 +175,25 @@ def _run(stage: Stage, context: Context, attempt: _Attempt, record: RunRecord) -
 def _reuse(stage: Stage, context: Context, folder: StageFolder, seal: Seal) -> Finished:
     """Say which run is reused; a lone stage under ``mlflow run`` gets a run that points to it."""
     key = key_of(folder.path)
+    _say_that_it_finished(folder)
     context.say(f"{folder.title}: unchanged, reusing run {key[:12]}")
     if context.parent is None:
         with _loose_record(context.workspace, stage.name, parent=None, outer=context.outer) as record:
-            record.tags({**_identity(stage, context), "omni.reused": "yes"})
+            record.tags({**tags_of(stage, context), "omni.reused": "yes"})
             record.tags(seal.tags)
             record.upstream({stage.name: key})
             record.metrics(seal.metrics)
             record.ended("FINISHED", RunOutcome.OK, f"reused run {key}: inputs, settings and code unchanged")
     return Finished(stage.name, key, folder.path, seal, reused=True)
+
+
+def _say_that_it_finished(folder: StageFolder) -> None:
+    """A process that died between its seal and its last row had finished all the same."""
+    ends = [event for event in read_events(folder.path / JOURNAL_NAME) if isinstance(event, Started | Ended)]
+    if not isinstance(ends[-1], Ended) or ends[-1].status != "FINISHED":
+        record = RunRecord(folder.path)
+        record.ended("FINISHED", RunOutcome.OK)
+        record.close()
 
 
 def _prepare(stage: Stage, folder: StageFolder, fingerprint: str) -> None:
@@ -226,21 +212,10 @@ def _prepare(stage: Stage, folder: StageFolder, fingerprint: str) -> None:
 
 def _announce(record: RunRecord, stage: Stage, context: Context, attempt: _Attempt) -> None:
     _start(record, stage.name, parent=context.parent, outer=context.outer)
-    identity = {**_identity(stage, context), **_inherited(attempt.seals)}
+    identity = {**context.source, **tags_of(stage, context), **inherited_tags(attempt.seals)}
     record.tags({**identity, "omni.fingerprint": attempt.fingerprint})
-    record.params(flat(_settings(stage, context)))
+    record.params(flat(settings_of(stage, context)))
     record.upstream({name: key_of(folder.path) for name, folder in attempt.inputs.items()})
-
-
-def _identity(stage: Stage, context: Context) -> dict[str, str]:
-    tags = {"omni.stage": stage.name, "omni.contract_digest": context.bound.contract.digest[:16]}
-    return {**tags, "omni.backbone": context.bound.contract.id} if stage.per_backbone else tags
-
-
-def _inherited(seals: Mapping[str, Seal]) -> dict[str, str]:
-    """What is made from synthetic episodes is synthetic; no later stage can wash that off."""
-    synthetic = any(seal.tags.get("omni.evidence") == Evidence.SYNTHETIC for seal in seals.values())
-    return {"omni.evidence": Evidence.SYNTHETIC.value} if synthetic else {}
 
 
 def _show(record: RunRecord, folder: StageFolder, report: Report, *, rows: str) -> None:
@@ -281,37 +256,13 @@ def _seal(stage: Stage, attempt: _Attempt, report: Report) -> Seal:
         inputs={name: seal.digest for name, seal in sorted(attempt.seals.items())},
         outputs=folder.files([*report.outputs, *skipped]),
         metrics=dict(report.metrics),
-        tags={**_inherited(attempt.seals), **report.tags},
+        tags={**inherited_tags(attempt.seals), **report.tags},
         taken=report.taken,
         made=report.made,
         skipped=len(report.skipped),
     )
     folder.close(seal)
     return seal
-
-
-def _fingerprint(stage: Stage, context: Context, seals: Mapping[str, Seal]) -> str:
-    modules = [stage.run.__module__]
-    if stage.per_backbone:
-        modules.append(package_of(context.bound.backbone))
-    return digest_of(
-        {
-            "stage": stage.name,
-            "inputs": {name: seal.digest for name, seal in sorted(seals.items())},
-            "settings": flat(_settings(stage, context)),
-            "code": code_digest(*modules),
-        }
-    )
-
-
-def _settings(stage: Stage, context: Context) -> dict[str, Any]:
-    """What of contract and options shapes the stage's output: a change elsewhere does not run it again."""
-    contract = context.bound.contract
-    chosen = dict(stage.settings(contract, context.options))
-    if stage.per_backbone:
-        blocks = context.bound.backbone.stage_settings.get(stage.name, ())
-        chosen["settings"] = {name: contract.settings[name] for name in blocks}
-    return chosen
 
 
 def _told(error: Exception, folder: StageFolder) -> Exception:
@@ -359,14 +310,3 @@ def _start(record: RunRecord, name: str, *, parent: str | None, outer: OuterRun 
         mlflow_run_id=mine.run_id if mine else None,
         mlflow_experiment_id=outer.experiment_id if outer else None,
     )
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted names, the form in which people compare parameters."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

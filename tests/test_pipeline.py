@@ -6,10 +6,13 @@ import fcntl
 import json
 import shutil
 
+import pytest
+
 from omni_mlflow.spine.splits import assign_splits
 from omni_mlflow.spine.types import Split
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.export import TEST_TARGETS
+from tests.conftest import PROJECT
 
 MAIN_STAGES = [name for name in STAGES if name != "synthesize"]
 
@@ -21,6 +24,14 @@ def test_every_run_of_the_main_job_is_finished_and_nested_under_the_pipeline(fin
     assert {run.info.status for run in [pipeline, *stages]} == {"FINISHED"}
     assert {run.data.tags["mlflow.parentRunId"] for run in stages} == {pipeline.info.run_id}
     assert {run.data.tags["omni.outcome"] for run in [pipeline, *stages]} == {"ok"}
+
+
+def test_every_run_names_the_commit_and_whether_the_code_differs_from_it(finished):
+    if not (PROJECT / ".git").exists():
+        pytest.skip("the project is no git work tree here")
+    tags = [run.data.tags for run in finished.runs()]
+    assert {len(each["mlflow.source.git.commit"]) for each in tags} == {40}
+    assert {each["mlflow.source.git.dirty"] for each in tags} <= {"true", "false"}
 
 
 def test_shared_stages_carry_no_backbone(finished):
