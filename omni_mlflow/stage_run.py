@@ -229,7 +229,7 @@ def _show(record: RunRecord, folder: StageFolder, report: Report, *, rows: str) 
     for dataset in report.datasets:
         record.dataset(dataset)
     counts = {"in": report.taken, "out": report.made, "skipped": len(report.skipped)}
-    counted = {f"{rows}/{key}": count for key, count in counts.items()} if report.taken else {}
+    counted = {f"rows/{rows}_{key}": count for key, count in counts.items()} if report.taken else {}
     record.metrics({**counted, **report.metrics})
     for name, paths in report.artifacts.items():
         record.artifacts(paths, folder=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from omni_mlflow.contract import ContractError, load_contract, parse_contract
 from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
+from omni_mlflow.spine.selection import scan_data_root
 from omni_mlflow.spine.types import Answer, LabelledSample, Labels, Outcome, Sample, Span, Split, Target
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answering import AnswerJournal, ForeignAnswersError, answer_all
@@ -74,6 +76,25 @@ def ask(path, predictor, samples, *, checkpoint="one"):
         return answer_all(journal, "intact", samples, predictor=lambda: predictor, on_batch=lambda _: None)
     finally:
         journal.close()
+
+
+def test_an_episode_without_sound_says_so_in_its_manifest_row(episodes, tmp_path):
+    session = sorted(folder for folder in episodes.iterdir() if folder.is_dir())[0]
+    shutil.copytree(session, tmp_path / session.name)
+    folder = tmp_path / session.name / "ep1"
+    shutil.copy(folder / "fisheye_cam1.mp4", folder / "fisheye_cam0.mp4")  # cam0 alone has sound
+    [(heard,), (mute,)] = (
+        [each for each in scan_data_root(root)[0] if each.session_id == session.name]
+        for root in (episodes, tmp_path)
+    )
+    assert "audio" not in heard.missing_modalities
+    assert mute.missing_modalities["audio"] == "no video has a sound track"
+
+
+def test_training_names_the_place_of_its_checkpoint(finished):
+    train = finished.workspace / "trivial/train"
+    named = finished.json("trivial/train/training_metadata.json")["checkpoint"]
+    assert (train / named / "checkpoint_manifest.json").is_file()
 
 
 def test_a_held_out_sample_cannot_be_handed_to_training():

@@ -68,7 +68,7 @@ def _export(run: Run) -> Report:
     return Report(
         outputs=[run.folder / "samples", run.folder / "sealed", out],
         artifacts={"": [out]},
-        metrics={f"samples/{split}": len(samples[split]) for split in Split},
+        metrics={f"rows/samples_{split}": len(samples[split]) for split in Split},
         tags={"omni.dataset_digest": manifest.digest[:16]},
         datasets=[dataset_input(manifest, split) for split in Split if samples[split]],
         skipped=skips,

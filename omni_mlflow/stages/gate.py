@@ -56,7 +56,7 @@ def _gate(run: Run) -> Report:
     return Report(
         outputs=[out, *pages],
         artifacts={"": [out], "validation": pages},
-        metrics={"gate/rules": len(checks), "gate/broken": len(broken(checks))},
+        metrics={"checks/gate_rules": len(checks), "checks/gate_broken": len(broken(checks))},
         failures=broken(checks),
     )
 

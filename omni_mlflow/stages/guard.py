@@ -61,7 +61,7 @@ def _guard(run: Run) -> Report:
     return Report(
         outputs=[*shown, *pages],
         artifacts={"": shown, "validation": pages},
-        metrics={"leaks": len(leaks), **{f"episodes/{split}": counts[split] for split in Split}},
+        metrics={"checks/leaks": len(leaks), **{f"rows/episodes_{split}": counts[split] for split in Split}},
         failures=[*suite.failures(), *_leak_checks(leaks)],
         taken=len(manifest.episodes),
         made=len(episodes),

@@ -69,7 +69,7 @@ def _index(run: Run) -> Report:
     return Report(
         outputs=[out, summary, media, *pages],
         artifacts={"": [summary], "validation": pages},
-        metrics={f"windows/{split}": per_split[split] for split in Split},
+        metrics={f"rows/windows_{split}": per_split[split] for split in Split},
         failures=suite.failures(),
         skipped=skips,
         taken=len(manifest.episodes),

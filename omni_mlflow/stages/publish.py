@@ -40,7 +40,7 @@ def _publish(run: Run) -> Report:
     return Report(
         outputs=[package.folder],
         artifacts={"package": shown},
-        metrics={"package/published": package.num_published, "package/withheld": package.num_withheld},
+        metrics={"rows/files_published": package.num_published, "rows/files_withheld": package.num_withheld},
     )
 
 

@@ -55,7 +55,7 @@ def _split(run: Run) -> Report:
     return Report(
         outputs=[out],
         artifacts={"": [out]},
-        metrics={f"episodes/{split}": counts[split] for split in Split},
+        metrics={f"rows/episodes_{split}": counts[split] for split in Split},
         tags={"omni.split_digest": digest[:16]},
         skipped=left_out,
         taken=len(episodes),

@@ -37,7 +37,7 @@ def _synthesize(run: Run) -> Report:
         outputs=[out, run.options.data_root] if inside else [out],
         artifacts={"": [out]},
         tags={"omni.evidence": "synthetic"},
-        metrics={"episodes/written": wanted.sessions},
+        metrics={"rows/episodes_written": wanted.sessions},
     )
 
 

@@ -39,7 +39,7 @@ def _validate(run: Run) -> Report:
     return Report(
         outputs=[out],
         artifacts={"": [out]},
-        metrics={"validate/rules": len(checks), "validate/broken": len(failed)},
+        metrics={"checks/validate_rules": len(checks), "checks/validate_broken": len(failed)},
         failures=failed,
     )
 

@@ -40,8 +40,8 @@ class WarmUp:
         sessions, frames: number of sessions of the synthetic world, and their length.
     """
 
-    drills: int = 80
-    captions: int = 440
+    drills: int = 120
+    captions: int = 420
     drill_every: int = 12
     sessions: int = 24
     frames: int = 600
