@@ -94,9 +94,9 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
         profile=texts["profile"],
         sizes=texts["sizes"],
         changes=parse_changes(texts["changes"]),
-        data_root=Path(texts["data_root"]).resolve() if texts["data_root"] else None,
         options=Options(
-            data_root=Path(),
+            data_root=Path(texts["data_root"]).resolve() if texts["data_root"] else None,
+            synthetic_root=Path(given["workspace"]).resolve() / "synthesize" / "episodes",
             workers=given["workers"],
             synthesis=Synthesis(**synthesis),
             limit=given.get("limit") or None,
@@ -241,7 +241,9 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         errors.print("stopped by Ctrl-C; what was finished stays, the same command goes on from there")
         sys.exit(130)
-    except Interrupted:
+    except Interrupted as stopped:
+        if isinstance(stopped.__context__, Exception):  # the signal came while a failure was being told
+            errors.print(f"[bold red]error[/]: {escape(str(stopped.__context__))}")
         errors.print("stopped by SIGTERM; what was finished stays, the same command goes on from there")
         sys.exit(143)
     except Exception as error:  # the one place that turns an error into words for a person

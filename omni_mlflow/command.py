@@ -27,7 +27,6 @@ class Request:
 
     Attributes:
         command: ``main`` or a stage's name.
-        data_root: None asks for the synthetic episodes of the demo, written into the workspace.
         contract: a contract file that replaces ``contracts/<backbone>.yaml``.
         changes: single settings, such as ``{"settings.lora.rank": 8}``.
         outer: the run that ``mlflow run`` has made for this process.
@@ -42,7 +41,6 @@ class Request:
     profile: str | None
     sizes: str | None
     changes: dict[str, Any]
-    data_root: Path | None
     options: Options
     outer: OuterRun | None
 
@@ -73,12 +71,11 @@ def _execute(
     except Exception as error:
         refuse(workspace, request.command, error, parent=None, outer=request.outer)
         raise
-    own_data = request.data_root is None
-    data_root = request.data_root or workspace.stage("synthesize", backbone=None).path / "episodes"
+    own_data = request.options.data_root is None
     context = Context(
         workspace=workspace,
         bound=bounds[0],
-        options=replace(request.options, data_root=data_root),
+        options=request.options,
         bar=bar,
         say=say,
         suites=request.project / "expectations",
@@ -86,7 +83,10 @@ def _execute(
         outer=request.outer,
     )
     if request.command != "main":
-        return [run_stage(STAGES[request.command], replace(context, bound=bound)) for bound in bounds]
+        # One MLflow run was made for this process; it cannot stand for the stages of two backbones.
+        outer = request.outer if len(bounds) == 1 else None
+        stage = STAGES[request.command]
+        return [run_stage(stage, replace(context, bound=bound, outer=outer)) for bound in bounds]
     stages = [stage for stage in STAGES.values() if own_data or stage.name != "synthesize"]
     return run_main(bounds, context, stages)
 
@@ -103,7 +103,14 @@ def bind_all(request: Request) -> list[Bound]:
     if request.sizes is not None:
         changes["split_policy.default_counts"] = SplitCounts.parse(request.sizes).model_dump()
     folder = request.project / "contracts"
-    return [
+    bounds = [
         load_bound(request.contract or folder / f"{backbone}.yaml", profile=request.profile, changes=changes)
         for backbone in request.backbones
     ]
+    for bound, backbone in zip(bounds, request.backbones, strict=True):
+        if bound.contract.id != backbone:
+            raise ContractError(
+                f"{request.contract} is the contract of {bound.contract.id!r}, not of {backbone!r}; "
+                f"give --backbone {bound.contract.id}"
+            )
+    return bounds

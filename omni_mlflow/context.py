@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 from omni_mlflow.code_digest import code_digest, package_of
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.evidence import Evidence
-from omni_mlflow.spine.rows import digest_of
+from omni_mlflow.spine.rows import digest_of, file_digest
+from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Bar, Options, Stage
-from omni_mlflow.workspace import Seal, Workspace
+from omni_mlflow.workspace import Seal, StageFolder, StaleInputError, Workspace
 
 
 @dataclass(frozen=True)
@@ -50,25 +53,65 @@ def fingerprint_of(stage: Stage, context: Context, seals: Mapping[str, Seal]) ->
     """Identity of the work: what it reads, the settings that shape it, and the code behind it."""
     modules = [stage.run.__module__]
     if stage.per_backbone:
-        modules.append(package_of(context.bound.backbone))
+        package = package_of(context.bound.backbone)
+        entries = context.bound.backbone.stage_modules.get(stage.name)
+        modules += [package] if entries is None else [f"{package}.{entry}" for entry in entries]
+    suites = {name: file_digest(context.suites / f"{name}.yaml") for name in stage.suites}
     return digest_of(
         {
             "stage": stage.name,
+            "suites": suites,
+            "options": flat(stage.choices(context.options)),
             "inputs": {name: seal.digest for name, seal in sorted(seals.items())},
-            "settings": flat(settings_of(stage, context)),
+            "settings": settings_of(stage, context),
             "code": code_digest(*modules),
         }
+    )
+
+
+def check_lineage(context: Context, seals: Mapping[str, Seal]) -> None:
+    """Check that every stage behind ``seals`` still stands as it was read, and was made with these settings.
+
+    Raises:
+        StaleInputError: naming the stage to run again, or the settings that differ.
+    """
+    pending = dict(seals)
+    while pending:
+        name, seal = pending.popitem()
+        wanted = settings_of(STAGES[name], context)
+        keys = sorted(key for key in {*wanted, *seal.settings} if wanted.get(key) != seal.settings.get(key))
+        if keys:
+            found = ", ".join(f"{key}={seal.settings.get(key)} (now {wanted.get(key)})" for key in keys)
+            raise StaleInputError(
+                f"{name!r} was made with other settings: {found}; run {name!r} again with these settings, "
+                "or give the ones it was made with (--profile, --set, --sizes, --contract)"
+            )
+        for upstream, digest in seal.inputs.items():
+            current = folder_of(STAGES[upstream], context).seal()
+            if current is None or current.digest != digest:
+                raise StaleInputError(
+                    f"{name!r} was made from another {upstream!r} than the one that is here now; "
+                    f"run {name!r} again"
+                )
+            pending[upstream] = current
+
+
+def folder_of(stage: Stage, context: Context) -> StageFolder:
+    return context.workspace.stage(
+        stage.name, backbone=context.bound.contract.id if stage.per_backbone else None
     )
 
 
 def settings_of(stage: Stage, context: Context) -> dict[str, Any]:
     """What of contract and options shapes the stage's output: a change elsewhere does not run it again."""
     contract = context.bound.contract
-    chosen = dict(stage.settings(contract, context.options))
+    chosen = dict(stage.settings(contract))
     if stage.per_backbone:
-        blocks = context.bound.backbone.stage_settings.get(stage.name, ())
+        blocks = context.bound.backbone.stage_settings.get(stage.name, tuple(contract.settings))
         chosen["settings"] = {name: contract.settings[name] for name in blocks}
-    return chosen
+        if "base" in blocks and (folder := os.environ.get(contract.local_model_env)):
+            chosen["local_model"] = folder
+    return json_value(flat(chosen))
 
 
 def tags_of(stage: Stage, context: Context) -> dict[str, str]:
@@ -80,6 +123,12 @@ def inherited_tags(seals: Mapping[str, Seal]) -> dict[str, str]:
     """What is made from synthetic episodes is synthetic; no later stage can wash that off."""
     synthetic = any(seal.tags.get("omni.evidence") == Evidence.SYNTHETIC for seal in seals.values())
     return {"omni.evidence": Evidence.SYNTHETIC.value} if synthetic else {}
+
+
+def json_value(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values as a JSON file gives them back: tuples are lists there."""
+    found: dict[str, Any] = json.loads(json.dumps(values))
+    return found
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -129,13 +129,19 @@ def exclusive(path: Path) -> Iterator[None]:
         JournalBusyError: another process holds it.
     """
     with _lock_file(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise JournalBusyError(
-                f"another process is at work here ({path} is locked); wait for it to end, stop it, or give "
-                "this one a --workspace of its own"
-            ) from error
+        _lock(file, fcntl.LOCK_EX, path)
+        yield
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path`` together with other readers, so that nobody holds it exclusively.
+
+    Raises:
+        JournalBusyError: a process is at work there.
+    """
+    with _lock_file(path) as file:
+        _lock(file, fcntl.LOCK_SH, path)
         yield
 
 
@@ -145,6 +151,16 @@ def in_turn(path: Path) -> Iterator[None]:
     with _lock_file(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _lock(file: int, kind: int, path: Path) -> None:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        raise JournalBusyError(
+            f"another process is at work here ({path} is locked); wait for it to end, stop it, or give "
+            "this one a --workspace of its own"
+        ) from error
 
 
 @contextmanager

@@ -50,12 +50,19 @@ class RunRecord:
             self._reserve.write_bytes(bytes(RESERVED_BYTES))
         self._points: set[tuple[str, int]] = set()
         self._announced: set[tuple[str, str]] = set()
+        self._results: dict[str, float] = {}
         self.key: str | None = None
         for event in map(parse_event, self._journal.rows()):
             if isinstance(event, Started):
                 self.key = event.key
             elif isinstance(event, Metrics):
                 self._points.update((key, event.step) for key in event.values)
+                self._results.update(event.values)
+
+    @property
+    def quarantined(self) -> Path | None:
+        """Where the unfinished row of an earlier process was moved, if there was one."""
+        return self._journal.quarantined
 
     @classmethod
     def new(cls, folder_of: Callable[[str], Path]) -> Self:
@@ -103,6 +110,13 @@ class RunRecord:
         if new:
             self._journal.note(Metrics(at_ms=now_ms(), step=step, values=new).model_dump(mode="json"))
             self._points.update((key, step) for key in new)
+
+    def results(self, values: Mapping[str, float]) -> None:
+        """Record what the stage found; a stage that is repaired replaces what it found before."""
+        new = {key: float(value) for key, value in values.items() if self._results.get(key) != float(value)}
+        if new:
+            self._journal.append(Metrics(at_ms=now_ms(), step=0, values=new).model_dump(mode="json"))
+            self._results.update(new)
 
     def dataset(self, dataset: DatasetInput) -> None:
         self._append(dataset)

@@ -55,7 +55,7 @@ def bind(contract: Contract) -> Bound:
         ContractError: listing all names that nobody implements, each with the nearest match.
     """
     backbone = load_backbone(contract.id)
-    issues = _unknown_names(contract, backbone)
+    issues = [*_unknown_names(contract, backbone), *_unknown_blocks(contract, backbone)]
     settings = None
     try:
         settings = backbone.settings_type.model_validate(contract.settings)
@@ -90,6 +90,16 @@ def load_backbone(backbone_id: str) -> Backbone:
     if backbone is None:
         raise ContractError(f"{module.__name__} defines no BACKBONE")
     return backbone
+
+
+def _unknown_blocks(contract: Contract, backbone: Backbone) -> list[str]:
+    """Blocks of ``settings`` that a stage claims to depend on must be there."""
+    return [
+        f"stage {stage!r} depends on unknown settings block {block!r}; {nearest(block, contract.settings)}"
+        for stage, blocks in backbone.stage_settings.items()
+        for block in blocks
+        if block not in contract.settings
+    ]
 
 
 def _unknown_names(contract: Contract, backbone: Backbone) -> list[str]:

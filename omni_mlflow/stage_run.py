@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from omni_mlflow.context import (
     Context,
     OuterRun,
+    check_lineage,
     fingerprint_of,
     flat,
+    folder_of,
     inherited_tags,
     settings_of,
     tags_of,
 )
-from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, Tags, read_events
-from omni_mlflow.journal import exclusive
-from omni_mlflow.record import RunRecord
+from omni_mlflow.events import JOURNAL_NAME, Ended, Event, RunOutcome, Started, Tags, read_events
+from omni_mlflow.journal import exclusive, shared
+from omni_mlflow.record import RunRecord, now_ms
 from omni_mlflow.spine.rows import write_rows, write_text
 from omni_mlflow.spine.types import Check
 from omni_mlflow.stages import STAGES
@@ -83,20 +86,19 @@ def run_stage(stage: Stage, context: Context) -> Finished:
     """
     folder = _folder(stage.name, context)
     try:
-        with exclusive(context.workspace.root / ".locks" / folder.title.replace("/", "-")):
+        with exclusive(_lock_of(folder, context)), ExitStack() as readers:
             inputs = {name: _folder(name, context) for name in stage.needed(context.options)}
+            for each in inputs.values():
+                readers.enter_context(shared(_lock_of(each, context)))
             seals = {name: each.verify() for name, each in inputs.items()}
+            check_lineage(context, seals)
             fingerprint = fingerprint_of(stage, context, seals)
-            found = folder.seal()
-            if found is not None and found.fingerprint != fingerprint:
-                folder.set_aside(found.fingerprint)
-                found = None
-            if found is None and folder.take_back(fingerprint):
-                found = folder.seal()
-            if found is not None:
+            _make_room(stage, folder, fingerprint)
+            if folder.seal() is not None:
                 return _reuse(stage, context, folder, folder.verify())
-            _prepare(stage, folder, fingerprint)
-            return _execute(stage, context, _Attempt(folder, inputs, seals, fingerprint))
+            return _execute(
+                stage, context, _Attempt(folder, inputs, seals, fingerprint, settings_of(stage, context))
+            )
     except _Recorded as recorded:
         raise recorded.error from recorded.error.__cause__
     except Exception as error:
@@ -126,11 +128,16 @@ class _Attempt:
     inputs: Mapping[str, StageFolder]
     seals: Mapping[str, Seal]
     fingerprint: str
+    settings: dict[str, Any]
 
 
 def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
     folder = attempt.folder
     record = RunRecord(folder.path)
+    if record.quarantined:
+        context.say(
+            f"{folder.title}: a row that a killed process left unfinished is kept in {record.quarantined}"
+        )
     try:
         _announce(record, stage, context, attempt)
         context.say(f"{folder.title}: started")
@@ -196,25 +203,41 @@ def _say_that_it_finished(folder: StageFolder) -> None:
         record.close()
 
 
-def _prepare(stage: Stage, folder: StageFolder, fingerprint: str) -> None:
-    """Make the folder ready: go on from an attempt at the same work, set any other attempt aside."""
-    journal = folder.path / JOURNAL_NAME
-    if journal.is_file():
-        tags = [event.values for event in read_events(journal) if isinstance(event, Tags)]
-        if any(values.get("omni.fingerprint") == fingerprint for values in tags):
-            if not stage.resumable:
-                folder.clear()
-            return
-        folder.set_aside(f"unfinished-{key_of(folder.path)}")
+def _make_room(stage: Stage, folder: StageFolder, fingerprint: str) -> None:
+    """Leave in the folder only what belongs to this work: finished, begun, or nothing.
+
+    Other work moves aside; this work comes back if it was moved aside before.
+    """
+    if folder.path.is_dir() and _work_in(folder) != fingerprint:
+        folder.set_aside(_work_in(folder))
+    folder.take_back(fingerprint)
     folder.path.mkdir(parents=True, exist_ok=True)
-    folder.clear()
+    if folder.seal() is None:
+        if not stage.resumable:
+            folder.clear()
+        folder.clear_half_written()
+
+
+def _work_in(folder: StageFolder) -> str:
+    """The fingerprint of what lies in a stage's folder, finished or not."""
+    seal = folder.seal()
+    if seal is not None:
+        return seal.fingerprint
+    journal = folder.path / JOURNAL_NAME
+    events = read_events(journal) if journal.is_file() else []
+    named = [event.values["omni.fingerprint"] for event in events if _names_work(event)]
+    return named[-1] if named else f"unknown-{now_ms()}"
+
+
+def _names_work(event: Event) -> TypeGuard[Tags]:
+    return isinstance(event, Tags) and "omni.fingerprint" in event.values
 
 
 def _announce(record: RunRecord, stage: Stage, context: Context, attempt: _Attempt) -> None:
     _start(record, stage.name, parent=context.parent, outer=context.outer)
     identity = {**context.source, **tags_of(stage, context), **inherited_tags(attempt.seals)}
     record.tags({**identity, "omni.fingerprint": attempt.fingerprint})
-    record.params(flat(settings_of(stage, context)))
+    record.params({**attempt.settings, **flat(stage.choices(context.options))})
     record.upstream({name: key_of(folder.path) for name, folder in attempt.inputs.items()})
 
 
@@ -230,7 +253,7 @@ def _show(record: RunRecord, folder: StageFolder, report: Report, *, rows: str) 
         record.dataset(dataset)
     counts = {"in": report.taken, "out": report.made, "skipped": len(report.skipped)}
     counted = {f"rows/{rows}_{key}": count for key, count in counts.items()} if report.taken else {}
-    record.metrics({**counted, **report.metrics})
+    record.results({**counted, **report.metrics})
     for name, paths in report.artifacts.items():
         record.artifacts(paths, folder=name)
 
@@ -253,6 +276,7 @@ def _seal(stage: Stage, attempt: _Attempt, report: Report) -> Seal:
         stage=stage.name,
         backbone=folder.backbone,
         fingerprint=attempt.fingerprint,
+        settings=attempt.settings,
         inputs={name: seal.digest for name, seal in sorted(attempt.seals.items())},
         outputs=folder.files([*report.outputs, *skipped]),
         metrics=dict(report.metrics),
@@ -284,8 +308,11 @@ def key_of(folder: Path) -> str:
 
 
 def _folder(name: str, context: Context) -> StageFolder:
-    backbone = context.bound.contract.id if STAGES[name].per_backbone else None
-    return context.workspace.stage(name, backbone=backbone)
+    return folder_of(STAGES[name], context)
+
+
+def _lock_of(folder: StageFolder, context: Context) -> Path:
+    return context.workspace.root / ".locks" / folder.title.replace("/", "-")
 
 
 @contextmanager

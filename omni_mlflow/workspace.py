@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -21,7 +22,7 @@ from omni_mlflow.spine.types import SCHEMA_VERSION, Row
 
 SEAL_NAME = "seal.json"
 _STAT_NAME = ".stat.json"
-_UNSEALED = {SEAL_NAME, _STAT_NAME, JOURNAL_NAME, ".lock"}
+_UNSEALED = {SEAL_NAME, _STAT_NAME, JOURNAL_NAME}
 
 
 class MissingStageError(Exception):
@@ -37,6 +38,7 @@ class Seal(Row):
 
     Attributes:
         fingerprint: digest of the stage's inputs, settings and code.
+        settings: what of the contract shaped the outputs, by dotted name.
         inputs: digest of the seal of every stage it read.
         outputs: sha256 of every output file, by path relative to the stage folder.
         taken, made, skipped: conservation of rows: ``taken == made + skipped``.
@@ -46,6 +48,7 @@ class Seal(Row):
     stage: str
     backbone: str | None
     fingerprint: str
+    settings: dict[str, Any] = Field(default_factory=dict)
     inputs: dict[str, str]
     outputs: dict[str, str]
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -121,33 +124,33 @@ class StageFolder:
         write_text(self.path / _STAT_NAME, json.dumps(stats, sort_keys=True))
         write_document(self.path / SEAL_NAME, seal)
 
-    def set_aside(self, fingerprint: str) -> None:
+    def set_aside(self, identity: str) -> None:
         """Move the folder to ``superseded/``: nothing that was made is overwritten."""
-        shelf = self._shelf(fingerprint)
+        shelf = self._shelf(identity)
         shelf.parent.mkdir(parents=True, exist_ok=True)
-        if shelf.exists():
+        if shelf.exists():  # the same work, set aside before and begun anew since
             shutil.rmtree(shelf)
         self.path.rename(shelf)
 
     def take_back(self, fingerprint: str) -> bool:
-        """Bring back what an earlier run with the same fingerprint made, if it was set aside."""
+        """Bring back what a run with the same fingerprint made, or had begun, if it was set aside."""
         shelf = self._shelf(fingerprint)
-        if self.path.exists() or not (shelf / SEAL_NAME).is_file():
+        if self.path.exists() or not shelf.is_dir():
             return False
         self.path.parent.mkdir(parents=True, exist_ok=True)
         shelf.rename(self.path)
         return True
 
-    def clear(self, *, keep: Iterable[str] = ()) -> None:
-        """Remove what an unfinished attempt left, except its journal and the names in ``keep``."""
-        kept = {JOURNAL_NAME, f"{JOURNAL_NAME}.torn", *keep}
-        for child in self.path.iterdir() if self.path.is_dir() else ():
-            if child.name in kept or child.name.startswith(JOURNAL_NAME):
-                continue
-            if child.is_dir() and not child.is_symlink():
-                shutil.rmtree(child)
-            else:
-                child.unlink()
+    def clear(self) -> None:
+        """Remove what an unfinished attempt left, except its journal."""
+        for child in list(self.path.iterdir()):
+            if not child.name.startswith(JOURNAL_NAME):
+                _remove(child)
+
+    def clear_half_written(self) -> None:
+        """Remove what a killed process was just writing: a file under a temporary name is nobody's."""
+        for child in sorted(self.path.rglob(".*.tmp"), reverse=True):
+            _remove(child)
 
     def files(self, outputs: Iterable[Path]) -> dict[str, str]:
         """Return the sha256 of every output file; a folder stands for all files below it."""
@@ -160,7 +163,7 @@ class StageFolder:
         return dict(sorted(found.items()))
 
     def _shelf(self, fingerprint: str) -> Path:
-        name = f"{self.backbone or 'shared'}-{self.stage}-{fingerprint[:16]}"
+        name = f"{self.backbone or 'shared'}-{self.stage}-{fingerprint[:24]}"
         return self.root / "superseded" / name
 
     def _verify(self, name: str, digest: str) -> None:
@@ -193,6 +196,13 @@ class Workspace:
     def run_folder(self, key: str) -> Path:
         """Folder of a run that is no stage of its own: a pipeline run, or one that only reuses."""
         return self.root / "runs" / key
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _stat(path: Path) -> list[int]:

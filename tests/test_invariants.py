@@ -71,7 +71,7 @@ class Attentive:
 
 
 def ask(path, predictor, samples, *, checkpoint="one"):
-    journal = AnswerJournal(path, {"checkpoint": checkpoint})
+    journal = AnswerJournal(path, {"checkpoint": checkpoint}, batch_size=lambda: predictor.batch_size)
     try:
         return answer_all(journal, "intact", samples, predictor=lambda: predictor, on_batch=lambda _: None)
     finally:
@@ -111,7 +111,9 @@ def test_a_held_out_sample_cannot_be_handed_to_training():
 
 
 def test_evaluation_needs_a_trained_checkpoint_that_passed_its_gate(tmp_path):
-    assert {"train", "gate"} <= set(STAGES["evaluate"].needed(Options(data_root=tmp_path)))
+    assert {"train", "gate"} <= set(
+        STAGES["evaluate"].needed(Options(data_root=tmp_path, synthetic_root=tmp_path))
+    )
 
 
 def test_a_full_pass_over_a_guarded_real_split_is_held_out():

@@ -11,8 +11,8 @@ import pytest
 from omni_mlflow.spine.splits import assign_splits
 from omni_mlflow.spine.types import Split
 from omni_mlflow.stages import STAGES
-from omni_mlflow.stages.export import TEST_TARGETS
-from tests.conftest import PROJECT
+from omni_mlflow.stages.manifests import TEST_TARGETS
+from tests.conftest import PROJECT, TRIVIAL
 
 MAIN_STAGES = [name for name in STAGES if name != "synthesize"]
 
@@ -89,7 +89,7 @@ def test_only_evaluate_declares_that_it_opens_held_out_targets():
 
 
 def test_looking_at_the_targets_is_written_down_once_per_evaluation(finished):
-    ledger = (finished.workspace / "trivial/seal_ledger.jsonl").read_text().splitlines()
+    ledger = (finished.workspace / "held_out_ledger.jsonl").read_text().splitlines()
     assert [json.loads(row)["purpose"] for row in ledger] == ["evaluate"]
 
 
@@ -208,3 +208,38 @@ def test_two_main_jobs_on_one_workspace_do_not_collide(place):
         second = place.run("main")
     assert second.returncode == 1
     assert "another process is at work here" in second.stderr
+
+
+def test_a_setting_that_was_tried_and_given_up_costs_nothing_that_was_finished(place):
+    assert place.run("train", "--set", "training.fails_at=3").returncode == 1
+    back = place.run("train", "--json")
+    assert back.returncode == 0, back.stderr
+    assert json.loads(back.stdout)[0]["reused"], "the finished training was moved aside and comes back"
+
+
+def test_a_lone_stage_does_not_read_what_other_settings_made(place):
+    stale = place.run("gate", "--set", "training.steps=6")
+    assert stale.returncode == 1
+    assert "'train' was made with other settings: settings.training.steps=12 (now 6)" in stale.stderr
+
+
+def test_a_lone_stage_does_not_read_what_another_upstream_made(place):
+    assert place.run("split", "--sizes", "2/1/2").returncode == 0
+    stale = place.run("export", "--sizes", "2/1/2")
+    assert stale.returncode == 1
+    assert "run 'guard' again" in stale.stderr
+
+
+def test_a_partial_evaluation_is_smoke_unless_it_is_synthetic_and_says_what_it_looked_at(place):
+    assert place.run("evaluate", "--limit", "3").returncode == 0
+    evaluation = place.json("trivial/evaluate/evaluation.json")
+    assert (evaluation["num_evaluated_samples"], evaluation["evidence"]) == (3, "synthetic")
+    ledger = (place.workspace / "held_out_ledger.jsonl").read_text().splitlines()
+    assert [json.loads(row)["purpose"] for row in ledger] == ["evaluate", "evaluate the first 3"]
+    assert evaluation["seal_openings"] == 2
+
+
+def test_a_contract_of_another_backbone_is_refused(empty):
+    wrong = empty.run("select", "--backbone", "qwen3_omni_lora", "--contract", str(TRIVIAL / "trivial.yaml"))
+    assert wrong.returncode == 1
+    assert "is the contract of 'trivial'" in wrong.stderr

@@ -81,3 +81,21 @@ def test_a_folder_stands_for_all_files_below_it(folder):
     (media / "one" / "a.wav").write_bytes(b"a")
     (media / "b.wav").write_bytes(b"b")
     assert list(folder.files([media])) == ["media/b.wav", "media/one/a.wav"]
+
+
+def test_what_was_begun_comes_back_too(folder):
+    folder.path.mkdir(parents=True)
+    (folder.path / "progress.jsonl").write_text("half")
+    folder.set_aside("begun")
+    assert folder.take_back("begun")
+    assert (folder.path / "progress.jsonl").read_text() == "half"
+    assert folder.seal() is None
+
+
+def test_files_under_a_temporary_name_are_nobodys(folder):
+    (folder.path / "resume" / ".step-00000100.tmp").mkdir(parents=True)
+    (folder.path / ".metrics.json.77.tmp").write_text("{")
+    (folder.path / "kept.json").write_text("{}")
+    folder.clear_half_written()
+    left = sorted(path.name for path in folder.path.rglob("*"))
+    assert left == ["kept.json", "resume"]

@@ -134,7 +134,9 @@ class Backbone(Protocol):
         predictions_file: name of the predictions JSONL.
         controls: names of the input controls that :meth:`control` knows.
         stage_settings: for each stage, the blocks of ``settings:`` that shape its output; changing another
-            block does not run the stage again.
+            block does not run the stage again. A stage that is not listed depends on all of them.
+        stage_modules: for each stage, the modules of this package that shape its output; a stage that is
+            not listed depends on the whole package.
     """
 
     id: str
@@ -146,8 +148,9 @@ class Backbone(Protocol):
     predictions_file: str
     controls: tuple[str, ...]
     stage_settings: Mapping[str, tuple[str, ...]]
+    stage_modules: Mapping[str, tuple[str, ...]]
 
-    def export(self, window: Window, *, index_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
+    def export(self, window: Window, *, media_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
         """Turn one neutral window into this model's sample, or say why it cannot be asked."""
 
     def train(

@@ -39,7 +39,7 @@ def each_in_a_process(
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=True)  # leaving the block alone would run them all
             raise
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import (
     BaseModel,
@@ -239,14 +239,15 @@ class Window(Row):
 
 
 class Sample(Row):
-    """What a model may see of one window. It cannot be built when it sees what it must foretell.
+    """What a model may see of one window. It cannot be built when it sees past its anchor.
 
     Attributes:
         observed: every frame the model may see.
         forecast_from: first frame it must foretell; None when it only describes.
-        given_future: privileged future inputs that the contract declares.
         inputs: pointers and text in the backbone's own terms; never an answer.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     episode_id: str
@@ -254,21 +255,20 @@ class Sample(Row):
     anchor: int
     observed: Span
     forecast_from: int | None = None
-    given_future: tuple[Literal["camera_pose", "hand_actions"], ...] = ()
     inputs: dict[str, Any]
 
     @model_validator(mode="after")
     def _future_is_unseen(self) -> Self:
-        if self.forecast_from is not None and self.observed.stop > self.forecast_from:
-            raise ValueError(
-                f"{self.id} sees frames up to {self.observed.stop - 1} "
-                f"but must foretell from {self.forecast_from}"
-            )
+        now = self.anchor if self.forecast_from is None else min(self.anchor, self.forecast_from)
+        if self.observed.stop > now:
+            raise ValueError(f"{self.id} sees frames up to {self.observed.stop - 1}, but its now is {now}")
         return self
 
 
 class Target(Row):
     """The answers that belong to a sample; for held-out samples they lie in a sealed file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     id: str
     episode_id: str

@@ -8,7 +8,7 @@ from typing import Any
 
 from omni_mlflow.backbones.base import Predictor
 from omni_mlflow.journal import Journal
-from omni_mlflow.spine.types import Answer, Sample
+from omni_mlflow.spine.types import Answer, Outcome, Sample
 
 
 class ForeignAnswersError(Exception):
@@ -16,10 +16,18 @@ class ForeignAnswersError(Exception):
 
 
 class AnswerJournal:
-    """Answers by pass (``intact`` or a control) and sample id, and the identity they belong to."""
+    """Answers by pass (``intact`` or a control) and sample id, and the identity they belong to.
 
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+    Attributes:
+        batch_size: how many samples are asked together, fixed when the journal is begun: a resumed
+            evaluation repeats the same batches and tells the same progress.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any], *, batch_size: Callable[[], int]) -> None:
         """Open the journal, or begin it with ``identity``.
+
+        Args:
+            batch_size: asked only when the journal is begun.
 
         Raises:
             ForeignAnswersError: it was begun with another identity; the differing parts are named.
@@ -27,7 +35,8 @@ class AnswerJournal:
         self._journal = Journal(path)
         rows = self._journal.rows()
         if not rows:
-            self._journal.append({"identity": identity})
+            rows = [{"identity": identity, "batch_size": batch_size()}]
+            self._journal.append(rows[0])
         elif rows[0].get("identity") != identity:
             found = rows[0].get("identity") or {}
             differing = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
@@ -36,10 +45,16 @@ class AnswerJournal:
                 f"{path} holds answers of another evaluation (different: {', '.join(differing)}); "
                 "move the file away to start over"
             )
+        self.batch_size: int = rows[0]["batch_size"]
         self._answers = {(row["pass"], row["id"]): Answer.model_validate(row) for row in rows[1:]}
 
     def missing(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
-        return [sample for sample in samples if (name, sample.id) not in self._answers]
+        """Samples without an answer, and those that a failure of ours left without one: asked again."""
+        return [sample for sample in samples if not self._is_answered(name, sample.id)]
+
+    def _is_answered(self, name: str, sample_id: str) -> bool:
+        answer = self._answers.get((name, sample_id))
+        return answer is not None and answer.outcome is not Outcome.INFRASTRUCTURE_FAILED
 
     def add(self, name: str, answers: Sequence[Answer]) -> None:
         rows = [{"pass": name, **answer.model_dump(mode="json")} for answer in answers]
@@ -68,13 +83,12 @@ def answer_all(
         predictor: loads the checkpoint; called only when a sample is still unanswered.
         on_batch: told after every batch how many samples of this pass are answered.
     """
-    batch_size = predictor().batch_size if journal.missing(name, samples) else 1
-    for start in range(0, len(samples), batch_size):
+    for start in range(0, len(samples), journal.batch_size):
         # Batches are cut from the whole list, so a resumed evaluation repeats the same batches.
-        batch = samples[start : start + batch_size]
+        batch = samples[start : start + journal.batch_size]
         unanswered = journal.missing(name, batch)
         if unanswered:
             said = {answer.id: answer for answer in predictor().answer(batch)}
             journal.add(name, [said[sample.id] for sample in unanswered])
-        on_batch(min(start + batch_size, len(samples)))
+        on_batch(start + len(batch))
     return journal.answers(name, samples)

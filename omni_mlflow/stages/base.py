@@ -41,14 +41,15 @@ class Options:
     """What the command line decides beyond the contract.
 
     Attributes:
-        data_root: folder that holds ``<session>/ep<k>/`` episodes; ``synthesize`` writes it, ``select``,
-            ``guard`` and ``index`` read it.
+        data_root: folder that holds ``<session>/ep<k>/`` episodes; None stands for ``synthetic_root``.
+        synthetic_root: where ``synthesize`` writes when it is told no other place.
         workers: processes for work that is independent per episode.
         limit: evaluate only the first so many held-out samples; makes the run a smoke run.
         require_stage: how much of a run ``validate`` must find.
     """
 
-    data_root: Path
+    data_root: Path | None
+    synthetic_root: Path
     workers: int = 2
     synthesis: Synthesis = Synthesis()
     limit: int | None = None
@@ -146,7 +147,9 @@ class Stage:
         rows: what it counts, as a plural noun; rows left out go to ``skipped_<rows>.jsonl``.
         inputs: for each stage it builds on, the patterns of the files it may open; an empty tuple means
             that it only passes on pointers into that stage's folder.
-        settings: what of contract and options shapes its output; part of the fingerprint.
+        settings: what of the contract shapes its output.
+        choices: what of the command line shapes its output; by default nothing.
+        suites: names of the Great Expectations suites that it checks.
         per_backbone: it has one folder per backbone.
         resumable: it goes on from what an interrupted attempt left in its folder.
         only_needs: the inputs that given options really ask for; by default all of them.
@@ -156,8 +159,10 @@ class Stage:
     run: Callable[[Run], Report]
     rows: str
     inputs: Mapping[str, tuple[str, ...]]
-    settings: Callable[[Contract, Options], Mapping[str, Any]]
+    settings: Callable[[Contract], Mapping[str, Any]]
     per_backbone: bool
+    choices: Callable[[Options], Mapping[str, Any]] = field(default=lambda _: {})
+    suites: tuple[str, ...] = ()
     resumable: bool = False
     only_needs: Callable[[Options], Iterable[str]] | None = None
 

@@ -26,10 +26,14 @@ from omni_mlflow.spine.types import Answer, Sample, Split
 from omni_mlflow.stages.answering import AnswerJournal, answer_all
 from omni_mlflow.stages.base import Options, Report, Run, Stage
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts, evaluation_facts, run_facts
-from omni_mlflow.stages.export import TEST_TARGETS, DatasetManifest, dataset_input
-from omni_mlflow.stages.index import media_root
-from omni_mlflow.stages.seal_ledger import Opening, open_targets
-from omni_mlflow.stages.train import checkpoint_digest
+from omni_mlflow.stages.held_out_ledger import Opening, open_targets
+from omni_mlflow.stages.manifests import (
+    TEST_TARGETS,
+    DatasetManifest,
+    checkpoint_digest,
+    dataset_input,
+    media_root,
+)
 
 INTACT = "intact"
 
@@ -41,8 +45,10 @@ def _evaluate(run: Run) -> Report:
     identity = _identity(run, dataset, checkpoint)
     answers, controls = _ask(run, samples, checkpoint, identity)
     opening = Opening(
-        dataset_digest=dataset.digest,
+        split_digest=dataset.split_digest,
+        backbone=run.model.id,
         checkpoint_digest=identity["checkpoint"],
+        evaluation=digest_of({**identity, "limit": run.options.limit}),
         purpose="evaluate" if run.options.limit is None else f"evaluate the first {len(samples)}",
     )
     targets = {target.id: target for target in open_targets(run, opening)}
@@ -72,10 +78,10 @@ def _ask(
 ) -> tuple[list[Answer], dict[str, list[Answer]]]:
     @cache
     def predictor() -> Predictor:
-        return run.model.load(checkpoint, media_root=media_root(run), settings=run.settings)
+        return run.model.load(checkpoint, media_root=media_root(run, Split.TEST), settings=run.settings)
 
     partial = run.folder / "predictions.partial.jsonl"
-    journal = AnswerJournal(partial, identity)
+    journal = AnswerJournal(partial, identity, batch_size=lambda: predictor().batch_size)
     progress = Progress(run, total=len(samples))
     run.record.live_artifact(partial)
     try:
@@ -174,7 +180,11 @@ def _tags(facts: EvaluationFacts, scores: Scores) -> dict[str, str]:
     }
 
 
-def _settings(_: Contract, options: Options) -> Mapping[str, Any]:
+def _settings(_: Contract) -> Mapping[str, Any]:
+    return {}
+
+
+def _choices(options: Options) -> Mapping[str, Any]:
     return {"limit": "none" if options.limit is None else options.limit}
 
 
@@ -189,11 +199,13 @@ EVALUATE = Stage(
         "split": SKIPPED,
         "guard": ("episode_manifest.json",),
         "index": SKIPPED,
-        "export": ("samples/test.jsonl", "dataset_manifest.json", TEST_TARGETS, *SKIPPED),
-        "train": ("training_metadata.json", "training_ledger.jsonl", "checkpoint/*"),
-        "gate": ("gate.json",),
+        "export": ("samples/*.jsonl", "dataset_manifest.json", TEST_TARGETS, *SKIPPED),
+        "train": ("training_metadata.json", "training_ledger.jsonl"),
+        "gate": (),
     },
     settings=_settings,
+    choices=_choices,
     per_backbone=True,
     resumable=True,
+    suites=("predictions",),
 )

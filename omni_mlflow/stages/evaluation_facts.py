@@ -12,9 +12,8 @@ from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
 from omni_mlflow.spine.rows import file_digest, read_document, read_rows
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row, Skip, Split
 from omni_mlflow.stages.base import Run
-from omni_mlflow.stages.export import DatasetManifest
-from omni_mlflow.stages.guard import EpisodeManifest
-from omni_mlflow.stages.seal_ledger import openings_of
+from omni_mlflow.stages.held_out_ledger import openings_of
+from omni_mlflow.stages.manifests import DatasetManifest, EpisodeManifest, episodes_learned_from
 
 ROWS_OF = {
     "select": "episodes",
@@ -50,15 +49,16 @@ def evaluation_facts(
     manifest = read_document(run.open("guard", "episode_manifest.json"), EpisodeManifest)
     test = dataset.samples_per_episode[Split.TEST]
     evaluated = {sample.episode_id for sample in exam.samples}
-    openings = openings_of(run, dataset.digest)
+    openings = openings_of(run, dataset.split_digest)
+    held_out = {each.episode_id for each in manifest.episodes if each.split is Split.TEST}
     facts = EvidenceFacts(
         synthetic=manifest.synthetic or dataset.synthetic,
         guarded=manifest.split_digest == dataset.split_digest,
-        num_test_episodes=len(test),
+        num_test_episodes=len(held_out),
         num_evaluated_episodes=len(evaluated),
         num_test_samples=sum(test.values()),
         num_evaluated_samples=len(exam.samples),
-        episodes_in_training=tuple(sorted(set(test) & _episodes_in_training(run))),
+        episodes_in_training=tuple(sorted(held_out & episodes_learned_from(run))),
         seal_recorded=any(each.checkpoint_digest == identity["checkpoint"] for each in openings),
     )
     return EvaluationFacts(
@@ -99,12 +99,6 @@ def run_facts(run: Run, facts: EvaluationFacts, scores: Scores, *, files: Sequen
         skipped=tuple(_skips(run)),
         files=tuple(_reported(run, name) for name in files),
     )
-
-
-def _episodes_in_training(run: Run) -> set[str]:
-    """Episodes whose samples the training really consumed, read from its ledger."""
-    training = json.loads(run.open("train", "training_metadata.json").read_text(encoding="utf-8"))
-    return {*training["train_episode_ids"], *training["val_episode_ids"]}
 
 
 def _flows(run: Run) -> Iterable[Flow]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from omni_mlflow.contract import Contract
-from omni_mlflow.events import DatasetInput
 from omni_mlflow.spine.rows import (
     digest_of,
     file_digest,
@@ -17,47 +16,29 @@ from omni_mlflow.spine.rows import (
     write_rows,
 )
 from omni_mlflow.spine.types import (
-    SCHEMA_VERSION,
     LabelledSample,
-    Row,
     Sample,
     Skip,
     Split,
     Target,
     Window,
 )
-from omni_mlflow.stages.base import Options, Report, Run, Stage
-from omni_mlflow.stages.index import media_root
-from omni_mlflow.stages.split import SplitManifest
-
-TEST_TARGETS = "sealed/test_targets.jsonl"
-
-
-class DatasetManifest(Row):
-    """What was exported.
-
-    Attributes:
-        digest: sha256 over the digests of all sample files, the sealed targets included.
-        samples_per_episode: number of samples, by split and episode id.
-    """
-
-    schema_version: int = SCHEMA_VERSION
-    backbone: str
-    dataset_contract: str
-    split_digest: str
-    digest: str
-    files: dict[str, str]
-    samples_per_episode: dict[Split, dict[str, int]]
-    synthetic: bool
+from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.manifests import (
+    TEST_TARGETS,
+    DatasetManifest,
+    SplitManifest,
+    dataset_input,
+    media_root,
+)
 
 
 def _export(run: Run) -> Report:
     samples: dict[Split, list[tuple[Sample, Target]]] = {split: [] for split in Split}
     skips: list[Skip] = []
     windows = list(read_rows(run.open("index", "window_index.jsonl"), Window))
-    index_root = media_root(run)
     for window in run.bar.track(windows, description="export samples", total=len(windows)):
-        made = run.model.export(window, index_root=index_root, settings=run.settings)
+        made = _exported(run, window)
         if isinstance(made, Skip):
             skips.append(made)
         else:
@@ -75,6 +56,28 @@ def _export(run: Run) -> Report:
         taken=len(windows),
         made=sum(map(len, samples.values())),
     )
+
+
+class ForeignSampleError(Exception):
+    """A backbone made a sample of another window than it was given."""
+
+
+def _exported(run: Run, window: Window) -> tuple[Sample, Target] | Skip:
+    """Ask the backbone, and check that what it made is about this window and sees no frame after it."""
+    made = run.model.export(window, media_root=media_root(run, window.split), settings=run.settings)
+    if isinstance(made, Skip):
+        return made
+    sample, target = made
+    wanted = (window.id, window.episode_id, window.anchor)
+    if (
+        (sample.id, sample.episode_id, sample.anchor) != wanted
+        or (target.id, target.episode_id, target.anchor) != wanted
+        or (sample.split, target.span) != (window.split, window.span)
+    ):
+        raise ForeignSampleError(
+            f"{run.model.id} made {sample.id} of window {window.id}; ids and spans must agree"
+        )
+    return made
 
 
 def _write(run: Run, samples: Mapping[Split, list[tuple[Sample, Target]]]) -> DatasetManifest:
@@ -103,26 +106,7 @@ def _per_episode(samples: Iterable[Sample]) -> dict[str, int]:
     return dict(sorted(Counter(sample.episode_id for sample in samples).items()))
 
 
-def dataset_input(manifest: DatasetManifest, split: Split) -> DatasetInput:
-    """Describe one split of the dataset for the tracker."""
-    per_episode = manifest.samples_per_episode[split]
-    name = "sealed/test_targets.jsonl" if split is Split.TEST else f"samples/{split}.jsonl"
-    return DatasetInput(
-        name=f"{manifest.dataset_contract}-{split}",
-        context=split,
-        digest=manifest.files[name][:16],
-        source=f"samples/{split}.jsonl",
-        profile={
-            "num_episodes": len(per_episode),
-            "num_samples": sum(per_episode.values()),
-            "synthetic": manifest.synthetic,
-            "split_digest": manifest.split_digest[:16],
-        },
-        columns={"id": "string", "episode_id": "string", "anchor": "long", "inputs": "string"},
-    )
-
-
-def _settings(contract: Contract, _: Options) -> Mapping[str, Any]:
+def _settings(contract: Contract) -> Mapping[str, Any]:
     return {"dataset_contract": contract.dataset_contract}
 
 

@@ -12,9 +12,8 @@ from omni_mlflow.contract import Contract, resolve
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import file_digest, read_document, read_json_rows, read_rows, write_document
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check, LabelledSample, Split, broken
-from omni_mlflow.stages.base import Options, Report, Run, Stage
-from omni_mlflow.stages.index import media_root
-from omni_mlflow.stages.split import SplitManifest
+from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.manifests import SplitManifest, media_root
 
 NUM_CANARIES = 4
 
@@ -37,7 +36,7 @@ def _gate(run: Run) -> Report:
         CheckpointUnderTest(
             folder=checkpoint,
             settings=run.settings,
-            media_root=media_root(run),
+            media_root=media_root(run, Split.VAL if val else Split.TRAIN),
             canaries=[row.sample for row in (val or train)[:NUM_CANARIES]],
             priors=priors,
         )
@@ -116,7 +115,7 @@ def _per_episode(consumed: Mapping[str, int], rows: list[LabelledSample]) -> dic
     return counts
 
 
-def _settings(contract: Contract, _: Options) -> Mapping[str, Any]:
+def _settings(contract: Contract) -> Mapping[str, Any]:
     return {"checkpoint_gate": contract.artifact_contract.checkpoint_gate}
 
 
@@ -132,4 +131,5 @@ GATE = Stage(
     },
     settings=_settings,
     per_backbone=True,
+    suites=("training_ledger",),
 )

@@ -10,18 +10,9 @@ from omni_mlflow.contract import Contract
 from omni_mlflow.spine.fingerprints import Fingerprint, Leak, find_leaks, fingerprint_episode
 from omni_mlflow.spine.processes import each_in_a_process
 from omni_mlflow.spine.rows import read_document, write_document
-from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Episode, Row, Split
-from omni_mlflow.stages.base import Options, Report, Run, Stage
-from omni_mlflow.stages.split import SplitManifest
-
-
-class EpisodeManifest(Row):
-    """Every episode of the split with path, size, digest and missing modalities; sealed by the guard."""
-
-    schema_version: int = SCHEMA_VERSION
-    split_digest: str
-    synthetic: bool
-    episodes: tuple[Episode, ...]
+from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Episode, Split
+from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.manifests import EpisodeManifest, SplitManifest, data_root_of
 
 
 def _guard(run: Run) -> Report:
@@ -42,7 +33,7 @@ def _guard(run: Run) -> Report:
     suite = check_suite(
         run.suites / "episode_manifest.yaml",
         manifest_frame(episodes),
-        parameters={"num_episodes": sum(wanted.values()), **wanted},
+        parameters=wanted,
     )
     pages = write_suite_result(suite, run.folder / "validation")
     shown = [run.folder / "episode_manifest.json", run.folder / "leak_graph.json"]
@@ -69,7 +60,8 @@ def _guard(run: Run) -> Report:
 
 
 def _fingerprints(run: Run, episodes: Sequence[Episode]) -> dict[str, Fingerprint]:
-    id_of = {run.options.data_root / episode.path: episode.episode_id for episode in episodes}
+    data_root = data_root_of(run)
+    id_of = {data_root / episode.path: episode.episode_id for episode in episodes}
     advance = run.bar.start("read every byte", total=len(id_of))
     prints: dict[str, Fingerprint] = {}
     for folder, found in each_in_a_process(fingerprint_episode, id_of, workers=run.options.workers):
@@ -91,20 +83,17 @@ def _leak_checks(leaks: Sequence[Leak]) -> list[Check]:
     ]
 
 
-def _settings(contract: Contract, options: Options) -> Mapping[str, Any]:
+def _settings(contract: Contract) -> Mapping[str, Any]:
     policy = contract.split_policy
-    return {
-        "leakage_guard": list(policy.leakage_guard),
-        "sizes": str(policy.default_counts),
-        "data_root": str(options.data_root),
-    }
+    return {"leakage_guard": list(policy.leakage_guard), "sizes": str(policy.default_counts)}
 
 
 GUARD = Stage(
     name="guard",
     run=_guard,
     rows="episodes",
-    inputs={"split": ("split_manifest.json",)},
+    inputs={"select": ("selection.json",), "split": ("split_manifest.json",)},
     settings=_settings,
     per_backbone=False,
+    suites=("episode_manifest",),
 )

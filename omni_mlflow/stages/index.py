@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omni_mlflow.contract import Contract
 from omni_mlflow.spine.processes import each_in_a_process
 from omni_mlflow.spine.rows import read_document, read_rows, write_document, write_rows
-from omni_mlflow.spine.types import SCHEMA_VERSION, Split, Window
-from omni_mlflow.stages.base import Options, Report, Run, Stage
-from omni_mlflow.stages.guard import EpisodeManifest
+from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, Split, Window
+from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.manifests import MEDIA, EpisodeManifest, data_root_of
+from omni_mlflow.workspace import StaleInputError
 
-MEDIA = "episodes"
-
-
-def media_root(run: Run) -> Path:
-    """The folder that the media and feature pointers of windows and samples start from."""
-    return run.folder_of("index") / MEDIA
+if TYPE_CHECKING:
+    from omni_mlflow.spine.indexing import EpisodeIndex, IndexPlan
 
 
 def _index(run: Run) -> Report:
     from omni_mlflow.expectations import check_suite, write_suite_result
     from omni_mlflow.frames import window_frame
-    from omni_mlflow.spine.indexing import EpisodeIndex, IndexPlan, index_episode
+    from omni_mlflow.spine.indexing import IndexPlan
 
     manifest = read_document(run.open("guard", "episode_manifest.json"), EpisodeManifest)
+    data_root = data_root_of(run)
+    _check_that_all_are_there(manifest.episodes, data_root)
     windows = run.contract.windows
     plan = IndexPlan(
         scales=windows.scales,
@@ -38,7 +37,7 @@ def _index(run: Run) -> Report:
         min_label_share=windows.min_label_share,
     )
     media = run.folder / MEDIA
-    work = partial(index_episode, data_root=run.options.data_root, out=media, plan=plan)
+    work = partial(_index_one, data_root=data_root, media=media, plan=plan)
     advance = run.bar.start("index episodes", total=len(manifest.episodes))
     made: dict[str, EpisodeIndex] = {}
     for episode, index in each_in_a_process(work, manifest.episodes, workers=run.options.workers):
@@ -77,7 +76,24 @@ def _index(run: Run) -> Report:
     )
 
 
-def _settings(contract: Contract, _: Options) -> Mapping[str, Any]:
+def _index_one(episode: Episode, *, data_root: Path, media: Path, plan: IndexPlan) -> EpisodeIndex:
+    """Index one episode into the folder of its split."""
+    from omni_mlflow.spine.indexing import index_episode
+
+    return index_episode(episode, data_root=data_root, out=media / str(episode.split), plan=plan)
+
+
+def _check_that_all_are_there(episodes: Sequence[Episode], data_root: Path) -> None:
+    """An episode that vanished is no skip: it was there when the guard read every byte of it."""
+    gone = [episode.path for episode in episodes if not (data_root / episode.path).is_dir()]
+    if gone:
+        raise StaleInputError(
+            f"{len(gone)} guarded episodes are not below {data_root} any more, first {gone[0]}; "
+            "mount the data root as it was, or run 'select' again"
+        )
+
+
+def _settings(contract: Contract) -> Mapping[str, Any]:
     return contract.windows.model_dump(mode="json")
 
 
@@ -85,8 +101,9 @@ INDEX = Stage(
     name="index",
     run=_index,
     rows="episodes",
-    inputs={"guard": ("episode_manifest.json",)},
+    inputs={"select": ("selection.json",), "guard": ("episode_manifest.json",)},
     settings=_settings,
     per_backbone=False,
     resumable=True,
+    suites=("window_index",),
 )

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from omni_mlflow.contract import Contract
-from omni_mlflow.stages.base import Options, Report, Run, Stage
+from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.manifests import data_root_of
 
-EVIDENCE_STAGES = ("split", "guard", "index", "export", "train", "gate", "evaluate", "validate", "register")
+EVIDENCE_STAGES = ("split", "guard", "index", "export", "train", "gate", "evaluate", "validate")
 
 
 def _publish(run: Run) -> Report:
@@ -25,7 +26,7 @@ def _publish(run: Run) -> Report:
         allowed=files.public_package_allowed,
         forbidden=files.public_package_forbidden,
         out=run.folder / "package",
-        private_roots=[run.workspace.root, run.options.data_root],
+        private_roots=[run.workspace.root, data_root_of(run)],
         facts={
             "backbone": run.model.id,
             "evidence": evaluation["evidence"],
@@ -57,7 +58,7 @@ def _candidates(run: Run) -> dict[str, Path]:
     return candidates
 
 
-def _settings(contract: Contract, _: Options) -> Mapping[str, Any]:
+def _settings(contract: Contract) -> Mapping[str, Any]:
     files = contract.artifact_contract
     return {
         "public_package_allowed": [file.model_dump(mode="json") for file in files.public_package_allowed],
@@ -69,7 +70,11 @@ PUBLISH = Stage(
     name="publish",
     run=_publish,
     rows="files",
-    inputs={**dict.fromkeys(EVIDENCE_STAGES, ()), "evaluate": ("evaluation.json",)},
+    inputs={
+        **dict.fromkeys(EVIDENCE_STAGES, ()),
+        "select": ("selection.json",),
+        "evaluate": ("evaluation.json",),
+    },
     settings=_settings,
     per_backbone=True,
 )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from omni_mlflow.contract import Contract
 from omni_mlflow.spine.rows import read_document, read_json_rows, read_rows, write_text
-from omni_mlflow.spine.types import Window
-from omni_mlflow.stages.base import Options, Report, Run, Stage
-from omni_mlflow.stages.index import media_root
+from omni_mlflow.spine.types import Split, Window
+from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.manifests import media_root
 
 if TYPE_CHECKING:
     from omni_mlflow.reporting.contact_sheets import ContactSheet
@@ -51,7 +51,7 @@ def _sheets(run: Run, predictions: Sequence[Mapping[str, Any]]) -> list[ContactS
         for window in read_rows(run.open("index", "window_index.jsonl"), Window)
         if window.id in wanted
     }
-    return [_sheet(row, windows[row["id"]], media_root(run)) for row in chosen]
+    return [_sheet(row, windows[row["id"]], media_root(run, Split.TEST)) for row in chosen]
 
 
 def _sheet(row: Mapping[str, Any], window: Window, media: Path) -> ContactSheet:
@@ -73,7 +73,7 @@ def _sheet(row: Mapping[str, Any], window: Window, media: Path) -> ContactSheet:
     )
 
 
-def _settings(_: Contract, __: Options) -> Mapping[str, Any]:
+def _settings(_: Contract) -> Mapping[str, Any]:
     return {"sheets": NUM_SHEETS}
 
 

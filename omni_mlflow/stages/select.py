@@ -15,7 +15,7 @@ from omni_mlflow.stages.base import Options, Report, Run, Stage
 def _select(run: Run) -> Report:
     from omni_mlflow.spine.selection import list_episode_folders, scan_data_root
 
-    root = run.options.data_root
+    root = run.options.data_root or run.options.synthetic_root
     total = len(list_episode_folders(root))
     advance = run.bar.start("scan episodes", total=total)
     seen = 0
@@ -29,6 +29,7 @@ def _select(run: Run) -> Report:
     synthetic = any(episode.synthetic for episode in episodes)
     summary = {
         "schema_version": SCHEMA_VERSION,
+        "data_root": str(root),
         "found": len(episodes) + len(skips),
         "selected": len(episodes),
         "rejected": len(skips),
@@ -61,18 +62,34 @@ def _row(episode: Episode) -> dict[str, Any]:
     }
 
 
-def _settings(_: Contract, options: Options) -> Mapping[str, Any]:
+def _settings(_: Contract) -> Mapping[str, Any]:
+    return {}
+
+
+def _choices(options: Options) -> Mapping[str, Any]:
     """The data root as it is now: any file that is added, replaced or touched makes a new selection."""
-    return {"data_root": str(options.data_root), "listing_digest": _listing_digest(options.data_root)}
+    root = options.data_root or options.synthetic_root
+    return {"data_root": str(root), "listing_digest": _listing_digest(root)}
 
 
 def _listing_digest(root: Path) -> str:
+    from omni_mlflow.spine.selection import EPISODE_FILES, list_episode_folders
+
     listing = []
-    for path in sorted(root.rglob("*")) if root.is_dir() else ():
-        if path.is_file():
-            stat = path.stat()
-            listing.append([path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns])
+    for folder in list_episode_folders(root):
+        for path in (folder / name for name in EPISODE_FILES):
+            if path.is_file():
+                stat = path.stat()
+                listing.append([path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns])
     return digest_of(listing)
 
 
-SELECT = Stage(name="select", run=_select, rows="episodes", inputs={}, settings=_settings, per_backbone=False)
+SELECT = Stage(
+    name="select",
+    run=_select,
+    rows="episodes",
+    inputs={},
+    settings=_settings,
+    choices=_choices,
+    per_backbone=False,
+)

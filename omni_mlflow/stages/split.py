@@ -9,23 +9,9 @@ from typing import Any
 from omni_mlflow.contract import Contract
 from omni_mlflow.spine.rows import digest_of, read_rows, write_document
 from omni_mlflow.spine.splits import assign_splits
-from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, Row, Skip, Split
-from omni_mlflow.stages.base import Options, Report, Run, Stage
-
-
-class SplitManifest(Row):
-    """Which episode is in which split.
-
-    Attributes:
-        sizes: sessions asked for per split.
-        digest: sha256 over the sorted ``(episode_id, split)`` pairs; two runs are comparable when it agrees.
-    """
-
-    schema_version: int = SCHEMA_VERSION
-    seed: int
-    sizes: dict[Split, int]
-    digest: str
-    episodes: tuple[Episode, ...]
+from omni_mlflow.spine.types import Episode, Skip, Split
+from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.manifests import SplitManifest
 
 
 def _split(run: Run) -> Report:
@@ -63,7 +49,7 @@ def _split(run: Run) -> Report:
     )
 
 
-def _settings(contract: Contract, _: Options) -> Mapping[str, Any]:
+def _settings(contract: Contract) -> Mapping[str, Any]:
     policy = contract.split_policy
     return {"sizes": str(policy.default_counts), "split_seed": policy.seed}
 

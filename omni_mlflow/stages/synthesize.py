@@ -14,6 +14,7 @@ def _synthesize(run: Run) -> Report:
     from omni_mlflow.spine.synthetic import write_episode_set
 
     wanted = run.options.synthesis
+    root = run.options.data_root or run.options.synthetic_root
     advance = run.bar.start("write episodes", total=wanted.sessions)
     written: list[str] = []
 
@@ -22,7 +23,7 @@ def _synthesize(run: Run) -> Report:
         advance(len(written))
 
     synthesis = write_episode_set(
-        run.options.data_root,
+        root,
         sessions=wanted.sessions,
         frames=wanted.frames,
         seed=wanted.seed,
@@ -32,23 +33,27 @@ def _synthesize(run: Run) -> Report:
     )
     out = run.folder / "synthesis.json"
     write_document(out, synthesis)
-    inside = run.options.data_root.is_relative_to(run.folder)
+    inside = root.is_relative_to(run.folder)
     return Report(
-        outputs=[out, run.options.data_root] if inside else [out],
+        outputs=[out, root] if inside else [out],
         artifacts={"": [out]},
         tags={"omni.evidence": "synthetic"},
         metrics={"rows/episodes_written": wanted.sessions},
     )
 
 
-def _settings(_: Contract, options: Options) -> Mapping[str, Any]:
+def _settings(_: Contract) -> Mapping[str, Any]:
+    return {}
+
+
+def _choices(options: Options) -> Mapping[str, Any]:
     wanted = options.synthesis
     return {
         "sessions": wanted.sessions,
         "frames": wanted.frames,
         "synthesis_seed": wanted.seed,
         "anomalies": wanted.anomalies,
-        "out": str(options.data_root),
+        "out": str(options.data_root or options.synthetic_root),
     }
 
 
@@ -58,6 +63,7 @@ SYNTHESIZE = Stage(
     rows="episodes",
     inputs={},
     settings=_settings,
+    choices=_choices,
     per_backbone=False,
     resumable=True,
 )

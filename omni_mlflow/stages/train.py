@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from omni_mlflow.backbones.base import SampleSet
@@ -21,9 +20,14 @@ from omni_mlflow.spine.rows import (
     write_document,
 )
 from omni_mlflow.spine.types import SCHEMA_VERSION, LabelledSample, Split
-from omni_mlflow.stages.base import Options, Report, Run, Stage
-from omni_mlflow.stages.export import DatasetManifest, dataset_input
-from omni_mlflow.stages.index import media_root
+from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.manifests import (
+    DatasetManifest,
+    checkpoint_digest,
+    checkpoint_files,
+    dataset_input,
+    media_root,
+)
 
 
 class StageTrainingLog:
@@ -75,8 +79,7 @@ class StageTrainingLog:
 
 
 def _train(run: Run) -> Report:
-    media = media_root(run)
-    sets = {split: _sample_set(run, split, media) for split in (Split.TRAIN, Split.VAL)}
+    sets = {split: _sample_set(run, split) for split in (Split.TRAIN, Split.VAL)}
     dataset = read_document(run.open("export", "dataset_manifest.json"), DatasetManifest)
     priors = TrainPriors.fit(row.target for row in sets[Split.TRAIN].rows)
     log = StageTrainingLog(run)
@@ -100,9 +103,9 @@ def _train(run: Run) -> Report:
     )
 
 
-def _sample_set(run: Run, split: Split, media_root: Path) -> SampleSet:
+def _sample_set(run: Run, split: Split) -> SampleSet:
     rows = tuple(read_rows(run.open("export", f"samples/{split}.jsonl"), LabelledSample))
-    return SampleSet(rows=rows, media_root=media_root)
+    return SampleSet(rows=rows, media_root=media_root(run, split))
 
 
 def _write_evidence(
@@ -133,7 +136,7 @@ def _write_evidence(
         log.checkpoint / "checkpoint_manifest.json",
         {
             "schema_version": SCHEMA_VERSION,
-            "files": _digests(log.checkpoint),
+            "files": checkpoint_files(log.checkpoint),
             "dataset_digest": dataset.digest,
             "fitted_episodes_digest": priors.episodes_digest,
             "training_ledger_digest": file_digest(ledger),
@@ -141,24 +144,11 @@ def _write_evidence(
     )
 
 
-def checkpoint_digest(checkpoint: Path) -> str:
-    """Identity of a checkpoint: sha256 over the digests of its files, its own manifest left out."""
-    return digest_of(_digests(checkpoint))
-
-
-def _digests(checkpoint: Path) -> dict[str, str]:
-    return {
-        path.relative_to(checkpoint).as_posix(): file_digest(path)
-        for path in sorted(checkpoint.rglob("*"))
-        if path.is_file() and path.name != "checkpoint_manifest.json"
-    }
-
-
 def _is_number(value: float | int | str) -> bool:
     return isinstance(value, int | float)
 
 
-def _settings(contract: Contract, _: Options) -> Mapping[str, Any]:
+def _settings(contract: Contract) -> Mapping[str, Any]:
     return {"training_objective": contract.training_objective}
 
 

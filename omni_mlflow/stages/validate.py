@@ -11,7 +11,7 @@ from omni_mlflow.contract import Contract
 from omni_mlflow.spine.rows import read_json_rows, read_rows, write_document
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Sample, broken
 from omni_mlflow.stages.base import Options, Report, Run, Stage
-from omni_mlflow.stages.train import checkpoint_digest
+from omni_mlflow.stages.manifests import checkpoint_digest, episodes_learned_from
 
 LEVELS = {
     "manifest": ("split", "guard"),
@@ -83,11 +83,10 @@ def _training(run: Run) -> Iterable[Check]:
     yield _same(
         "trained_on_this_dataset", "training_metadata.json", dataset["digest"], metadata["dataset_digest"]
     )
-    held_out = set(dataset["samples_per_episode"]["test"])
-    learned = sorted(held_out & {*metadata["train_episode_ids"], *metadata["val_episode_ids"]})
-    yield _check(
-        "no_test_episode_in_training", "training_metadata.json", "none", str(learned), ok=not learned
-    )
+    manifest = _json(run, "guard", "episode_manifest.json")
+    held_out = {each["episode_id"] for each in manifest["episodes"] if each["split"] == "test"}
+    learned = sorted(held_out & episodes_learned_from(run))
+    yield _check("no_test_episode_in_training", "training_ledger.jsonl", "none", str(learned), ok=not learned)
 
 
 def _evaluation(run: Run) -> Iterable[Check]:
@@ -164,14 +163,17 @@ def _check(rule: str, subject: str, expected: str, found: str, *, ok: bool) -> C
     return Check(rule=rule, subject=subject, expected=expected, found=found, ok=ok)
 
 
-def _settings(contract: Contract, options: Options) -> Mapping[str, Any]:
+def _settings(contract: Contract) -> Mapping[str, Any]:
     files = contract.artifact_contract
     return {
-        "require_stage": options.require_stage,
         "required_training_files": list(files.required_training_files),
         "required_eval_files": list(files.required_eval_files),
         "primary_metrics": list(contract.primary_metrics),
     }
+
+
+def _choices(options: Options) -> Mapping[str, Any]:
+    return {"require_stage": options.require_stage}
 
 
 VALIDATE = Stage(
@@ -181,12 +183,13 @@ VALIDATE = Stage(
     inputs={
         "split": ("split_manifest.json",),
         "guard": ("episode_manifest.json", "leak_graph.json"),
-        "export": ("dataset_manifest.json", "samples/test.jsonl"),
-        "train": ("progress.jsonl", "training_metadata.json"),
+        "export": ("dataset_manifest.json", "samples/*.jsonl"),
+        "train": ("progress.jsonl", "training_metadata.json", "training_ledger.jsonl"),
         "gate": ("gate.json",),
         "evaluate": ("*",),
     },
     settings=_settings,
+    choices=_choices,
     per_backbone=True,
     only_needs=_needed,
 )

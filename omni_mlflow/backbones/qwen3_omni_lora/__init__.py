@@ -77,12 +77,20 @@ class Qwen3OmniLora:
         "train": ("base", "lora", "training", "prompt"),
         "gate": ("base", "lora", "prompt"),
         "evaluate": ("base", "prompt", "decoding"),
+        **dict.fromkeys(("validate", "report", "register", "publish"), ()),
+    }
+    stage_modules: Mapping[str, tuple[str, ...]] = {
+        "export": ("sample",),
+        "train": ("training",),
+        "gate": ("gate",),
+        "evaluate": ("inference", "controls", "scoring"),
+        **dict.fromkeys(("validate", "report", "register", "publish"), ()),
     }
 
-    def export(self, window: Window, *, index_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
+    def export(self, window: Window, *, media_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
         from omni_mlflow.backbones.qwen3_omni_lora.sample import export_window
 
-        return export_window(window, index_root=index_root, settings=settings)
+        return export_window(window, media_root=media_root, settings=settings)
 
     def train(
         self, train: SampleSet, val: SampleSet, *, priors: TrainPriors, settings: Any, log: TrainingLog

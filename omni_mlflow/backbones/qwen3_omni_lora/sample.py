@@ -54,10 +54,10 @@ class Inputs(_Pointer):
     sensors: str | None
 
 
-def export_window(window: Window, *, index_root: Path, settings: Settings) -> tuple[Sample, Target] | Skip:
+def export_window(window: Window, *, media_root: Path, settings: Settings) -> tuple[Sample, Target] | Skip:
     """Return the sample and its target, or why the window cannot be asked about.
 
-    The sample points at proxy media below ``index_root``; nothing is decoded here.
+    The sample points at proxy media below ``media_root``; nothing is decoded here.
     """
     if reason := _why_not(window):
         return Skip(subject=window.id, stage="export", reason=reason)
@@ -68,7 +68,7 @@ def export_window(window: Window, *, index_root: Path, settings: Settings) -> tu
         audio=audio,
         window=window.span,
         main_task=window.modalities.language.main_task,
-        sensors=_sensors(window, index_root) if settings.prompt.sensor_bridge else None,
+        sensors=_sensors(window, media_root) if settings.prompt.sensor_bridge else None,
     )
     heard_from = window.anchor if audio is None else int(audio.start_s * window.fps)
     first = min(window.span.start, video.positions[0] * window.modalities.media.grid_stride, heard_from)
@@ -120,15 +120,15 @@ def _audio(window: Window, prompt: Prompt) -> AudioPointer | None:
     return AudioPointer(path=path, start_s=start_s, stop_s=window.anchor_s)
 
 
-def _sensors(window: Window, index_root: Path) -> str | None:
+def _sensors(window: Window, media_root: Path) -> str | None:
     from omni_mlflow.spine.features import describe_features
 
     pointer = window.modalities.sensor_features
-    return None if pointer is None else describe_features(_features(pointer, index_root))
+    return None if pointer is None else describe_features(_features(pointer, media_root))
 
 
-def _features(pointer: SensorPointer, index_root: Path) -> NDArray[np.float32]:
-    path = index_root / pointer.path
+def _features(pointer: SensorPointer, media_root: Path) -> NDArray[np.float32]:
+    path = media_root / pointer.path
     rows = _feature_rows(path, path.stat().st_mtime_ns)
     row: NDArray[np.float32] = rows[pointer.index]
     return row

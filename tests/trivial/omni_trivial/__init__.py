@@ -56,13 +56,14 @@ class Trivial:
     eval_files = frozenset({"metrics.json", "predictions.jsonl", "RUN_REPORT.md"})
     predictions_file = "predictions.jsonl"
     controls: tuple[str, ...] = ("nothing_shown",)
-    stage_settings: Mapping[str, tuple[str, ...]] = {"train": ("training",)}
+    stage_settings: Mapping[str, tuple[str, ...]] = {"export": (), "gate": (), "evaluate": ()}
+    stage_modules: Mapping[str, tuple[str, ...]] = {}
 
     @property
     def gates(self) -> Mapping[str, Any]:
         return {"trivial_gate": self._gate}
 
-    def export(self, window: Window, *, index_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
+    def export(self, window: Window, *, media_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
         if window.supervision.action is None:
             return Skip(subject=window.id, stage="export", reason="no action label")
         sample = Sample(

@@ -1,0 +1,51 @@
+"""Held-out targets are opened here only, and every opening is written down before it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omni_mlflow.journal import Journal, in_turn
+from omni_mlflow.spine.rows import read_rows
+from omni_mlflow.spine.types import Row, Target
+from omni_mlflow.stages.base import Run
+from omni_mlflow.stages.manifests import TEST_TARGETS
+
+LEDGER_NAME = "held_out_ledger.jsonl"
+
+
+class Opening(Row):
+    """One look at the truths of a held-out split.
+
+    Attributes:
+        evaluation: identity of the evaluation: checkpoint, dataset, settings, code. The same one going on
+            after it was killed is the same look.
+    """
+
+    split_digest: str
+    backbone: str
+    checkpoint_digest: str
+    evaluation: str
+    purpose: str
+
+
+def open_targets(run: Run, opening: Opening) -> Sequence[Target]:
+    """Record ``opening`` in the workspace's ledger, then read the sealed targets."""
+    path = ledger_path(run)
+    with in_turn(path.with_suffix(".lock")), Journal(path) as ledger:
+        row = opening.model_dump(mode="json")
+        if row not in ledger.rows():
+            ledger.append(row)
+    return list(read_rows(run.open("export", TEST_TARGETS), Target))
+
+
+def openings_of(run: Run, split_digest: str) -> list[Opening]:
+    """Every recorded look at the truths of this split, by any backbone, oldest first."""
+    path = ledger_path(run)
+    openings = list(read_rows(path, Opening)) if path.is_file() else []
+    return [each for each in openings if each.split_digest == split_digest]
+
+
+def ledger_path(run: Run) -> Path:
+    """One ledger per workspace: no rerun of a stage, setting or backbone can make it forget."""
+    return run.workspace.root / LEDGER_NAME

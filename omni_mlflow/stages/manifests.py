@@ -1,0 +1,129 @@
+"""What stages hand to each other: manifests, and where the files of a stage lie.
+
+Nothing here does a stage's work, so a change of one stage is no change of the stages that read its manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from omni_mlflow.events import DatasetInput
+from omni_mlflow.spine.rows import digest_of, file_digest, read_json_rows, read_rows
+from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, LabelledSample, Row, Split
+from omni_mlflow.stages.base import Run
+from omni_mlflow.workspace import StaleInputError
+
+MEDIA = "episodes"
+TEST_TARGETS = "sealed/test_targets.jsonl"
+
+
+class SplitManifest(Row):
+    """Which episode is in which split.
+
+    Attributes:
+        sizes: sessions asked for per split.
+        digest: sha256 over the sorted ``(episode_id, split)`` pairs; two runs are comparable when it agrees.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    seed: int
+    sizes: dict[Split, int]
+    digest: str
+    episodes: tuple[Episode, ...]
+
+
+class EpisodeManifest(Row):
+    """Every episode of the split with path, size, digest and missing modalities; sealed by the guard."""
+
+    schema_version: int = SCHEMA_VERSION
+    split_digest: str
+    synthetic: bool
+    episodes: tuple[Episode, ...]
+
+
+class DatasetManifest(Row):
+    """What was exported.
+
+    Attributes:
+        digest: sha256 over the digests of all sample files, the sealed targets included.
+        samples_per_episode: number of samples, by split and episode id.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    backbone: str
+    dataset_contract: str
+    split_digest: str
+    digest: str
+    files: dict[str, str]
+    samples_per_episode: dict[Split, dict[str, int]]
+    synthetic: bool
+
+
+def dataset_input(manifest: DatasetManifest, split: Split) -> DatasetInput:
+    """Describe one split of the dataset for the tracker."""
+    per_episode = manifest.samples_per_episode[split]
+    name = "sealed/test_targets.jsonl" if split is Split.TEST else f"samples/{split}.jsonl"
+    return DatasetInput(
+        name=f"{manifest.dataset_contract}-{split}",
+        context=split,
+        digest=manifest.files[name][:16],
+        source=f"samples/{split}.jsonl",
+        profile={
+            "num_episodes": len(per_episode),
+            "num_samples": sum(per_episode.values()),
+            "synthetic": manifest.synthetic,
+            "split_digest": manifest.split_digest[:16],
+        },
+        columns={"id": "string", "episode_id": "string", "anchor": "long", "inputs": "string"},
+    )
+
+
+def media_root(run: Run, split: Split) -> Path:
+    """The folder that the media and feature pointers of one split's windows and samples start from.
+
+    Each split has its own: who is given the root of train finds no file of a held-out episode below it.
+    """
+    return run.folder_of("index") / MEDIA / split
+
+
+def checkpoint_digest(checkpoint: Path) -> str:
+    """Identity of a checkpoint: sha256 over the digests of its files, its own manifest left out."""
+    return digest_of(checkpoint_files(checkpoint))
+
+
+def checkpoint_files(checkpoint: Path) -> dict[str, str]:
+    """sha256 of every file of a checkpoint but its own manifest."""
+    return {
+        path.relative_to(checkpoint).as_posix(): file_digest(path)
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file() and path.name != "checkpoint_manifest.json"
+    }
+
+
+def data_root_of(run: Run) -> Path:
+    """The data root that was selected from. No later stage can read another one.
+
+    Raises:
+        StaleInputError: the command line names another data root.
+    """
+    selected = Path(json.loads(run.open("select", "selection.json").read_text(encoding="utf-8"))["data_root"])
+    given = run.options.data_root
+    if given is not None and given != selected:
+        raise StaleInputError(
+            f"the episodes were selected from {selected}, not from {given}; run 'select' again"
+        )
+    return selected
+
+
+def episodes_learned_from(run: Run) -> set[str]:
+    """Episodes whose samples the training really consumed: its ledger, joined with what was exported.
+
+    An id that the export does not know stands for itself, so that it cannot vanish from a comparison.
+    """
+    episode_of: dict[str, str] = {}
+    for split in (Split.TRAIN, Split.VAL):
+        for row in read_rows(run.open("export", f"samples/{split}.jsonl"), LabelledSample):
+            episode_of[row.sample.id] = row.sample.episode_id
+    consumed = (row["ids"] for row in read_json_rows(run.open("train", "training_ledger.jsonl")))
+    return {episode_of.get(sample_id, sample_id.partition(":")[0]) for ids in consumed for sample_id in ids}

@@ -1,0 +1,46 @@
+"""A loaded checkpoint answers freely, in order, and as the unmerged adapter would."""
+
+from __future__ import annotations
+
+import pytest
+
+from omni_mlflow.backbones.qwen3_omni_lora.base_model import load_thinker
+from omni_mlflow.backbones.qwen3_omni_lora.inference import load_predictor
+from omni_mlflow.spine.types import Outcome
+
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture(scope="module")
+def predictor(qwen_nano, qwen_checkpoint):
+    settings = qwen_nano.settings(decoding_max_new_tokens=12, decoding_batch_size=4)
+    return load_predictor(qwen_checkpoint, media_root=qwen_nano.media_root, settings=settings)
+
+
+def test_every_sample_gets_its_own_answer_in_order(predictor, qwen_nano):
+    answers = predictor.answer(qwen_nano.held_out[:3])
+    assert [answer.id for answer in answers] == [sample.id for sample in qwen_nano.held_out[:3]]
+    assert all(answer.raw for answer in answers)
+    # twelve tokens are too few for the seven keys
+    assert {answer.outcome for answer in answers} == {Outcome.MODEL_INVALID}
+    assert predictor.batch_size == 4
+
+
+def test_an_answer_does_not_depend_on_the_batch_around_it(predictor, qwen_nano):
+    together = predictor.answer(qwen_nano.held_out[:3])
+    alone = [predictor.answer([sample])[0] for sample in qwen_nano.held_out[:3]]
+    assert alone == together
+
+
+def test_the_libraries_own_call_loads_the_checkpoint(qwen_nano, qwen_checkpoint):
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    base = load_thinker(str(qwen_nano.base), qwen_nano.settings().base)
+    model = PeftModel.from_pretrained(base, qwen_checkpoint)
+    loaded = {name: weight for name, weight in model.named_parameters() if "lora_" in name}
+    stored = load_file(qwen_checkpoint / "adapter_model.safetensors")
+    assert len(loaded) == len(stored) == 24  # 2 layers x (4 attention + 2 expert weights) x A and B
+    assert sorted(float(each.double().sum()) for each in loaded.values()) == pytest.approx(
+        sorted(float(each.double().sum()) for each in stored.values())
+    )

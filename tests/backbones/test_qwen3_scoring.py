@@ -1,0 +1,114 @@
+"""Published prediction rows and metrics of a hand-made exam of three samples."""
+
+from __future__ import annotations
+
+import pytest
+from qwen3_nano import qwen_settings
+
+from omni_mlflow.backbones.base import Exam
+from omni_mlflow.backbones.qwen3_omni_lora import BACKBONE
+from omni_mlflow.backbones.qwen3_omni_lora.prompt import answer_of, compact
+from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.spine.types import Answer, Labels, Outcome, Sample, Span, Split, Target
+
+SPAN = Span(start=20, stop=40)
+POUR = Labels(
+    action="pour",
+    subtask="make coffee",
+    objects=("jug",),
+    in_contact=True,
+    transition=False,
+    next_action="stir",
+)
+STIR = POUR.model_copy(update={"action": "stir", "in_contact": False, "next_action": None})
+POLISH = POUR.model_copy(update={"action": "polish"})
+
+
+def target(number: int, labels: Labels) -> Target:
+    return Target(id=f"ep{number}:20:20", episode_id=f"ep{number}", anchor=40, window=SPAN, labels=labels)
+
+
+def sample(number: int) -> Sample:
+    return Sample(
+        id=f"ep{number}:20:20",
+        episode_id=f"ep{number}",
+        split=Split.TEST,
+        anchor=40,
+        observed=SPAN,
+        inputs={},
+    )
+
+
+def answer(number: int, raw: str, outcome: Outcome = Outcome.ANSWERED) -> Answer:
+    return Answer(id=f"ep{number}:20:20", episode_id=f"ep{number}", anchor=40, outcome=outcome, raw=raw)
+
+
+@pytest.fixture(scope="module")
+def scores():
+    said = [
+        answer(1, compact(answer_of(POUR, SPAN))),
+        answer(2, compact(answer_of(POUR, SPAN))),
+        answer(3, "I cannot tell", Outcome.MODEL_INVALID),
+    ]
+    train = TrainPriors.fit([target(7, POUR), target(8, POUR), target(9, STIR)])
+    exam = Exam(
+        samples=[sample(number) for number in (1, 2, 3)],
+        targets=[target(1, POUR), target(2, STIR), target(3, POLISH)],
+        answers=said,
+        controls={"text_only": [answer(number, "nothing") for number in (1, 2, 3)]},
+        priors=train,
+    )
+    return BACKBONE.score(exam, settings=qwen_settings())
+
+
+def test_a_row_has_the_published_columns_and_ours_beside_them(scores):
+    assert scores.predictions[0] == {
+        "id": "ep1:20:20",
+        "episode_id": "ep1",
+        "split": "test",
+        "target": "episode_qa",
+        "anchor": 40,
+        "outcome": "answered",
+        "center_window": {"start_frame": 20, "end_frame": 39, "num_frames": 20},
+        "true_json": answer_of(POUR, SPAN),
+        "pred_json": answer_of(POUR, SPAN),
+        "raw_prediction": compact(answer_of(POUR, SPAN)),
+        "true_label": "pour",
+        "predicted_label": "pour",
+        "correct": 1,
+        "true_label_seen_in_train": 1,
+    }
+
+
+def test_a_reply_that_is_no_json_is_wrong_and_is_not_dropped(scores):
+    row = scores.predictions[2]
+    assert (row["pred_json"], row["predicted_label"], row["correct"]) == ({}, None, 0)
+    assert row["true_label_seen_in_train"] == 0
+    assert row["raw_prediction"] == "I cannot tell"
+
+
+def test_the_metrics_are_the_published_ones(scores):
+    metrics = scores.metrics
+    assert metrics["json_validity_rate"] == pytest.approx(2 / 3)
+    assert metrics["accuracy"] == pytest.approx(1 / 3)
+    assert metrics["contact_accuracy"] == pytest.approx(1 / 3)
+    assert metrics["next_action_accuracy"] == pytest.approx(1 / 2)  # nobody annotated one of three
+    # jug, jug and jug are true; jug and jug were said: 2 x 2 hits of 3 + 2 names
+    assert metrics["object_micro_f1"] == pytest.approx(4 / 5)
+    assert metrics["seen_label_accuracy"] == pytest.approx(1 / 2)
+    assert metrics["unseen_label_accuracy"] == 0
+    assert metrics["held_out_episode_count"] == 3
+    assert metrics["controls"]["text_only"]["accuracy"]["value"] == 0
+    assert scores.metrics.keys() >= BACKBONE.metrics
+
+
+def test_every_table_can_be_written_as_csv(scores):
+    assert scores.tables.keys() == {"predictions.csv", "per_class_metrics.csv", "confusion_matrix.csv"}
+    assert scores.tables.keys() < BACKBONE.eval_files
+    for rows in scores.tables.values():
+        assert len({tuple(row) for row in rows}) == 1
+    flat = scores.tables["predictions.csv"][0]
+    assert flat["true_objects"] == flat["predicted_objects"] == "jug"
+    assert (flat["start_frame"], flat["end_frame"]) == (20, 39)
+    pairs = {(row["true_label"], row["predicted_label"]) for row in scores.tables["confusion_matrix.csv"]}
+    assert pairs == {("pour", "pour"), ("stir", "pour"), ("polish", "")}
