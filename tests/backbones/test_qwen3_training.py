@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from qwen3_nano import qwen_settings
+from qwen3_nano import QWEN_CONTRACT, qwen_settings
 
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
+    LOCAL_MODEL_ENV,
     BaseModelError,
     load_processor,
     load_thinker,
@@ -16,6 +17,7 @@ from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
 from omni_mlflow.backbones.qwen3_omni_lora.optimisation import learning_rate, prefetched
 from omni_mlflow.backbones.qwen3_omni_lora.processing import Processing
 from omni_mlflow.backbones.qwen3_omni_lora.training import TooFewSamplesError, evenly, training_order
+from omni_mlflow.contract import load_contract
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import file_digest, read_document
 
@@ -169,6 +171,7 @@ def test_validation_samples_are_spread_over_all_of_them():
 def test_a_local_folder_wins_over_the_contracts_model_and_must_hold_a_checkpoint(
     qwen_nano, tmp_path, monkeypatch
 ):
+    assert load_contract(QWEN_CONTRACT).local_model_env == LOCAL_MODEL_ENV == "MODEL_DIR"
     hub = qwen_settings(base_model="Qwen/Qwen3-Omni-30B-A3B-Instruct").base
     monkeypatch.delenv("MODEL_DIR", raising=False)
     assert locate_base(hub) == "Qwen/Qwen3-Omni-30B-A3B-Instruct"

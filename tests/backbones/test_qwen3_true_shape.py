@@ -114,7 +114,11 @@ def test_the_towers_stay_frozen(shapes):
 
 @pytest.mark.parametrize(
     ("changes", "count"),
-    [({"rank": 8}, 321.25), ({"target_parameters": []}, 13.37), ({"target_parameters": [], "rank": 32}, 26.74)],
+    [
+        ({"rank": 8}, 321.25),
+        ({"target_parameters": []}, 13.37),
+        ({"target_parameters": [], "rank": 32}, 26.74),
+    ],
 )
 def test_other_settings_train_as_many_parameters_as_their_ranks_say(thinker_config, changes, count):
     settings = real_settings(**changes)

@@ -42,7 +42,7 @@ class QwenPredictor:
             )
         said = tokens[:, batch["input_ids"].shape[1] :]
         texts = self._tokenizer.batch_decode(said, skip_special_tokens=True)
-        return [_marked(sample, text) for sample, text in zip(samples, texts, strict=True)]
+        return [answer_from(sample, text) for sample, text in zip(samples, texts, strict=True)]
 
 
 def load_predictor(checkpoint: Path, *, media_root: Path, settings: Settings) -> QwenPredictor:
@@ -70,6 +70,7 @@ def checkpoint_processing(
     )
 
 
-def _marked(sample: Sample, text: str) -> Answer:
+def answer_from(sample: Sample, text: str) -> Answer:
+    """Return the reply as it is; unless it is the strict JSON and nothing else, it is marked as invalid."""
     outcome = Outcome.ANSWERED if is_strict_answer(text) else Outcome.MODEL_INVALID
     return Answer(id=sample.id, episode_id=sample.episode_id, anchor=sample.anchor, outcome=outcome, raw=text)

@@ -29,7 +29,7 @@ class Lora(Section):
     """What is adapted, in PEFT's terms.
 
     Attributes:
-        target_modules: names of linear layers of the language model.
+        target_modules: names of the attention's linear layers.
         target_parameters: fused expert weights, adapted as parameters because they are no modules.
         exclude_modules: regular expression that keeps the vision and audio towers frozen; PEFT reduces
             a pattern in ``target_modules`` to leaf names, which the towers share.
@@ -37,8 +37,8 @@ class Lora(Section):
 
     rank: int = Field(ge=1)
     alpha: int = Field(ge=1)
-    target_modules: tuple[str, ...] = Field(min_length=1)
-    target_parameters: tuple[str, ...] = ()
+    target_modules: tuple[Literal["q_proj", "k_proj", "v_proj", "o_proj"], ...] = Field(min_length=1)
+    target_parameters: tuple[Literal["mlp.experts.gate_up_proj", "mlp.experts.down_proj"], ...] = ()
     exclude_modules: str
 
 
@@ -68,7 +68,6 @@ class Prompt(Section):
     """What one sample shows.
 
     Attributes:
-        context_frames: frames of the proxy video before the anchor; more than the index keeps is an error.
         max_frame_pixels: upper bound of width x height of a frame as the model sees it.
         audio_seconds: length of the sound that ends at the anchor.
         sensor_bridge: tell the summary of the sensor features in words.

@@ -51,8 +51,9 @@ def train_adapter(
     identity = identify(model, settings.base)
     model = add_adapter(model, settings.lora, settings.base, seed=settings.training.seed)
     if settings.training.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+        thinker = model.get_base_model()
+        thinker.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        thinker.enable_input_require_grads()
     options = label_options(priors, max_options=settings.prompt.max_label_options)
     processing = Processing(
         load_processor(location, settings.base),

@@ -23,12 +23,9 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "av")
 def warm_base() -> Path:
     """Return the folder of the warm tiny base; build it when no cache holds it (minutes, once).
 
-    The folder's name is a digest of the code, settings and libraries that made it. Several processes may
-    ask at once: one builds, the others wait for it.
+    Several processes may ask at once: one builds, the others wait for it.
     """
-    libraries = {name: version(name) for name in LIBRARIES}
-    digest = digest_of([code_digest(__name__), libraries])
-    folder = cache_folder() / "bases" / digest[:32]
+    folder = cache_folder() / "bases" / base_digest()[:32]
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +38,12 @@ def warm_base() -> Path:
             build_warm_base(unfinished, size=DEMO_SIZE, plan=PLAN)
             unfinished.rename(folder)
     return folder
+
+
+def base_digest() -> str:
+    """Identify the tiny base by the code, settings and libraries that make it."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    return digest_of([code_digest(__name__), libraries])
 
 
 def build_warm_base(folder: Path, *, size: TinySize, plan: WarmUp) -> None:
