@@ -18,6 +18,7 @@ import yaml
 
 from omni_mlflow.__main__ import build
 from omni_mlflow.contract import load_contract
+from omni_mlflow.registry import load_backbone
 from omni_mlflow.stages import STAGES
 
 PROJECT = Path(__file__).parent.parent
@@ -178,7 +179,7 @@ def test_every_stage_and_the_main_job_is_an_entry_point_and_a_verb():
 
 
 def test_every_named_path_is_in_the_repository_or_is_an_artifact_of_a_finished_stage(finished):
-    made = {*artifacts_of(finished.workspace), *required_by_contracts()}
+    made = {*artifacts_of(finished.workspace), *written_by_backbones()}
     named = {span for row in document() for span in spans(row.made_by) if not is_command(span)}
     assert named
     assert sorted(span for span in named - made if not (PROJECT / span).exists()) == []
@@ -191,12 +192,12 @@ def artifacts_of(workspace: Path) -> Iterator[str]:
         yield from (f"{folder.name}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*"))
 
 
-def required_by_contracts() -> Iterator[str]:
-    """Files that a contract requires, so that ``validate`` refuses a run without them."""
+def written_by_backbones() -> Iterator[str]:
+    """Files that the backbones of the contracts say they write."""
     for path in (PROJECT / "contracts").glob("*.yaml"):
-        files = load_contract(path).artifact_contract
-        yield from (f"evaluate/{name}" for name in files.required_eval_files)
-        for name in files.required_training_files:
+        backbone = load_backbone(load_contract(path).id)
+        yield from (f"evaluate/{name}" for name in backbone.eval_files)
+        for name in backbone.training_files:
             yield from (f"train/{name}", f"train/checkpoint/{name}")
 
 
