@@ -55,14 +55,20 @@ def train_adapter(
         thinker.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         thinker.enable_input_require_grads()
     options = label_options(priors, max_options=settings.prompt.max_label_options)
-    processing = Processing(
-        load_processor(location, settings.base),
-        train_set.media_root,
-        options=options,
-        max_frame_pixels=settings.prompt.max_frame_pixels,
+    processor = load_processor(location, settings.base)
+    train, val = (
+        _Lessons(
+            each.rows,
+            Processing(
+                processor,
+                each.media_root,
+                options=options,
+                max_frame_pixels=settings.prompt.max_frame_pixels,
+            ),
+        )
+        for each in (train_set, val_set)
     )
-    sets = _Sets(train_set.rows, val_set.rows)
-    final = _Loop(model, processing, sets, training=settings.training, log=log).run()
+    final = _Loop(model, train, val, training=settings.training, log=log).run()
     save_adapter(model, log.checkpoint)
     write_document(log.checkpoint / "base.json", identity)
     write_document(log.checkpoint / "fitted.json", priors)
@@ -78,23 +84,25 @@ def train_adapter(
     }
 
 
-class _Sets(NamedTuple):
-    train: Sequence[LabelledSample]
-    val: Sequence[LabelledSample]
+class _Lessons(NamedTuple):
+    """Samples of one split, and what turns them into batches from that split's media."""
+
+    rows: Sequence[LabelledSample]
+    processing: Processing
 
 
 class _Loop:
     """The optimisation of one adapter."""
 
     def __init__(
-        self, model: Any, processing: Processing, sets: _Sets, *, training: Training, log: TrainingLog
+        self, model: Any, train: _Lessons, val: _Lessons, *, training: Training, log: TrainingLog
     ) -> None:
         import torch
 
         self._model = model
-        self._processing = processing
-        self._rows = sets.train
-        self._validation = evenly(sets.val, training.max_val_samples)
+        self._rows, self._processing = train
+        self._validation = evenly(val.rows, training.max_val_samples)
+        self._val_processing = val.processing
         self._training = training
         self._log = log
         weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -151,7 +159,7 @@ class _Loop:
         total, tokens = 0.0, 0
         with torch.no_grad():
             for start in range(0, len(self._validation), size):
-                batch = self._processing.lessons(self._validation[start : start + size])
+                batch = self._val_processing.lessons(self._validation[start : start + size])
                 count = int((batch["labels"] != IGNORED).sum())
                 total += float(answer_loss(self._model.get_base_model(), batch)) * count
                 tokens += count
