@@ -237,6 +237,9 @@ def test_a_partial_evaluation_is_smoke_unless_it_is_synthetic_and_says_what_it_l
     ledger = (place.workspace / "held_out_ledger.jsonl").read_text().splitlines()
     assert [json.loads(row)["purpose"] for row in ledger] == ["evaluate", "evaluate the first 3"]
     assert evaluation["seal_openings"] == 2
+    assert place.run("validate").returncode == 0
+    assert place.run("register").returncode == 0
+    assert "nothing registered" in place.json("trivial/register/registration.json")["reason"]
 
 
 def test_a_contract_of_another_backbone_is_refused(empty):

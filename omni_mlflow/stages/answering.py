@@ -46,7 +46,7 @@ class AnswerJournal:
                 "move the file away to start over"
             )
         self.batch_size: int = rows[0]["batch_size"]
-        self._answers = {(row["pass"], row["id"]): Answer.model_validate(row) for row in rows[1:]}
+        self._answers = {(row.pop("pass"), row["id"]): Answer.model_validate(row) for row in rows[1:]}
 
     def missing(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
         """Samples without an answer, and those that a failure of ours left without one: asked again."""
