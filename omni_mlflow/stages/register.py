@@ -31,8 +31,8 @@ def _register(run: Run) -> Report:
     if evidence not in ALIASES or evaluation["num_evaluated_samples"] != evaluation["num_test_samples"]:
         reason = (
             f"nothing registered: the evaluation is {evidence} and answered "
-            f"{evaluation['num_evaluated_samples']} of {evaluation['num_test_samples']} held-out samples; an alias "
-            f"is for whole evaluations that are {' or '.join(sorted(ALIASES))}"
+            f"{evaluation['num_evaluated_samples']} of {evaluation['num_test_samples']} held-out samples; "
+            f"an alias is for whole evaluations that are {' or '.join(sorted(ALIASES))}"
         )
         write_document(out, {"schema_version": SCHEMA_VERSION, "registered": False, "reason": reason})
         return Report(outputs=[out], artifacts={"": [out]})
