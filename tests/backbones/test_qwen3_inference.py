@@ -32,6 +32,18 @@ def test_an_answer_does_not_depend_on_the_batch_around_it(predictor, qwen_nano):
     assert alone == together
 
 
+def test_only_the_sample_whose_media_are_lost_is_a_failure_of_the_infrastructure(predictor, qwen_nano):
+    sound = qwen_nano.held_out[0]
+    lost = qwen_nano.held_out[1]
+    lost = lost.model_copy(
+        update={"inputs": lost.inputs | {"video": lost.inputs["video"] | {"path": "gone/mosaic.mp4"}}}
+    )
+    answers = predictor.answer([sound, lost])
+    assert [answer.outcome for answer in answers] == [Outcome.MODEL_INVALID, Outcome.INFRASTRUCTURE_FAILED]
+    assert answers[1].raw == ""
+    assert answers[:1] == predictor.answer([sound])
+
+
 def test_the_libraries_own_call_loads_the_checkpoint(qwen_nano, qwen_checkpoint):
     from peft import PeftModel
     from safetensors.torch import load_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from omni_mlflow.metrics.answers import is_strict_answer
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import read_document
 from omni_mlflow.spine.types import Answer, Outcome, Sample
+from omni_mlflow.spine.video import UnreadableVideoError
 
 
 class QwenPredictor:
@@ -28,7 +30,22 @@ class QwenPredictor:
         self._max_new_tokens = settings.decoding.max_new_tokens
 
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
-        """Answer ``samples`` in order; text that is not the strict JSON is marked and kept as it is."""
+        """Answer ``samples`` in order.
+
+        When a batch cannot be answered (out of memory, unreadable media), its samples are asked one by one,
+        and those that still cannot be are marked ``infrastructure_failed``.
+        """
+        try:
+            return [
+                answer_from(sample, text) for sample, text in zip(samples, self._say(samples), strict=True)
+            ]
+        except (RuntimeError, OSError, UnreadableVideoError):
+            logging.getLogger(__name__).exception("no answer to %s", ", ".join(each.id for each in samples))
+            if len(samples) > 1:
+                return [answer for sample in samples for answer in self.answer([sample])]
+            return [_answer(samples[0], "", Outcome.INFRASTRUCTURE_FAILED)]
+
+    def _say(self, samples: Sequence[Sample]) -> list[str]:
         import torch
 
         batch = self._processing.questions(samples).to(self._model.device)
@@ -41,12 +58,16 @@ class QwenPredictor:
                 pad_token_id=self._tokenizer.pad_token_id,
             )
         said = tokens[:, batch["input_ids"].shape[1] :]
-        texts = self._tokenizer.batch_decode(said, skip_special_tokens=True)
-        return [answer_from(sample, text) for sample, text in zip(samples, texts, strict=True)]
+        texts: list[str] = self._tokenizer.batch_decode(said, skip_special_tokens=True)
+        return texts
 
 
 def load_predictor(checkpoint: Path, *, media_root: Path, settings: Settings) -> QwenPredictor:
-    """Load base and adapter and merge them: an unmerged expert adapter is rebuilt for every token."""
+    """Load base and adapter, and merge them once.
+
+    An unmerged expert adapter would be rebuilt for every token. Merging rounds to the precision of the base;
+    the gate measures by how much that moves the scores.
+    """
     location = locate_base(settings.base)
     base = load_thinker(location, settings.base)
     from peft import PeftModel
@@ -72,5 +93,8 @@ def checkpoint_processing(
 
 def answer_from(sample: Sample, text: str) -> Answer:
     """Return the reply as it is; unless it is the strict JSON and nothing else, it is marked as invalid."""
-    outcome = Outcome.ANSWERED if is_strict_answer(text) else Outcome.MODEL_INVALID
+    return _answer(sample, text, Outcome.ANSWERED if is_strict_answer(text) else Outcome.MODEL_INVALID)
+
+
+def _answer(sample: Sample, text: str, outcome: Outcome) -> Answer:
     return Answer(id=sample.id, episode_id=sample.episode_id, anchor=sample.anchor, outcome=outcome, raw=text)

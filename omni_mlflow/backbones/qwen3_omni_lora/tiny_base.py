@@ -178,54 +178,10 @@ def _config(tokenizer: Any, size: TinySize) -> Any:
     from transformers import Qwen3OmniMoeConfig
 
     id_of = {name: tokenizer.convert_tokens_to_ids(token) for name, token in MEDIA_TOKENS.items()}
-    head = 32
-    rotary = {
-        "rope_type": "default",
-        "rope_theta": 1e6,
-        "mrope_section": [6, 5, 5],  # time, height, width: together half a head
-        "mrope_interleaved": True,
-        "interleaved": True,
-    }
-    text = {
-        "vocab_size": -(-len(tokenizer) // 64) * 64,
-        "hidden_size": size.width,
-        "intermediate_size": size.width // 2,
-        "moe_intermediate_size": size.width // 2,
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads,
-        "num_key_value_heads": size.heads // 2,
-        "head_dim": head,
-        "num_experts": size.experts,
-        "num_experts_per_tok": 2,
-        "max_position_embeddings": 4096,
-        "rope_parameters": rotary,
-    }
-    vision = {
-        "depth": 2,
-        "hidden_size": size.vision_width,
-        "intermediate_size": 2 * size.vision_width,
-        "num_heads": 4,
-        "patch_size": PATCH,
-        "out_hidden_size": size.width,
-        "num_position_embeddings": 64,
-        "deepstack_visual_indexes": [0],
-    }
-    audio = {
-        "num_mel_bins": 128,
-        "encoder_layers": 1,
-        "encoder_attention_heads": 2,
-        "encoder_ffn_dim": 2 * size.audio_width,
-        "d_model": size.audio_width,
-        "output_dim": size.width,
-        "downsample_hidden_size": 8,
-        "n_window": 50,
-        "n_window_infer": 800,
-        "max_source_positions": 1500,
-    }
     thinker = {
-        "text_config": text,
-        "vision_config": vision,
-        "audio_config": audio,
+        "text_config": _text_config(size, vocabulary=len(tokenizer)),
+        "vision_config": _vision_config(size),
+        "audio_config": _audio_config(size),
         "audio_token_id": id_of["audio_token"],
         "image_token_id": id_of["image_token"],
         "video_token_id": id_of["video_token"],
@@ -241,3 +197,54 @@ def _config(tokenizer: Any, size: TinySize) -> Any:
         im_start_token_id=tokenizer.convert_tokens_to_ids(TURN_START),
         im_end_token_id=tokenizer.convert_tokens_to_ids(TURN_END),
     )
+
+
+def _text_config(size: TinySize, *, vocabulary: int) -> dict[str, Any]:
+    return {
+        "vocab_size": -(-vocabulary // 64) * 64,
+        "hidden_size": size.width,
+        "intermediate_size": size.width // 2,
+        "moe_intermediate_size": size.width // 2,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.heads // 2,
+        "head_dim": 32,
+        "num_experts": size.experts,
+        "num_experts_per_tok": 2,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e6,
+            "mrope_section": [6, 5, 5],  # time, height, width: together half a head
+            "mrope_interleaved": True,
+            "interleaved": True,
+        },
+    }
+
+
+def _vision_config(size: TinySize) -> dict[str, Any]:
+    return {
+        "depth": 2,
+        "hidden_size": size.vision_width,
+        "intermediate_size": 2 * size.vision_width,
+        "num_heads": 4,
+        "patch_size": PATCH,
+        "out_hidden_size": size.width,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0],
+    }
+
+
+def _audio_config(size: TinySize) -> dict[str, Any]:
+    return {
+        "num_mel_bins": 128,
+        "encoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 2 * size.audio_width,
+        "d_model": size.audio_width,
+        "output_dim": size.width,
+        "downsample_hidden_size": 8,
+        "n_window": 50,
+        "n_window_infer": 800,
+        "max_source_positions": 1500,
+    }

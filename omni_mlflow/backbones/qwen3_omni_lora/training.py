@@ -51,21 +51,12 @@ def train_adapter(
     identity = identify(model, settings.base)
     model = add_adapter(model, settings.lora, settings.base, seed=settings.training.seed)
     if settings.training.gradient_checkpointing:
-        thinker = model.get_base_model()
-        thinker.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        thinker.enable_input_require_grads()
+        _recompute_activations(model.get_base_model())
     options = label_options(priors, max_options=settings.prompt.max_label_options)
     processor = load_processor(location, settings.base)
+    pixels = settings.prompt.max_frame_pixels
     train, val = (
-        _Lessons(
-            each.rows,
-            Processing(
-                processor,
-                each.media_root,
-                options=options,
-                max_frame_pixels=settings.prompt.max_frame_pixels,
-            ),
-        )
+        _Lessons(each.rows, Processing(processor, each.media_root, options=options, max_frame_pixels=pixels))
         for each in (train_set, val_set)
     )
     final = _Loop(model, train, val, training=settings.training, log=log).run()
@@ -82,6 +73,11 @@ def train_adapter(
         "last_loss": final.last_loss,
         "device": str(device()),
     }
+
+
+def _recompute_activations(thinker: Any) -> None:
+    thinker.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    thinker.enable_input_require_grads()  # the frozen embeddings would cut the recomputed graph off
 
 
 class _Lessons(NamedTuple):
