@@ -18,8 +18,11 @@ from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.spine.rows import BadRowError, read_document
 from omni_mlflow.spine.types import Check
 
-_NOISE = {"float32": 1e-4, "bfloat16": 2e-2}
-"""Largest difference that arithmetic alone explains, relative to the largest logit."""
+_CHANGE = 1e-4
+"""Smallest effect of an adapter that counts; without any effect the difference is exactly 0."""
+
+_ROUNDING = {"float32": 1e-4, "bfloat16": 1e-1}
+"""Largest difference that arithmetic explains: a merged weight is rounded to 8 bits in each of 48 layers."""
 
 
 def canary_checks(checkpoint: CheckpointUnderTest) -> list[Check]:
@@ -43,13 +46,13 @@ def canary_checks(checkpoint: CheckpointUnderTest) -> list[Check]:
     second = _logits(again, batch)
     merged = _logits(again.merge_and_unload(), batch)
 
-    noise = _NOISE[settings.base.precision]
+    rounding = _ROUNDING[settings.base.precision]
     change, reload, merge = (_distance(first, other) for other in (plain, second, merged))
     return [
         same_base,
-        _check("adapter_changes_the_base", f"more than {noise:g}", f"{change:.2e}", ok=change > noise),
-        _check("reload_gives_same_logits", f"at most {noise:g}", f"{reload:.2e}", ok=reload <= noise),
-        _check("merge_gives_same_logits", f"at most {noise:g}", f"{merge:.2e}", ok=merge <= noise),
+        _check("adapter_changes_the_base", f"more than {_CHANGE:g}", f"{change:.2e}", ok=change > _CHANGE),
+        _check("reload_gives_same_logits", f"at most {rounding:g}", f"{reload:.2e}", ok=reload <= rounding),
+        _check("merge_gives_same_logits", f"at most {rounding:g}", f"{merge:.2e}", ok=merge <= rounding),
     ]
 
 
