@@ -7,6 +7,7 @@ import json
 import pytest
 from qwen3_nano import QWEN_CONTRACT, qwen_settings
 
+from omni_mlflow.backbones.base import SampleSet
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
     LOCAL_MODEL_ENV,
     BaseModelError,
@@ -16,10 +17,16 @@ from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
 )
 from omni_mlflow.backbones.qwen3_omni_lora.optimisation import learning_rate, prefetched
 from omni_mlflow.backbones.qwen3_omni_lora.processing import Processing
-from omni_mlflow.backbones.qwen3_omni_lora.training import TooFewSamplesError, evenly, training_order
+from omni_mlflow.backbones.qwen3_omni_lora.training import (
+    TooFewSamplesError,
+    evenly,
+    train_adapter,
+    training_order,
+)
 from omni_mlflow.contract import load_contract
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import file_digest, read_document
+from omni_mlflow.spine.video import UnreadableVideoError
 
 pytestmark = pytest.mark.training
 
@@ -43,6 +50,19 @@ def test_the_loss_falls_and_every_step_says_which_samples_it_learned_from(qwen_n
         assert {*first[1], *second[1]} < ids
     assert facts["base_model"] == str(qwen_nano.base)
     assert facts["steps"] == 6
+
+
+def test_validation_reads_the_media_of_its_own_split(qwen_nano, qwen_log, tmp_path):
+    train_set = SampleSet(qwen_nano.rows, qwen_nano.media_root)
+    val_set = SampleSet(qwen_nano.rows[:2], tmp_path / "media_of_val")
+    with pytest.raises(UnreadableVideoError, match="media_of_val"):
+        train_adapter(
+            train_set,
+            val_set,
+            priors=qwen_nano.priors,
+            settings=qwen_nano.settings(training_validate_every=1),
+            log=qwen_log(),
+        )
 
 
 def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(qwen_nano, qwen_log):
