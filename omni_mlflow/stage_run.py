@@ -159,6 +159,7 @@ def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
         record.ended("KILLED", RunOutcome.KILLED, f"stopped by {type(signal).__name__}")
         raise
     finally:
+        context.bar.stop()
         record.close()
 
 

@@ -46,6 +46,9 @@ class TrainingLog(Protocol):
         Rows hold no clock, so an interrupted and resumed training writes the same file.
         """
 
+    def preparing(self, what: str, *, done: int, total: int) -> None:
+        """Show a person at the terminal that long work goes on before the first step."""
+
     def consumed(self, sample_ids: Sequence[str], *, step: int) -> None:
         """Append to the training ledger which samples step ``step`` has really learned from."""
 

@@ -64,6 +64,9 @@ class Bar(Protocol):
     def start(self, description: str, *, total: int, done: int = 0) -> Callable[[int], None]:
         """Show a bar and return the function that sets how much is done."""
 
+    def stop(self) -> None:
+        """Take the bar away."""
+
 
 @dataclass(frozen=True)
 class Run:

@@ -43,6 +43,7 @@ class StageTrainingLog:
         self._record = run.record
         self._bar = run.bar
         self._advance: Callable[[int], None] | None = None
+        self._preparation: Callable[[int], None] | None = None
         self.last_step = 0
         run.record.live_artifact(run.folder / "progress.jsonl")
         if not any(self.resume.iterdir()):
@@ -60,6 +61,11 @@ class StageTrainingLog:
             self._advance = self._bar.start("train", total=total, done=step)
         elif self._advance:
             self._advance(step)
+
+    def preparing(self, what: str, *, done: int, total: int) -> None:
+        if self._preparation is None:
+            self._preparation = self._bar.start(what, total=total)
+        self._preparation(done)
 
     def consumed(self, sample_ids: Sequence[str], *, step: int) -> None:
         self._ledger.append({"step": step, "ids": list(sample_ids)})

@@ -120,6 +120,9 @@ class ListLog:
         if event == "step" and step == self.stop_after:
             raise KeyboardInterrupt
 
+    def preparing(self, what: str, *, done: int, total: int) -> None:
+        raise AssertionError("the nano base is a folder: nothing has to be prepared")
+
     def consumed(self, sample_ids, *, step: int) -> None:
         self.ledger.append((step, tuple(sample_ids)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,11 @@ def device() -> Any:
     return torch.device("cpu")
 
 
-def locate_base(base: Base) -> str:
+def locate_base(base: Base, *, on_step: Callable[[int, int], None] | None = None) -> str:
     """Return the hub id or folder to load ``base`` from; builds the tiny base when it is not cached.
+
+    Args:
+        on_step: told how many steps of that building are done, and how many there are.
 
     Raises:
         BaseModelError: MODEL_DIR is set and is no folder.
@@ -57,7 +61,7 @@ def locate_base(base: Base) -> str:
     if base.model == TINY:
         from omni_mlflow.backbones.qwen3_omni_lora.warm_base import warm_base
 
-        return str(warm_base())
+        return str(warm_base(on_step))
     local = os.environ.get(LOCAL_MODEL_ENV)
     if not local:
         return base.model

@@ -46,7 +46,10 @@ def train_adapter(
     Raises:
         TooFewSamplesError: fewer train samples than one batch holds.
     """
-    location = locate_base(settings.base)
+    location = locate_base(
+        settings.base,
+        on_step=lambda done, total: log.preparing("build the tiny base, once", done=done, total=total),
+    )
     model = load_thinker(location, settings.base)
     identity = identify(model, settings.base)
     model = add_adapter(model, settings.lora, settings.base, seed=settings.training.seed)

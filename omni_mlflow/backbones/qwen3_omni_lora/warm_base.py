@@ -12,7 +12,7 @@ from pathlib import Path
 from omni_mlflow.backbones.qwen3_omni_lora.drills import corpus
 from omni_mlflow.backbones.qwen3_omni_lora.libraries import prepare_libraries
 from omni_mlflow.backbones.qwen3_omni_lora.tiny_base import DEMO_SIZE, TinySize, build_tiny_base
-from omni_mlflow.backbones.qwen3_omni_lora.warm_up import WarmUp, warm_up
+from omni_mlflow.backbones.qwen3_omni_lora.warm_up import OnStep, WarmUp, warm_up
 from omni_mlflow.code_digest import code_digest
 from omni_mlflow.spine.rows import digest_of
 
@@ -20,10 +20,13 @@ PLAN = WarmUp()
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "av")
 
 
-def warm_base() -> Path:
+def warm_base(on_step: OnStep | None = None) -> Path:
     """Return the folder of the warm tiny base; build it when no cache holds it (minutes, once).
 
     Several processes may ask at once: one builds, the others wait for it.
+
+    Args:
+        on_step: told after every step of the building how many are done, and how many there are.
     """
     folder = cache_folder() / "bases" / base_digest()[:32]
     if folder.is_dir():
@@ -35,7 +38,7 @@ def warm_base() -> Path:
             logging.getLogger(__name__).info("building the tiny base model in %s: minutes, once", folder)
             unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
             shutil.rmtree(unfinished, ignore_errors=True)
-            build_warm_base(unfinished, size=DEMO_SIZE, plan=PLAN)
+            build_warm_base(unfinished, size=DEMO_SIZE, plan=PLAN, on_step=on_step)
             unfinished.rename(folder)
     return folder
 
@@ -46,7 +49,7 @@ def base_digest() -> str:
     return digest_of([code_digest(__name__), libraries])
 
 
-def build_warm_base(folder: Path, *, size: TinySize, plan: WarmUp) -> None:
+def build_warm_base(folder: Path, *, size: TinySize, plan: WarmUp, on_step: OnStep | None = None) -> None:
     """Write a tiny checkpoint that has been taught as ``plan`` says."""
     prepare_libraries()
     from transformers import Qwen3OmniMoeForConditionalGeneration, Qwen3OmniMoeProcessor
@@ -54,7 +57,7 @@ def build_warm_base(folder: Path, *, size: TinySize, plan: WarmUp) -> None:
     folder.mkdir(parents=True)
     build_tiny_base(folder, corpus=corpus(plan.seed), size=size, seed=plan.seed)
     model = Qwen3OmniMoeForConditionalGeneration.from_pretrained(folder, experts_implementation="eager")
-    warm_up(model.thinker, Qwen3OmniMoeProcessor.from_pretrained(folder), plan)
+    warm_up(model.thinker, Qwen3OmniMoeProcessor.from_pretrained(folder), plan, on_step=on_step)
     model.save_pretrained(folder)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from omni_mlflow.backbones.qwen3_omni_lora.optimisation import (
 )
 from omni_mlflow.backbones.qwen3_omni_lora.processing import Processing
 from omni_mlflow.spine.synthetic.world import WARM_UP_SEEDS, make_session
+
+OnStep = Callable[[int, int], None]
+"""Told how many steps are done, and how many there are."""
 
 PEAK_RATE = 2e-3
 MAX_FRAME_PIXELS = 64 * 96
@@ -53,7 +56,7 @@ class WarmUp:
         return self.drills + self.captions
 
 
-def warm_up(model: Any, processor: Any, plan: WarmUp) -> None:
+def warm_up(model: Any, processor: Any, plan: WarmUp, *, on_step: OnStep | None = None) -> None:
     """Train all weights of the thinker ``model`` in place; on a CPU, one thread."""
     import torch
 
@@ -82,6 +85,8 @@ def warm_up(model: Any, processor: Any, plan: WarmUp) -> None:
         for step, (_, batch) in enumerate(batches, start=1):
             rate = learning_rate(step, peak=PEAK_RATE, warmup_steps=20, steps=plan.steps)
             optimise(optimizer, answer_loss(model, batch), rate)
+            if on_step is not None:
+                on_step(step, plan.steps)
     model.eval()
 
 
