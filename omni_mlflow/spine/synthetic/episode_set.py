@@ -7,16 +7,15 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from enum import StrEnum
-from multiprocessing import get_context, parent_process
+from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from omni_mlflow.spine.processes import each_in_a_process
 from omni_mlflow.spine.rows import read_document, write_document
 from omni_mlflow.spine.synthetic.world import WARM_UP_SEEDS, make_session
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row
@@ -209,27 +208,9 @@ def _write_all(out: Path, episodes: Sequence[EpisodePlan], *, frames: int, worke
         for episode in episodes:
             yield write_episode(out, episode, frames=frames)
         return
-    spawn = get_context("spawn")  # a forked copy of a process with threads can hang
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
-        jobs = [pool.submit(write_episode, out, episode, frames=frames) for episode in episodes]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when its parent is killed; by itself it would wait for work for ever."""
-    parent = parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=wait, daemon=True).start()
+    work = partial(write_episode, out, frames=frames)
+    for _, path in each_in_a_process(work, episodes, workers=workers):
+        yield path
 
 
 def _spoil(annotation: Path, anomaly: Anomaly) -> None:
