@@ -21,6 +21,7 @@ _PLUMBING = frozenset(
         "pipeline",
         "stage_run",
         "context",
+        "stage_report",
         "record",
         "events",
         "journal",

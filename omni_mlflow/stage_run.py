@@ -28,8 +28,8 @@ from omni_mlflow.context import (
 from omni_mlflow.events import JOURNAL_NAME, Ended, Event, RunOutcome, Started, Tags, read_events
 from omni_mlflow.journal import exclusive, shared
 from omni_mlflow.record import RunRecord, now_ms
-from omni_mlflow.spine.rows import write_rows, write_text
-from omni_mlflow.spine.types import Check
+from omni_mlflow.spine.rows import write_text
+from omni_mlflow.stage_report import ConservationError, RulesBrokenError, check, show
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.workspace import Seal, StageFolder, Workspace
@@ -37,23 +37,6 @@ from omni_mlflow.workspace import Seal, StageFolder, Workspace
 
 class Interrupted(BaseException):
     """SIGTERM arrived. Not an Exception, so that no stage can swallow it."""
-
-
-class RulesBrokenError(Exception):
-    """A stage did its work and found that rules do not hold; each of them is listed."""
-
-    def __init__(self, title: str, failures: list[Check]) -> None:
-        self.failures = failures
-        shown = "; ".join(
-            f"{check.rule} ({check.subject}): expected {check.expected}, found {check.found}"
-            for check in failures[:20]
-        )
-        more = f"; and {len(failures) - 20} more" if len(failures) > 20 else ""
-        super().__init__(f"{title}: {len(failures)} rule(s) broken: {shown}{more}")
-
-
-class ConservationError(Exception):
-    """A stage lost rows without saying why: in = out + skipped does not hold."""
 
 
 class StageFailedError(Exception):
@@ -142,8 +125,8 @@ def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
         _announce(record, stage, context, attempt)
         context.say(f"{folder.title}: started")
         report = stage.run(_run(stage, context, attempt, record))
-        _show(record, folder, report, rows=stage.rows)
-        _check(folder, report)
+        show(record, folder, report, rows=stage.rows)
+        check(folder, report)
         seal = _seal(stage, attempt, report)
         record.ended("FINISHED", RunOutcome.OK)
         context.say(f"{folder.title}: done")
@@ -240,34 +223,6 @@ def _announce(record: RunRecord, stage: Stage, context: Context, attempt: _Attem
     record.tags({**identity, "omni.fingerprint": attempt.fingerprint})
     record.params({**attempt.settings, **flat(stage.choices(context.options))})
     record.upstream({name: key_of(folder.path) for name, folder in attempt.inputs.items()})
-
-
-def _show(record: RunRecord, folder: StageFolder, report: Report, *, rows: str) -> None:
-    """Write everything the tracker shall show; before any refusal, so a failing run has its evidence."""
-    if report.skipped:
-        skipped = folder.path / f"skipped_{rows}.jsonl"
-        write_rows(skipped, report.skipped)
-        record.artifacts([skipped])
-    record.params(report.params)
-    record.tags(report.tags)
-    for dataset in report.datasets:
-        record.dataset(dataset)
-    counts = {"in": report.taken, "out": report.made, "skipped": len(report.skipped)}
-    counted = {f"rows/{rows}_{key}": count for key, count in counts.items()} if report.taken else {}
-    record.results({**counted, **report.metrics})
-    for name, paths in report.artifacts.items():
-        record.artifacts(paths, folder=name)
-
-
-def _check(folder: StageFolder, report: Report) -> None:
-    if report.failures:
-        raise RulesBrokenError(folder.title, list(report.failures))
-    if report.taken != report.made + len(report.skipped):
-        raise ConservationError(
-            f"{folder.title} took {report.taken} rows, made {report.made} and explained "
-            f"{len(report.skipped)} skipped ones; {report.taken - report.made - len(report.skipped)} "
-            "are unaccounted for: this is a defect of the stage, please report it"
-        )
 
 
 def _seal(stage: Stage, attempt: _Attempt, report: Report) -> Seal:
