@@ -20,11 +20,10 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from omni_mlflow import doctor
+from omni_mlflow import PARENT_PID, doctor
 from omni_mlflow.command import Request, execute
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import OuterRun
-from omni_mlflow.contract import parse_changes
 from omni_mlflow.registry import validate_contracts
 from omni_mlflow.spine.processes import die_with_parent
 from omni_mlflow.stage_run import Finished, Interrupted
@@ -82,6 +81,8 @@ EXTRA_OPTIONS = {
 def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
     """Run one stage, or ``main``, and show what it made."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
+    if Path(given["workspace"]).is_file():
+        raise click.BadParameter(f"{given['workspace']} is a file; name a folder", param_hint="--workspace")
     texts = {key: None if given[key] in ("", "none") else given[key] for key in TEXT_OPTIONS}
     synthesis = {key: given[key] for key in ("sessions", "frames", "seed", "anomalies") if key in given}
     request = Request(
@@ -93,7 +94,7 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
         contract=Path(texts["contract"]).resolve() if texts["contract"] else None,
         profile=texts["profile"],
         sizes=texts["sizes"],
-        changes=parse_changes(texts["changes"]),
+        changes=texts["changes"],
         options=Options(
             data_root=Path(texts["data_root"]).resolve() if texts["data_root"] else None,
             synthetic_root=Path(given["workspace"]).resolve() / "synthesize" / "episodes",
@@ -156,11 +157,17 @@ def sync_command(*, workspace: str, as_json: bool) -> None:
 
 def heal_command(*, workspace: str, as_json: bool) -> None:
     """End every run whose process died without a word as KILLED, here and in the store."""
-    healed = heal(Path(workspace).resolve(), store=store_uri(PROJECT))
+    root = Path(workspace).resolve()
+    healed = heal(root, store=None)
+    report = sync(root, store=store_uri(PROJECT))
+    healed += report.healed
     if as_json:
         print(json.dumps([asdict(run) for run in healed]))
     else:
         print("\n".join(f"{run.name}: {run.reason}" for run in healed) or "nothing to heal")
+    if not report.complete:  # the journals are healed, but the store still says what it said
+        errors.print(escape(report.sentence))
+        sys.exit(1)
 
 
 def doctor_command(*, workspace: str, as_json: bool) -> None:
@@ -229,9 +236,9 @@ def build() -> click.Group:
 def main() -> None:
     """Entry point of the console script and of ``python -m omni_mlflow``."""
     signal.signal(signal.SIGTERM, _on_sigterm)
-    if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run` may be killed without telling its child
-        die_with_parent(signal.SIGTERM)
     try:
+        if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run` may be killed without telling its child
+            die_with_parent(PARENT_PID, signal.SIGTERM)
         build().main(standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)

@@ -24,7 +24,6 @@ _PLUMBING = frozenset(
         "stage_report",
         "record",
         "events",
-        "journal",
         "workspace",
         "code_digest",
         "registry",
@@ -39,7 +38,7 @@ def code_digest(*modules: str) -> str:
     """Return the sha256 over the source of ``modules`` and what they import of ours or of their own package.
 
     Args:
-        modules: dotted names; a package stands for every module in it.
+        modules: dotted names; a package stands for every module in it, ``package.__init__`` for itself.
     """
     roots = (PACKAGE, *(name.partition(".")[0] for name in modules))
     pending = [module for name in modules for module in _with_children(name)]
@@ -81,6 +80,8 @@ def _imports(source: bytes, name: str, is_package: bool, roots: tuple[str, ...])
 
 
 def _with_children(name: str) -> list[str]:
+    if name.endswith(".__init__"):
+        return [name.removesuffix(".__init__")]
     path = _path_of(name)
     if path is None:
         raise ModuleNotFoundError(name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from omni_mlflow.context import Context, OuterRun
-from omni_mlflow.contract import ContractError, SplitCounts
+from omni_mlflow.contract import ContractError, SplitCounts, parse_changes
+from omni_mlflow.journal import JournalBusyError
 from omni_mlflow.pipeline import run_main
 from omni_mlflow.registry import Bound, load_bound
 from omni_mlflow.source import git_tags
@@ -28,7 +28,7 @@ class Request:
     Attributes:
         command: ``main`` or a stage's name.
         contract: a contract file that replaces ``contracts/<backbone>.yaml``.
-        changes: single settings, such as ``{"settings.lora.rank": 8}``.
+        changes: single settings, such as ``lora.rank=8,training.steps=50``.
         outer: the run that ``mlflow run`` has made for this process.
     """
 
@@ -40,7 +40,7 @@ class Request:
     contract: Path | None
     profile: str | None
     sizes: str | None
-    changes: dict[str, Any]
+    changes: str | None
     options: Options
     outer: OuterRun | None
 
@@ -88,7 +88,11 @@ def _execute(
         stage = STAGES[request.command]
         return [run_stage(stage, replace(context, bound=bound, outer=outer)) for bound in bounds]
     stages = [stage for stage in STAGES.values() if own_data or stage.name != "synthesize"]
-    return run_main(bounds, context, stages)
+    try:
+        return run_main(bounds, context, stages)
+    except JournalBusyError as error:
+        refuse(workspace, request.command, error, parent=None, outer=request.outer)
+        raise
 
 
 def bind_all(request: Request) -> list[Bound]:
@@ -99,7 +103,7 @@ def bind_all(request: Request) -> list[Bound]:
     """
     if request.contract is not None and len(request.backbones) > 1:
         raise ContractError("--contract names one file; give one --backbone with it")
-    changes = dict(request.changes)
+    changes = parse_changes(request.changes)
     if request.sizes is not None:
         changes["split_policy.default_counts"] = SplitCounts.parse(request.sizes).model_dump()
     folder = request.project / "contracts"

@@ -56,6 +56,7 @@ def fingerprint_of(stage: Stage, context: Context, seals: Mapping[str, Seal]) ->
         package = package_of(context.bound.backbone)
         entries = context.bound.backbone.stage_modules.get(stage.name)
         modules += [package] if entries is None else [f"{package}.{entry}" for entry in entries]
+        modules.append(f"{package}.__init__")
     suites = {name: file_digest(context.suites / f"{name}.yaml") for name in stage.suites}
     return digest_of(
         {

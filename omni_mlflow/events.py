@@ -8,10 +8,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, field_serializer
+from pydantic import Field, TypeAdapter, ValidationError, field_serializer
 
 from omni_mlflow.journal import read_journal
 from omni_mlflow.spine.processes import Process
+from omni_mlflow.spine.rows import NewerSchemaError
 from omni_mlflow.spine.types import Row
 
 JOURNAL_NAME = "journal.jsonl"
@@ -155,7 +156,18 @@ _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def parse_event(row: Mapping[str, Any]) -> Event:
-    return _EVENTS.validate_python(row)
+    """Read one row of a journal.
+
+    Raises:
+        NewerSchemaError: the row is of a kind that this version does not know.
+    """
+    try:
+        return _EVENTS.validate_python(row)
+    except ValidationError as error:
+        raise NewerSchemaError(
+            f"a journal holds a row {row.get('event')!r} that this omni-mlflow cannot read; use the version "
+            "that wrote it, or another workspace"
+        ) from error
 
 
 def run_journals(workspace: Path) -> list[Path]:

@@ -64,8 +64,7 @@ class Journal:
 
     def extend(self, rows: list[dict[str, Any]]) -> None:
         """Write several rows with one fsync: for rows that are only useful together."""
-        for row in rows:
-            self._write(row)
+        self._write(*rows)
         os.fsync(self._file)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -98,9 +97,11 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _write(self, row: Mapping[str, Any]) -> None:
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
-        data = line.encode()
+    def _write(self, *rows: Mapping[str, Any]) -> None:
+        lines = (
+            json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for row in rows
+        )
+        data = "".join(lines).encode()
         written = os.write(self._file, data)
         if written != len(data):  # a full disk writes part of a line; take it back, keep whole lines
             os.ftruncate(self._file, os.fstat(self._file).st_size - written)

@@ -12,7 +12,7 @@ from omni_mlflow.journal import exclusive
 from omni_mlflow.record import RunRecord
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.rows import digest_of
-from omni_mlflow.stage_run import Finished, Interrupted, run_stage
+from omni_mlflow.stage_run import Finished, Interrupted, name_of, run_stage
 from omni_mlflow.stages.base import Stage
 from omni_mlflow.workspace import Workspace
 
@@ -65,7 +65,7 @@ def _run_backbone(context: Context, stages: Sequence[Stage], *, alone: bool) -> 
         record.ended("FAILED", RunOutcome.FAILED, str(error))
         raise
     except (Interrupted, KeyboardInterrupt) as signal:
-        record.ended("KILLED", RunOutcome.KILLED, f"stopped by {type(signal).__name__}")
+        record.ended("KILLED", RunOutcome.KILLED, f"stopped by {name_of(signal)}")
         raise
     finally:
         record.close()

@@ -130,7 +130,10 @@ class RunRecord:
             self._append(Artifact(path=self._relative(path), folder=folder, digest=file_digest(path)))
 
     def model(self, model: ModelVersion) -> None:
-        self._append(model)
+        """Ask for a registration; a stage that is entered again asks for the same one only once."""
+        asked = (event for event in map(parse_event, self._journal.rows()) if isinstance(event, ModelVersion))
+        if not any(event.checkpoint_digest == model.checkpoint_digest for event in asked):
+            self._append(model)
 
     def ended(
         self, status: Literal["FINISHED", "FAILED", "KILLED"], outcome: RunOutcome, reason: str = ""

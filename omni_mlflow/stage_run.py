@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -32,7 +32,7 @@ from omni_mlflow.spine.rows import write_text
 from omni_mlflow.stage_report import ConservationError, RulesBrokenError, check, show
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Report, Run, Stage
-from omni_mlflow.workspace import Seal, StageFolder, Workspace
+from omni_mlflow.workspace import Seal, StageFolder, StaleInputError, Workspace
 
 
 class Interrupted(BaseException):
@@ -85,7 +85,8 @@ def run_stage(stage: Stage, context: Context) -> Finished:
     except _Recorded as recorded:
         raise recorded.error from recorded.error.__cause__
     except Exception as error:
-        refuse(context.workspace, stage.name, error, parent=context.parent, outer=context.outer)
+        with suppress(OSError):  # what cannot be written on a full disk is still told on the terminal
+            refuse(context.workspace, stage.name, error, parent=context.parent, outer=context.outer)
         raise
 
 
@@ -139,7 +140,7 @@ def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
         record.ended("FAILED", RunOutcome.FAILED, str(told))
         raise _Recorded(told) from error
     except BaseException as signal:
-        record.ended("KILLED", RunOutcome.KILLED, f"stopped by {type(signal).__name__}")
+        record.ended("KILLED", RunOutcome.KILLED, f"stopped by {name_of(signal)}")
         raise
     finally:
         context.bar.stop()
@@ -176,6 +177,12 @@ def _reuse(stage: Stage, context: Context, folder: StageFolder, seal: Seal) -> F
             record.metrics(seal.metrics)
             record.ended("FINISHED", RunOutcome.OK, f"reused run {key}: inputs, settings and code unchanged")
     return Finished(stage.name, key, folder.path, seal, reused=True)
+
+
+def name_of(signal: BaseException) -> str:
+    """What a person calls the thing that stopped a run."""
+    names = {KeyboardInterrupt: "Ctrl-C (SIGINT)", Interrupted: "SIGTERM"}
+    return names.get(type(signal), type(signal).__name__)
 
 
 def _say_that_it_finished(folder: StageFolder) -> None:
@@ -250,16 +257,27 @@ def _told(error: Exception, folder: StageFolder) -> Exception:
     if type(error).__module__.startswith("omni_mlflow"):
         return error
     kept = folder.path / "failure.txt"
-    write_text(kept, "".join(traceback.format_exception(error)))
+    try:
+        write_text(kept, "".join(traceback.format_exception(error)))
+        place = f"The traceback is in {kept}"
+    except OSError as full:  # a disk that is full has no room for the traceback either
+        place = f"The traceback could not be kept: {full.strerror}"
     return StageFailedError(
-        f"{folder.title} failed: {type(error).__name__}: {error}. The traceback is in {kept}; "
+        f"{folder.title} failed: {type(error).__name__}: {error}. {place}; "
         "what was finished stays and is reused, so after mending the cause run the same command again"
     )
 
 
 def key_of(folder: Path) -> str:
     """Return the key of the run whose journal lies in ``folder``."""
-    keys = [event.key for event in read_events(folder / JOURNAL_NAME) if isinstance(event, Started)]
+    journal = folder / JOURNAL_NAME
+    events = read_events(journal) if journal.is_file() else []
+    keys = [event.key for event in events if isinstance(event, Started)]
+    if not keys:
+        raise StaleInputError(
+            f"{journal} is gone or holds no start of a run, so nobody knows which run made what lies "
+            f"beside it; move {folder} away and run its stage again"
+        )
     return keys[-1]
 
 

@@ -93,7 +93,8 @@ class StageFolder:
         seal = self.seal()
         if seal is None:
             raise MissingStageError(
-                f"{self.path} has no finished {self.stage!r}; run it first: mlflow run . -e {self.stage}"
+                f"{self.path} has no finished {self.stage!r}; "
+                f"run it first, with the same options: omni-mlflow {self.stage}"
             )
         if name not in seal.outputs:
             raise MissingStageError(f"{self.title} made no {name!r}; it made {sorted(seal.outputs)[:12]}")
@@ -112,7 +113,8 @@ class StageFolder:
         seal = self.seal()
         if seal is None:
             raise MissingStageError(
-                f"{self.path} has no finished {self.stage!r}; run it first: mlflow run . -e {self.stage}"
+                f"{self.path} has no finished {self.stage!r}; "
+                f"run it first, with the same options: omni-mlflow {self.stage}"
             )
         for name, digest in seal.outputs.items():
             self._verify(name, digest)

@@ -69,7 +69,7 @@ def test_rows_are_conserved_at_every_stage(finished):
     assert all(seal["taken"] == seal["made"] + seal["skipped"] for seal in counted)
 
 
-def test_no_held_out_target_lies_outside_the_sealed_file(finished):
+def test_the_export_holds_held_out_targets_in_its_sealed_file_only(finished):
     export = finished.workspace / "trivial/export"
     targets = [json.loads(line) for line in (export / TEST_TARGETS).read_text().splitlines()]
     held_out = [json.loads(line) for line in (export / "samples/test.jsonl").read_text().splitlines()]
@@ -129,7 +129,7 @@ def test_a_changed_training_setting_runs_training_and_what_follows_again(place):
 def test_a_stage_alone_without_its_input_says_which_stage_to_run(empty):
     alone = empty.run("train")
     assert alone.returncode == 1
-    assert "run it first: mlflow run . -e index" in alone.stderr
+    assert "run it first, with the same options: omni-mlflow index" in alone.stderr
     [run] = empty.runs()
     assert (run.info.status, run.data.tags["omni.outcome"]) == ("FAILED", "refused")
     assert "run it first" in run.data.tags["mlflow.note.content"]

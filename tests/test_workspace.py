@@ -34,7 +34,7 @@ def test_a_sealed_output_opens(folder):
 def test_a_stage_without_a_seal_says_which_stage_to_run(folder):
     folder.path.mkdir(parents=True)
     (folder.path / "episodes.jsonl").write_text("half")
-    with pytest.raises(MissingStageError, match=r"mlflow run \. -e select"):
+    with pytest.raises(MissingStageError, match=r"omni-mlflow select"):
         folder.open("episodes.jsonl")
 
 

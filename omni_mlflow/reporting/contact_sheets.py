@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omni_mlflow.metrics.answers import UNKNOWN
+
 Image = NDArray[np.uint8]
 
 
@@ -32,10 +34,13 @@ class ContactSheet:
     raw: str
     truth: Mapping[str, Any]
 
-    def compared(self) -> list[tuple[str, str, str, bool]]:
-        """By key of the truth: its name, the answer, the truth, and whether they are equal."""
+    def compared(self) -> list[tuple[str, str, str, bool | None]]:
+        """By key of the truth: its name, the answer, the truth, and whether they are equal.
+
+        None where nobody annotated the truth: then nothing can be said.
+        """
         return [
-            (key, _told(self.answer.get(key)), _told(true), _same(self.answer.get(key), true))
+            (key, _told(self.answer.get(key)), _told(true), _compared(self.answer.get(key), true))
             for key, true in self.truth.items()
         ]
 
@@ -73,6 +78,10 @@ def _told(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "(none)"
     return str(value)
+
+
+def _compared(answer: Any, true: Any) -> bool | None:
+    return None if true in (None, UNKNOWN, [UNKNOWN]) else _same(answer, true)
 
 
 def _same(answer: Any, true: Any) -> bool:

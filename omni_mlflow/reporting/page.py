@@ -18,6 +18,7 @@ from omni_mlflow.reporting.tables import Table
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _DIFFERS = "differs"
+_MARKS = {True: "equal", False: _DIFFERS, None: "not annotated"}
 _CELL_CLASSES = {wording.BEATS: "good", wording.DOES_NOT_BEAT: "bad", _DIFFERS: "bad"}
 _LONGEST_QUESTION = 1_200
 _NARROW_COLUMNS = 5
@@ -115,7 +116,7 @@ def _sheet(sheet: ContactSheet) -> str:
         question = question[:_LONGEST_QUESTION] + f" … ({len(question) - _LONGEST_QUESTION} characters more)"
     compared = Table(
         ("Key", "Answer", "Truth", ""),
-        tuple((key, said, true, "equal" if same else _DIFFERS) for key, said, true, same in sheet.compared()),
+        tuple((key, said, true, _MARKS[same]) for key, said, true, same in sheet.compared()),
     )
     reply = "" if sheet.answer else f"{_note('The reply is no JSON object:')}<pre>{escape(sheet.raw)}</pre>"
     return (

@@ -86,7 +86,8 @@ def findings(facts: RunFacts) -> list[str]:
     if facts.evidence is Evidence.SYNTHETIC:
         return [
             "The episodes were generated, so this run shows that the pipeline works from raw episodes to "
-            "scores. It makes no statement about model quality."
+            "scores. It makes no statement about model quality.",
+            *_verdicts_here(facts),
         ]
     if facts.evidence is Evidence.SMOKE:
         return [
@@ -104,6 +105,20 @@ def findings(facts: RunFacts) -> list[str]:
             f"{signed(baseline['difference']['value'])} {bounds(baseline['difference'])}."
         )
     return told or ["No question has a floor to be held against."]
+
+
+def _verdicts_here(facts: RunFacts) -> list[str]:
+    """Which questions beat their floor and which do not, in as many words."""
+    told = []
+    for metric in facts.graded_metrics:
+        baseline = facts.section("baselines")[metric]
+        floor = baseline["best"]
+        told.append(
+            f"On these generated episodes {metric_title(metric).lower()} {verdict(baseline)} "
+            f"“{floor_title(floor)}” ({number(facts.value(metric))} against "
+            f"{number(baseline['floors'][floor])})."
+        )
+    return told
 
 
 def remarks(facts: RunFacts) -> list[str]:

@@ -118,7 +118,7 @@ def index_episode(episode: Episode, *, data_root: Path, out: Path, plan: IndexPl
                 return _skipped(episode, f"{source.num_frames} frames, the shortest window has {shortest}")
             windows = _Task(episode, source, out, plan, made_from).windows()
     except (UnreadableEpisodeError, UnreadableVideoError) as problem:
-        return _skipped(episode, str(problem))
+        return _skipped(episode, str(problem).replace(f"{data_root}/", ""))
     write_rows(finished, windows)
     return _indexed(windows)
 

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,10 +20,16 @@ ResultT = TypeVar("ResultT")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
-    """Ask Linux to send this process ``signal_number`` when its parent dies; elsewhere do nothing."""
+def die_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
+    """Ask Linux to send this process ``signal_number`` when its parent dies; elsewhere do nothing.
+
+    Args:
+        parent: pid of the parent when this process began: if it has died since, the signal comes at once.
+    """
     if os.uname().sysname == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal_number)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal_number)
 
 
 def each_in_a_process(
@@ -33,7 +40,8 @@ def each_in_a_process(
     Processes are spawned, not forked: a forked copy of a process with threads can hang for ever.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=die_with_parent) as pool:
+    ends_with_us = partial(die_with_parent, os.getpid())
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=ends_with_us) as pool:
         futures = {pool.submit(work, task): task for task in tasks}
         try:
             for future in as_completed(futures):

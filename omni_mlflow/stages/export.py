@@ -16,6 +16,7 @@ from omni_mlflow.spine.rows import (
     write_rows,
 )
 from omni_mlflow.spine.types import (
+    Check,
     LabelledSample,
     Sample,
     Skip,
@@ -52,10 +53,27 @@ def _export(run: Run) -> Report:
         metrics={f"rows/samples_{split}": len(samples[split]) for split in Split},
         tags={"omni.dataset_digest": manifest.digest[:16]},
         datasets=[dataset_input(manifest, split) for split in Split if samples[split]],
+        failures=_empty_splits(run, samples),
         skipped=skips,
         taken=len(windows),
         made=sum(map(len, samples.values())),
     )
+
+
+def _empty_splits(run: Run, samples: Mapping[Split, list[tuple[Sample, Target]]]) -> list[Check]:
+    """A split without a sample is found here, and not after the training."""
+    sizes = run.contract.split_policy.default_counts.by_split()
+    return [
+        Check(
+            rule="every_split_has_samples",
+            subject=f"split {split}",
+            expected=f"samples of its {sizes[split]} sessions",
+            found="none: skipped_windows.jsonl here and skipped_episodes.jsonl of index say why",
+            ok=False,
+        )
+        for split in Split
+        if sizes[split] and not samples[split]
+    ]
 
 
 class ForeignSampleError(Exception):

@@ -50,17 +50,23 @@ class StageTrainingLog:
             self.rewind(step=-1)
 
     def progress(self, event: str, *, step: int, **values: float | int | str) -> None:
-        self._progress.append({"event": event, "step": step, **values})
+        row = {"event": event, "step": step, **values}
+        self._progress.append(row)
+        self._show(row)
         self.last_step = step
-        prefix = "val" if event == "validation" else "train"
-        numbers = {f"{prefix}/{key}": float(value) for key, value in values.items() if _is_number(value)}
-        if event in ("step", "validation"):
-            self._record.metrics(numbers, step=step)
         if event == "start":
             total = int(values.get("total_steps", 0))
             self._advance = self._bar.start("train", total=total, done=step)
         elif self._advance:
             self._advance(step)
+
+    def _show(self, row: Mapping[str, Any]) -> None:
+        """Record the numbers of a progress row; those that the record already holds stay as they are."""
+        if row["event"] in ("step", "validation"):
+            prefix = "val" if row["event"] == "validation" else "train"
+            named = ((f"{prefix}/{key}", value) for key, value in row.items() if key != "step")
+            numbers = {name: value for name, value in named if _is_number(value)}
+            self._record.metrics(numbers, step=row["step"])
 
     def preparing(self, what: str, *, done: int, total: int) -> None:
         if self._preparation is None:
@@ -78,6 +84,8 @@ class StageTrainingLog:
             rows = journal.rows()
             late = (i for i, row in enumerate(rows) if row["step"] > step or row.get("event") == "complete")
             journal.truncate_after(next(late, len(rows)))
+        for row in self._progress.rows():
+            self._show(row)
 
     def close(self) -> None:
         self._progress.close()
@@ -150,7 +158,7 @@ def _write_evidence(
     )
 
 
-def _is_number(value: float | int | str) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float)
 
 

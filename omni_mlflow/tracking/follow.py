@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from omni_mlflow.events import Artifact, Ended, Event, Started, parse_event, run_journals
 from omni_mlflow.journal import follow_journal, settle
-from omni_mlflow.spine.rows import BadRowError
+from omni_mlflow.spine.rows import BadRowError, NewerSchemaError
 from omni_mlflow.tracking.watermark import Watermark, Watermarks
 
 
@@ -47,7 +45,7 @@ class RunJournal:
         """Tell whether the journal still lies where it was last read: a rerun may have moved it."""
         try:
             return _key_of(self.path) == self.key
-        except (OSError, BadRowError, ValidationError):
+        except (OSError, BadRowError, NewerSchemaError):
             return False
 
     def take(self, event: Event, end: int) -> None:
@@ -115,7 +113,7 @@ class Follower:
                 keys.add(key)
             except FileNotFoundError:
                 continue  # moved while we looked; the next call finds it
-            except (BadRowError, ValidationError, OSError) as error:
+            except (BadRowError, NewerSchemaError, OSError) as error:
                 self.unreadable[path] = str(error)
         self._seen = seen
         for key in self.runs.keys() - keys:

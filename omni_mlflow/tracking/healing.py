@@ -17,7 +17,7 @@ from omni_mlflow.events import Ended, RunOutcome, Started, read_events, run_jour
 from omni_mlflow.journal import Journal, JournalBusyError
 from omni_mlflow.record import now_ms
 from omni_mlflow.spine.processes import Process, is_alive
-from omni_mlflow.spine.rows import BadRowError
+from omni_mlflow.spine.rows import BadRowError, NewerSchemaError
 from omni_mlflow.tracking.reports import HealedRun
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def heal_journals(workspace: Path) -> list[HealedRun]:
             started = _unended(path)
             if started is not None and _is_dead(started.process, path):
                 healed += _end(path)
-        except (JournalBusyError, BadRowError, OSError):
+        except (JournalBusyError, BadRowError, NewerSchemaError, OSError):
             continue  # alive after all, or unreadable: the projection reports that by name
     return healed
 

@@ -244,5 +244,6 @@ def test_an_episode_that_broke_since_the_selection_is_a_skip_that_names_the_file
     index = index_episode(placed, data_root=folder.parents[1], out=tmp_path / "index", plan=PLAN)
     assert index.windows == ()
     assert [(skip.subject, skip.stage) for skip in index.skips] == [("kitchen__ep1", "index")]
-    assert f"kitchen/ep1/{file}: it cannot be" in index.skips[0].reason
+    reason = index.skips[0].reason
+    assert reason.startswith(f"kitchen/ep1/{file}: it cannot be"), "and names no folder of this machine"
     assert not list((tmp_path / "index").rglob("windows.jsonl"))
