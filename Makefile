@@ -47,4 +47,4 @@ ui: setup
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
 
 clean-demo:
-	rm -rf workspace mlflow.db mlartifacts
+	rm -rf workspace mlflow.db mlflow.db.lock mlartifacts mlruns

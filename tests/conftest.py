@@ -55,13 +55,20 @@ class Place:
         return [sys.executable, "-m", "omni_mlflow", verb, *named, *options]
 
     def run(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return self._run(self.arguments(verb, *options), timeout=300)
+
+    def run_as_typed(self, *typed: str) -> subprocess.CompletedProcess[str]:
+        """Run exactly what a person types, for as long as it takes."""
+        return self._run([sys.executable, "-m", "omni_mlflow", *typed], timeout=1500)
+
+    def _run(self, command: list[str], *, timeout: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.arguments(verb, *options),
+            command,
             env=self.environment,
             cwd=self.root,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout,
             check=False,
         )
 
