@@ -14,7 +14,6 @@ import numpy as np
 
 from omni_mlflow.backbones.qwen3_omni_lora.prompt import Message, compact, conversation
 from omni_mlflow.backbones.qwen3_omni_lora.sample import AudioPointer, Inputs, VideoPointer
-from omni_mlflow.spine.synthetic import vocabulary
 from omni_mlflow.spine.synthetic.world import FPS, SessionWorld
 from omni_mlflow.spine.types import Span
 
@@ -23,17 +22,6 @@ GRID, CONTEXT, WINDOW, STRIDE = 4, 8, 20, 10
 
 TILE = (32, 32)
 AUDIO_RATE = 16_000
-
-
-WORDS = (
-    *" ".join((*vocabulary.TASKS, *vocabulary.PLACES, *vocabulary.PRIVATE_THINGS)).split(),
-    *vocabulary.COMMON_COLOURS,
-    *vocabulary.PRIVATE_COLOURS,
-    *vocabulary.COMMON_TOOLS,
-    *vocabulary.PRIVATE_TOOLS,
-    *("Handle", "block", "blocks", "bright", "dark"),
-)
-"""Words of the synthetic world. They are drawn one by one, so that none of its actions is written out."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +61,8 @@ def _lesson(world: SessionWorld, anchor: int, folder: str, rng: random.Random) -
     )
     audio = AudioPointer(path=f"{folder}/audio.wav", start_s=start / FPS, stop_s=anchor / FPS)
     inputs = Inputs(video=video, audio=audio, window=asked, main_task=None, sensors=None)
-    # Something of random length stands between what is shown and what is asked, as sensors do or do not.
-    lines = [f"Main task: {random_words(rng, rng.randrange(16))}"]
-    lines.append(f"Describe {', '.join(names)} {compact(asked.model_dump())}")
-    caption = compact({name: facts[name] for name in names})
-    return Lesson(inputs, conversation(inputs, "\n".join(lines)), caption)
-
-
-def random_words(rng: random.Random, count: int) -> str:
-    return " ".join(rng.sample(WORDS, count))
+    question = f"Describe {', '.join(names)} {compact(asked.model_dump())}"
+    return Lesson(inputs, conversation(inputs, question), compact({name: facts[name] for name in names}))
 
 
 def caption_facts(world: SessionWorld, span: Span) -> dict[str, Any]:

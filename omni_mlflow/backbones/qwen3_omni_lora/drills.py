@@ -6,10 +6,21 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from omni_mlflow.backbones.qwen3_omni_lora.captions import WORDS, Lesson, random_words
+from omni_mlflow.backbones.qwen3_omni_lora.captions import Lesson
 from omni_mlflow.backbones.qwen3_omni_lora.prompt import SYSTEM, compact, conversation
 from omni_mlflow.backbones.qwen3_omni_lora.sample import Inputs
+from omni_mlflow.spine.synthetic import vocabulary
 from omni_mlflow.spine.types import Span
+
+WORDS = (
+    *" ".join((*vocabulary.TASKS, *vocabulary.PLACES, *vocabulary.PRIVATE_THINGS)).split(),
+    *vocabulary.COMMON_COLOURS,
+    *vocabulary.PRIVATE_COLOURS,
+    *vocabulary.COMMON_TOOLS,
+    *vocabulary.PRIVATE_TOOLS,
+    *("Handle", "block", "blocks", "bright", "dark"),
+)
+"""Words of the synthetic world. They are drawn one by one, so that none of its actions is written out."""
 
 
 def corpus(seed: int) -> Iterator[str]:
@@ -28,25 +39,29 @@ def drill(rng: random.Random) -> Lesson:
     """Return a question that already holds the fields of its answer, among lines that do not matter."""
     window = Span(start=(start := 10 * rng.randrange(100)), stop=start + 20)
     fields: dict[str, Any] = {
-        "action": random_words(rng, 2),
-        "subtask": random_words(rng, 2),
-        "objects": [random_words(rng, 1) for _ in range(rng.randint(1, 2))],
+        "action": _words(rng, 2),
+        "subtask": _words(rng, 2),
+        "objects": [_words(rng, 1) for _ in range(rng.randint(1, 2))],
         "contact": rng.choice(("yes", "no")),
         "transition": rng.choice(("yes", "no")),
-        "next_action": random_words(rng, 2),
+        "next_action": _words(rng, 2),
         "evidence_window": window.model_dump(),
     }
     given = compact({name: fields[name] for name in rng.sample(sorted(fields), len(fields))})
     distracting = (
-        f"Main task: {random_words(rng, 3)}",
+        f"Main task: {_words(rng, 3)}",
         f"Sensors: {_sensors(rng)}",
-        f"Known actions: {random_words(rng, 2)}, {random_words(rng, 2)}",
+        f"Known actions: {_words(rng, 2)}, {_words(rng, 2)}",
     )
     lines = [line for line in distracting if rng.random() < 0.25]
     lines.append(f"Repeat {given}")
     inputs = Inputs(video=None, audio=None, window=window, main_task=None, sensors=None)
     question = "\n".join(lines)
     return Lesson(inputs, conversation(inputs, question), compact(fields))
+
+
+def _words(rng: random.Random, count: int) -> str:
+    return " ".join(rng.sample(WORDS, count))
 
 
 def _sensors(rng: random.Random) -> str:
