@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from omni_mlflow.backbones.qwen3_omni_lora.inference import answer_from
-from omni_mlflow.backbones.qwen3_omni_lora.prompt import answer_of, compact, label_options, messages
+from omni_mlflow.backbones.qwen3_omni_lora.prompt import (
+    INSTRUCTION,
+    answer_of,
+    compact,
+    label_options,
+    messages,
+)
 from omni_mlflow.backbones.qwen3_omni_lora.sample import AudioPointer, Inputs, VideoPointer
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.types import Labels, Outcome, Sample, Span, Split, Target
@@ -39,7 +45,14 @@ def priors(**actions: int) -> TrainPriors:
 
 
 def question(inputs: Inputs, options: tuple[str, ...] = ()) -> str:
-    return messages(inputs, options)[1]["content"][-1]["text"]
+    """The text of the prompt; the media stand where it says so."""
+    return "\n".join(part.get("text", f"<{part['type']}>") for part in blocks(inputs, options))
+
+
+def blocks(inputs: Inputs, options: tuple[str, ...] = ()) -> list[dict[str, str]]:
+    (turn,) = messages(inputs, options)
+    assert turn["role"] == "user"
+    return turn["content"]
 
 
 def answered(text: str) -> Outcome:
@@ -116,18 +129,25 @@ def test_a_label_that_only_test_has_is_in_no_prompt():
     options = label_options(priors(pour=3, cut=2), max_options=256)
     assert "Polish lamp" not in question(INPUTS, options)
     assert question(INPUTS, options).splitlines() == [
+        INSTRUCTION,
         "Main task: Making coffee",
         "Sensors: head 0.10m 3deg",
         "Known actions: cut, pour",
+        "<video>",
+        "<audio>",
         'Label {"start_frame":60,"end_frame":79}',
     ]
 
 
 def test_a_sample_without_sound_has_no_audio_block_and_text_alone_has_no_block_at_all():
-    blocks = [part["type"] for part in messages(INPUTS, ())[1]["content"]]
-    silent = messages(INPUTS.model_copy(update={"audio": None}), ())[1]["content"]
+    silent = INPUTS.model_copy(update={"audio": None})
     text_only = INPUTS.model_copy(update={"video": None, "audio": None, "sensors": None})
-    assert blocks == ["video", "audio", "text"]
-    assert [part["type"] for part in silent] == ["video", "text"]
-    assert [part["type"] for part in messages(text_only, ())[1]["content"]] == ["text"]
+    assert [part["type"] for part in blocks(INPUTS)] == ["text", "video", "audio", "text"]
+    assert [part["type"] for part in blocks(silent)] == ["text", "video", "text"]
+    assert [part["type"] for part in blocks(text_only)] == ["text", "text"]
     assert "Sensors" not in question(text_only)
+
+
+def test_what_stands_in_front_of_the_media_does_not_move_them_away_from_the_answer():
+    bare = INPUTS.model_copy(update={"main_task": None, "sensors": None})
+    assert blocks(bare)[1:] == blocks(INPUTS, ("cut", "pour"))[1:]

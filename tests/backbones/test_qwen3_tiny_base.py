@@ -52,13 +52,19 @@ def test_a_caption_says_what_is_seen_and_heard_and_names_no_action():
     }
 
 
-def test_no_lesson_and_no_text_of_the_tokenizer_holds_an_action(tmp_path):
+def drills(count):
+    rng = random.Random(0)
+    return [drill(rng) for _ in range(count)]
+
+
+def test_no_lesson_no_drill_and_no_text_of_the_tokenizer_holds_an_action_that_sessions_share(tmp_path):
     world = make_session(WARM_UP_SEEDS[0], frames=120)
     lessons = session_lessons(world, tmp_path / "session", random.Random(0))
-    told = [lesson.caption for lesson in lessons]
+    told = [lesson.reply for lesson in lessons]
     told += [json.dumps(lesson.talk) for lesson in lessons]
     told += corpus(seed=0)
-    named = {action.label for action in COMMON_ACTIONS} | {part.action.label for part in world.segments}
+    told += ["\n".join((*each.context, each.question, each.reply)) for each in drills(2000)]
+    named = {action.label for action in COMMON_ACTIONS}
     assert not [label for label in named for text in told if label in text]
 
 
@@ -73,10 +79,9 @@ def test_lessons_see_the_last_eight_grid_frames_and_hear_the_window(tmp_path):
 
 def test_a_drill_already_holds_its_answer():
     lesson = drill(random.Random(3))
-    question = lesson.talk[1]["content"][-1]["text"]
-    given = json.loads(question.partition("Repeat ")[2])
-    assert json.loads(lesson.caption) == given
-    assert list(json.loads(lesson.caption)) == [
+    given = json.loads(lesson.question.removeprefix("Repeat "))
+    assert json.loads(lesson.reply) == given
+    assert list(json.loads(lesson.reply)) == [
         "action",
         "subtask",
         "objects",

@@ -29,8 +29,13 @@ class Lesson:
     """One reply to learn: what is shown, what is asked, what is to be said."""
 
     inputs: Inputs
-    talk: list[Message]
-    caption: str
+    question: str
+    reply: str
+    context: tuple[str, ...] = ()
+
+    @property
+    def talk(self) -> list[Message]:
+        return conversation(self.inputs, context=self.context, question=self.question)
 
 
 def session_lessons(world: SessionWorld, folder: Path, rng: random.Random) -> list[Lesson]:
@@ -62,7 +67,7 @@ def _lesson(world: SessionWorld, anchor: int, folder: str, rng: random.Random) -
     audio = AudioPointer(path=f"{folder}/audio.wav", start_s=start / FPS, stop_s=anchor / FPS)
     inputs = Inputs(video=video, audio=audio, window=asked, main_task=None, sensors=None)
     question = f"Describe {', '.join(names)} {compact(asked.model_dump())}"
-    return Lesson(inputs, conversation(inputs, question), compact({name: facts[name] for name in names}))
+    return Lesson(inputs, question, compact({name: facts[name] for name in names}))
 
 
 def caption_facts(world: SessionWorld, span: Span) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from omni_mlflow.spine.types import Labels, Span
 
 Message = dict[str, Any]
 
-SYSTEM = (
+INSTRUCTION = (
     "Answer in JSON: action, subtask, objects, contact, transition, next_action, evidence_window. "
     f"What nobody can tell is {UNKNOWN}."
 )
@@ -54,26 +54,27 @@ def messages(inputs: Inputs, options: Sequence[str]) -> list[Message]:
 
     The window comes last and is spelled as the answer has to spell it: that makes it easy to repeat.
     """
-    lines = []
+    context = [INSTRUCTION]
     if inputs.main_task:
-        lines.append(f"Main task: {inputs.main_task}")
+        context.append(f"Main task: {inputs.main_task}")
     if inputs.sensors:
-        lines.append(f"Sensors: {inputs.sensors}")
+        context.append(f"Sensors: {inputs.sensors}")
     if options:
-        lines.append("Known actions: " + ", ".join(options))
-    lines.append(f"Label {compact(inputs.window.model_dump())}")
-    return conversation(inputs, "\n".join(lines))
+        context.append("Known actions: " + ", ".join(options))
+    return conversation(inputs, context=context, question=f"Label {compact(inputs.window.model_dump())}")
 
 
-def conversation(inputs: Inputs, question: str) -> list[Message]:
-    """Return the media blocks that a sample has, followed by the question."""
+def conversation(inputs: Inputs, *, context: Sequence[str], question: str) -> list[Message]:
+    """Return lines of context, the media that the sample has, and the question.
+
+    The context comes first: whatever its length, the media and the question are as far from the answer.
+    """
     parts: list[dict[str, str]] = []
+    if context:
+        parts.append({"type": "text", "text": "\n".join(context)})
     if inputs.video:
         parts.append({"type": "video"})
     if inputs.audio:
         parts.append({"type": "audio"})
     parts.append({"type": "text", "text": question})
-    return [
-        {"role": "system", "content": [{"type": "text", "text": SYSTEM}]},
-        {"role": "user", "content": parts},
-    ]
+    return [{"role": "user", "content": parts}]

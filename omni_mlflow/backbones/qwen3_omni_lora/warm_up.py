@@ -2,8 +2,8 @@
 
 A downloaded checkpoint can do that already; a random one learns it too slowly. First come drills, text
 alone: repeat the fields that are asked for. Then come captions of colours, tools and sounds, in sessions of
-the synthetic world that no episode set ever holds. No action is shown and named: what an action is called
-is left for the adapter to learn.
+the synthetic world that no episode set ever holds. Nothing that is shown is called by the name of its
+action: that is left for the adapter to learn.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omni_mlflow.backbones.qwen3_omni_lora.captions import Lesson, session_lessons
-from omni_mlflow.backbones.qwen3_omni_lora.drills import drill
+from omni_mlflow.backbones.qwen3_omni_lora.drills import drill, random_context
 from omni_mlflow.backbones.qwen3_omni_lora.optimisation import (
     answer_loss,
     learning_rate,
@@ -40,12 +40,15 @@ class WarmUp:
     Attributes:
         drills: batches of text alone, at the start.
         captions: batches of what sessions show; every ``drill_every``-th is a drill again.
+        context_share: share of the batches of captions with lines in front that say nothing of the clip, so
+            that what is seen and heard is found wherever it stands.
         sessions, frames: number of sessions of the synthetic world, and their length.
     """
 
     drills: int = 120
-    captions: int = 420
+    captions: int = 460
     drill_every: int = 12
+    context_share: float = 0.3
     sessions: int = 24
     frames: int = 600
     batch_size: int = 8
@@ -77,7 +80,7 @@ def warm_up(model: Any, processor: Any, plan: WarmUp, *, on_step: OnStep | None 
             return processing.batch(
                 [lesson.inputs for lesson in chosen],
                 [lesson.talk for lesson in chosen],
-                answers=[lesson.caption for lesson in chosen],
+                answers=[lesson.reply for lesson in chosen],
             )
 
         model.train()
@@ -99,4 +102,7 @@ def curriculum(lessons: Sequence[Lesson], plan: WarmUp, rng: random.Random) -> I
             continue
         if len(waiting) < plan.batch_size:
             waiting = rng.sample(lessons, len(lessons))
-        yield [waiting.pop() for _ in range(plan.batch_size)]
+        chosen = [waiting.pop() for _ in range(plan.batch_size)]
+        if rng.random() < plan.context_share:
+            chosen = [replace(lesson, context=random_context(rng)) for lesson in chosen]
+        yield chosen
