@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import Scale, Split
@@ -28,6 +28,24 @@ class Section(BaseModel):
     """A block of a contract: immutable, and a key it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Weights(Section):
+    """A block of settings that names a model's weights; another folder may stand in for them.
+
+    Attributes:
+        local_copy: the folder that the contract's ``local_model_env`` points at, if set. It is a fact of
+            this machine, so it is no setting: no digest holds it.
+    """
+
+    _local_copy: str | None = PrivateAttr(default=None)
+
+    def model_post_init(self, context: Any, /) -> None:
+        self._local_copy = (context or {}).get("local_copy")
+
+    @property
+    def local_copy(self) -> str | None:
+        return self._local_copy
 
 
 class SplitCounts(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -58,7 +59,10 @@ def bind(contract: Contract) -> Bound:
     issues = [*_unknown_names(contract, backbone), *_unknown_blocks(contract, backbone)]
     settings = None
     try:
-        settings = backbone.settings_type.model_validate(contract.settings)
+        local_copy = os.environ.get(contract.local_model_env)
+        settings = backbone.settings_type.model_validate(
+            contract.settings, context={"local_copy": local_copy}
+        )
     except ValidationError as error:
         issues += [f"settings: {line}" for line in explain(error, backbone.settings_type).split("; ")]
     if issues:

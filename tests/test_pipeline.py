@@ -6,6 +6,7 @@ import fcntl
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from omni_mlflow.spine.splits import assign_splits
@@ -86,6 +87,38 @@ def test_only_evaluate_declares_that_it_opens_held_out_targets():
         if any("sealed" in pattern or pattern == "*" for pattern in stage.inputs.get("export", ()))
     }
     assert openers == {"evaluate"}
+
+
+def test_numeric_targets_lie_beside_their_rows_and_held_out_ones_are_sealed(finished):
+    export = finished.workspace / "trivial/export"
+    found = {path.relative_to(export).as_posix() for path in export.rglob("*.npy")}
+    assert found == {
+        "samples/train.arrays/anchor.npy",
+        "samples/val.arrays/anchor.npy",
+        "sealed/test_targets.arrays/anchor.npy",
+    }
+    assert found < finished.json("trivial/export/dataset_manifest.json")["files"].keys()
+    rows = [json.loads(line)["anchor"] for line in (export / TEST_TARGETS).read_text().splitlines()]
+    assert np.load(export / "sealed/test_targets.arrays/anchor.npy")[:, 0].tolist() == rows
+
+
+def test_an_exam_pairs_numbers_with_samples_whether_high_or_low_is_good(finished):
+    metrics = finished.json("trivial/evaluate/metrics.json")
+    assert metrics["anchor_error"] == 0
+    assert finished.json("trivial/evaluate/anchors.json") == {"shape": [metrics["num_rows"], 1]}
+
+
+def test_the_gate_looks_a_second_time_at_what_the_evaluation_left(finished):
+    rules = [rule["rule"] for rule in finished.json("trivial/validate/validation.json")["rules"]]
+    assert "something_was_predicted" in rules
+
+
+def test_the_gate_fits_again_and_compares_the_episodes(finished):
+    rules = {rule["rule"]: rule for rule in finished.json("trivial/gate/gate.json")["rules"]}
+    found = finished.json("trivial/train/checkpoint/fitted.json")
+    assert rules["fitted_on_train_episodes"]["found"] == found["episodes_digest"]
+    split = finished.json("split/split_manifest.json")["episodes"]
+    assert found["episode_ids"] == sorted(each["episode_id"] for each in split if each["split"] == "train")
 
 
 def test_looking_at_the_targets_is_written_down_once_per_evaluation(finished):

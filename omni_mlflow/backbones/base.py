@@ -12,9 +12,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from omni_mlflow.contract import Section
-from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.spine.types import Answer, Check, LabelledSample, Sample, Skip, Target, Window
+from omni_mlflow.metrics.metric import Metric
+from omni_mlflow.spine.types import (
+    Answer,
+    Check,
+    FittedOnTrain,
+    LabelledSample,
+    Row,
+    Sample,
+    Skip,
+    Target,
+    Window,
+)
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One window in a backbone's own terms.
+
+    Attributes:
+        arrays: the numeric part of the target by name (a chunk of actions, future features); for each name
+            the same shape and type in every window. They lie beside the targets, and those of held-out
+            windows are sealed with them.
+    """
+
+    sample: Sample
+    target: Target
+    arrays: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -23,10 +53,12 @@ class SampleSet:
 
     Attributes:
         media_root: the folder that the media pointers of ``Sample.inputs`` start from.
+        arrays: numeric targets by name, shape (rows, ...), memory-mapped: row k belongs to ``rows[k]``.
     """
 
     rows: Sequence[LabelledSample]
     media_root: Path
+    arrays: Arrays = field(default_factory=dict)
 
 
 class TrainingLog(Protocol):
@@ -59,6 +91,17 @@ class TrainingLog(Protocol):
         """Forget progress and ledger rows of steps after ``step``: they are about to be repeated."""
 
 
+class TrainingFacts(Row):
+    """What ``training_metadata.json`` says beyond the shared facts; a backbone adds keys of its own.
+
+    Attributes:
+        base_model, base_revision: the weights that were fine-tuned, as others can find them.
+    """
+
+    base_model: str
+    base_revision: str
+
+
 class Predictor(Protocol):
     """A loaded checkpoint."""
 
@@ -75,16 +118,17 @@ class CheckpointUnderTest:
     Attributes:
         folder: the checkpoint.
         settings: the contract's settings, already validated.
-        media_root: root of the media pointers of the canary samples.
-        canaries: a few validation samples; a checkpoint must change the base model's output on them.
-        priors: recomputed from the train samples by the caller.
+        canaries: a few validation samples with their targets; a checkpoint must change the base model's
+            output on them, and what a generative model makes of them can be judged.
+        fitted: fitted again on the train samples by the caller; the checkpoint's own must agree.
+        out: folder for what the gate lets the checkpoint generate; sealed with its verdict.
     """
 
     folder: Path
     settings: Any
-    media_root: Path
-    canaries: Sequence[Sample]
-    priors: TrainPriors
+    canaries: SampleSet
+    fitted: Any
+    out: Path
 
 
 Gate = Callable[[CheckpointUnderTest], list[Check]]
@@ -98,14 +142,18 @@ class Exam:
         samples, targets: held-out samples and their truth, same order.
         answers: one per sample, same order.
         controls: answers to the same samples with one input exchanged or removed, by control name.
-        priors: what was fitted on the train episodes: label counts, next-given-current.
+        fitted: what the checkpoint holds of :meth:`Backbone.fit`.
+        arrays: numeric truth by name, shape (samples, ...), same order.
+        generated: folder of the large things that answers name (:meth:`Backbone.load`).
     """
 
     samples: Sequence[Sample]
     targets: Sequence[Target]
     answers: Sequence[Answer]
     controls: Mapping[str, Sequence[Answer]]
-    priors: TrainPriors
+    fitted: Any
+    arrays: Arrays
+    generated: Path
 
 
 @dataclass(frozen=True)
@@ -113,15 +161,20 @@ class Scores:
     """The result of an exam.
 
     Attributes:
-        metrics: the content of ``metrics.json``.
-        predictions: rows of the backbone's predictions file, one per sample.
+        metrics: the content of ``metrics.json``. A ``difference`` in it says by how much the model is better:
+            above zero is good, whether high or low values of the metric are.
+        predictions: rows of the backbone's predictions file, one per sample, each with ``id``,
+            ``episode_id``, ``split``, ``anchor`` and ``outcome``; those that answer label questions also
+            with the published columns (``omni_mlflow.metrics.answers``).
         tables: CSV files by name; every row of a table has the same keys.
+        documents: JSON files by name.
         headline: the few numbers that are compared in the tracker, by metric name.
     """
 
     metrics: dict[str, Any]
     predictions: list[dict[str, Any]]
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     headline: dict[str, float] = field(default_factory=dict)
 
 
@@ -131,8 +184,9 @@ class Backbone(Protocol):
     Attributes:
         id: folder name and contract id.
         settings_type: the model of the contract's ``settings:`` block.
+        fitted_type: the model of what :meth:`fit` returns, as ``fitted.json`` of a checkpoint holds it.
         gates: checkpoint checks by the name a contract uses.
-        metrics: names of every metric that ``score`` can report.
+        metrics: every metric that ``score`` can report, by name.
         training_files, eval_files: names of every evidence file that training and scoring write.
         predictions_file: name of the predictions JSONL.
         controls: names of the input controls that :meth:`control` knows.
@@ -144,8 +198,9 @@ class Backbone(Protocol):
 
     id: str
     settings_type: type[Section]
+    fitted_type: type[FittedOnTrain]
     gates: Mapping[str, Gate]
-    metrics: frozenset[str]
+    metrics: Mapping[str, Metric]
     training_files: frozenset[str]
     eval_files: frozenset[str]
     predictions_file: str
@@ -153,25 +208,36 @@ class Backbone(Protocol):
     stage_settings: Mapping[str, tuple[str, ...]]
     stage_modules: Mapping[str, tuple[str, ...]]
 
-    def export(self, window: Window, *, media_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
+    def export(self, window: Window, *, media_root: Path, settings: Any) -> Exported | Skip:
         """Turn one neutral window into this model's sample, or say why it cannot be asked."""
 
+    def fit(self, train: SampleSet, *, settings: Any) -> FittedOnTrain:
+        """Learn from the train samples what is not a weight. Pure: the gate fits again and compares."""
+
     def train(
-        self, train: SampleSet, val: SampleSet, *, priors: TrainPriors, settings: Any, log: TrainingLog
-    ) -> dict[str, Any]:
-        """Fine-tune, leave the checkpoint in ``log.checkpoint``, return facts for ``training_metadata.json``.
+        self, train: SampleSet, val: SampleSet, *, fitted: Any, settings: Any, log: TrainingLog
+    ) -> TrainingFacts:
+        """Fine-tune and leave the checkpoint in ``log.checkpoint``; the caller adds ``fitted.json`` to it.
 
         Exact resume: when ``log.resume`` holds state, go on from it; the result is the same.
         """
 
-    def load(self, checkpoint: Path, *, media_root: Path, settings: Any) -> Predictor:
-        """Load a finished checkpoint for prediction."""
+    def load(self, checkpoint: Path, *, media_root: Path, settings: Any, generated: Path) -> Predictor:
+        """Load a finished checkpoint for prediction.
+
+        Args:
+            generated: folder for what an answer generates and no row can hold, such as a video; the answer
+                names it in ``values`` relative to this folder.
+        """
 
     def control(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
         """Return the samples with the input that ``name`` stands for exchanged or removed, ids kept."""
 
     def score(self, exam: Exam, *, settings: Any) -> Scores:
         """Compare answers with targets. Pure: same exam, same scores."""
+
+    def check_outputs(self, evaluation: Path, *, settings: Any) -> list[Check]:
+        """Check what ``score`` left in the folder ``evaluation`` against itself: the gate's second look."""
 
 
 class UnknownBackboneError(Exception):

@@ -7,21 +7,18 @@ from collections.abc import Iterable
 from typing import Self
 
 from omni_mlflow.spine.rows import digest_of
-from omni_mlflow.spine.types import Row, Target
+from omni_mlflow.spine.types import FittedOnTrain, Target
 
 
-class TrainPriors(Row):
+class TrainPriors(FittedOnTrain):
     """Label counts of the train samples; fitted in ``train``, stored in the checkpoint.
 
     Attributes:
-        episodes_digest: sha256 of the sorted ids of the episodes it was fitted on.
         action, subtask, contact, transition: number of train samples per label.
         objects: number of train samples that name the object.
         next_given_action: for each current action, counts of the next action.
     """
 
-    episode_ids: tuple[str, ...]
-    episodes_digest: str
     num_samples: int
     action: dict[str, int]
     subtask: dict[str, int]

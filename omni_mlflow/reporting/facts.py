@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from omni_mlflow.metrics.metric import Metric
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.types import Skip
 
@@ -48,6 +49,7 @@ class RunFacts(_Fact):
     Attributes:
         split_episodes, split_samples: what the split holds out; the metrics know what was answered.
         metrics: content of ``metrics.json``.
+        kinds: titles, units and directions of the backbone's metrics.
         primary_metrics: names from the contract; they come first in the tables.
         seal_openings: how often the held-out targets of this dataset were opened, this time included.
         skipped: everything that any stage left out, with its reason.
@@ -66,6 +68,7 @@ class RunFacts(_Fact):
     split_episodes: int = Field(ge=0)
     split_samples: int = Field(ge=0)
     metrics: Mapping[str, Any]
+    kinds: Mapping[str, Metric]
     primary_metrics: tuple[str, ...]
     seal_openings: int = Field(ge=0)
     flows: tuple[Flow, ...] = ()
@@ -77,6 +80,15 @@ class RunFacts(_Fact):
         more = self.metrics.get("more", {})
         found = self.metrics.get(metric, more.get(metric))
         return None if found is None else float(found)
+
+    def kind(self, metric: str) -> Metric:
+        return self.kinds.get(metric) or Metric(title=metric.replace("_", " "))
+
+    def title(self, metric: str) -> str:
+        """A metric's name for readers, with its unit, and a word where low values are good."""
+        kind = self.kind(metric)
+        unit = f" ({kind.unit})" if kind.unit else ""
+        return f"{kind.title}{unit}{', lower is better' if kind.better == 'lower' else ''}"
 
     def section(self, name: str) -> Mapping[str, Any]:
         """A block of ``metrics.json`` such as ``intervals``; empty where it is absent."""

@@ -6,15 +6,16 @@ Colours are the colour-blind-safe set of Okabe and Ito (2008); shape or position
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from omni_mlflow.reporting.facts import RunFacts
-from omni_mlflow.reporting.wording import control_title, floor_title, metric_title
+from omni_mlflow.reporting.wording import control_title, floor_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,14 +61,14 @@ def figures_of(
     """
     progress = list(progress)
     drawn = []
-    if facts.graded_metrics:
+    for unit, names in _by_unit(facts, [*facts.section("baselines")]).items():
         caption = "Every metric with its 95 % interval over episodes, and the answers that need no model."
-        drawn.append(ReportFigure("floors", "The model against its floors", caption, floors_forest(facts)))
-    if facts.graded_metrics and facts.section("controls"):
-        caption = "The same samples with one input exchanged or removed; what needs that input falls."
-        drawn.append(
-            ReportFigure("controls", "With one input exchanged or removed", caption, controls_chart(facts))
-        )
+        title, png = "The model against its floors", floors_forest(facts, names, unit)
+        drawn.append(ReportFigure(_named("floors", unit), title, caption, png))
+    for unit, names in _by_unit(facts, facts.graded_metrics if facts.section("controls") else ()).items():
+        caption = "The same samples with one input exchanged or removed; what needs that input gets worse."
+        title, png = "With one input exchanged or removed", controls_chart(facts, names, unit)
+        drawn.append(ReportFigure(_named("controls", unit), title, caption, png))
     if any(row.get("accuracy") is not None for row in per_episode):
         caption = "Action accuracy of each held-out episode: is the mean carried by a few of them?"
         drawn.append(ReportFigure("episodes", "Each held-out episode", caption, episodes_chart(per_episode)))
@@ -105,9 +106,20 @@ def loss_curve(progress: Iterable[Mapping[str, Any]]) -> bytes:
     return _png(figure)
 
 
-def floors_forest(facts: RunFacts) -> bytes:
-    """Each graded metric with its 95 % interval over episodes, and every floor of it on the same line."""
-    names = [name for name in facts.reported_metrics if name in facts.section("baselines")]
+def _by_unit(facts: RunFacts, names: Collection[str]) -> dict[str | None, list[str]]:
+    """Metrics that can share an axis, in the order of the report; None stands for shares of 1."""
+    groups: dict[str | None, list[str]] = {}
+    for name in (name for name in facts.reported_metrics if name in names):
+        groups.setdefault(facts.kind(name).unit, []).append(name)
+    return groups
+
+
+def _named(figure: str, unit: str | None) -> str:
+    return figure if unit is None else f"{figure}_{re.sub('[^a-z0-9]+', '_', unit.lower())}"
+
+
+def floors_forest(facts: RunFacts, names: Sequence[str], unit: str | None) -> bytes:
+    """Each metric with its 95 % interval over episodes, and every floor of it on the same line."""
     figure, axes = _figure(1.5 + 0.42 * len(names))
     for line, name in enumerate(names):
         _draw_interval(axes, line, facts.value(name), facts.section("intervals")[name], colour=BLUE, mark="o")
@@ -120,8 +132,8 @@ def floors_forest(facts: RunFacts) -> bytes:
                 markeredgecolor=INK,
                 markersize=6,
             )
-    _label_lines(axes, [metric_title(name) for name in names])
-    _unit_axis(axes, "value; bar: 95 % interval over episodes")
+    _label_lines(axes, [facts.title(name) for name in names])
+    _value_axis(axes, "value; bar: 95 % interval over episodes", unit)
     used = [
         floor
         for floor in _FLOOR_MARKS
@@ -134,9 +146,8 @@ def floors_forest(facts: RunFacts) -> bytes:
     return _png(figure)
 
 
-def controls_chart(facts: RunFacts) -> bytes:
-    """The intact run and every control on the same line, for each graded metric."""
-    names = facts.graded_metrics
+def controls_chart(facts: RunFacts, names: Sequence[str], unit: str | None) -> bytes:
+    """The intact run and every control on the same line, for each metric."""
     controls = sorted(facts.section("controls"))
     figure, axes = _figure(1.5 + 0.5 * len(names))
     for line, name in enumerate(names):
@@ -152,8 +163,8 @@ def controls_chart(facts: RunFacts) -> bytes:
         baseline = facts.section("baselines")[name]
         floor = baseline["floors"][baseline["best"]]
         axes.plot([floor, floor], [line - 0.2, line + 0.6], color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))
-    _label_lines(axes, [metric_title(name) for name in names], below=0.75)
-    _unit_axis(axes, "value; bar: 95 % interval of the intact run; dashed: best floor")
+    _label_lines(axes, [facts.title(name) for name in names], below=0.75)
+    _value_axis(axes, "value; bar: 95 % interval of the intact run; dashed: best floor", unit)
     looks = [
         (*_CONTROL_LOOKS[place % len(_CONTROL_LOOKS)], control_title(control))
         for place, control in enumerate(controls)
@@ -162,21 +173,21 @@ def controls_chart(facts: RunFacts) -> bytes:
     return _png(figure)
 
 
-def episodes_chart(per_episode: Sequence[Mapping[str, Any]], *, metric: str = "accuracy") -> bytes:
+def episodes_chart(per_episode: Sequence[Mapping[str, Any]]) -> bytes:
     """One dot per held-out episode, lowest first: is the mean carried by a few of them?
 
     Args:
-        per_episode: rows with ``episode_id``, ``samples`` and the metric; null ones are left out.
+        per_episode: rows with ``episode_id``, ``samples`` and ``accuracy``; null ones are left out.
     """
     rows = sorted(
-        (row for row in per_episode if row.get(metric) is not None),
-        key=lambda row: (row[metric], row["episode_id"]),
+        (row for row in per_episode if row.get("accuracy") is not None),
+        key=lambda row: (row["accuracy"], row["episode_id"]),
     )
     figure, axes = _figure(1.2 + 0.28 * len(rows))
-    axes.hlines(range(len(rows)), 0, [row[metric] for row in rows], color="#d9d9d9", linewidth=2)
-    axes.plot([row[metric] for row in rows], range(len(rows)), "o", color=BLUE)
+    axes.hlines(range(len(rows)), 0, [row["accuracy"] for row in rows], color="#d9d9d9", linewidth=2)
+    axes.plot([row["accuracy"] for row in rows], range(len(rows)), "o", color=BLUE)
     _label_lines(axes, [f"{_short(row['episode_id'], 34)}  (n={row['samples']})" for row in rows])
-    _unit_axis(axes, metric_title(metric).lower())
+    _value_axis(axes, "action accuracy", None)
     return _png(figure)
 
 
@@ -252,12 +263,15 @@ def _label_lines(axes: Axes, labels: Sequence[str], *, below: float = 0.6) -> No
     axes.spines["left"].set_visible(False)
 
 
-def _unit_axis(axes: Axes, title: str) -> None:
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xticks(np.linspace(0, 1, 6))
+def _value_axis(axes: Axes, title: str, unit: str | None) -> None:
+    if unit is None:
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_xticks(np.linspace(0, 1, 6))
+    else:
+        axes.set_xlim(left=0)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlabel(title)
+    axes.set_xlabel(title if unit is None else f"{title}; {unit}")
 
 
 def _legend(figure: Figure, looks: Sequence[tuple[str, str, str]]) -> None:

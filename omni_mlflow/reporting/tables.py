@@ -11,7 +11,6 @@ from omni_mlflow.reporting.wording import (
     bounds,
     control_title,
     floor_title,
-    metric_title,
     number,
     signed,
     verdict,
@@ -60,7 +59,7 @@ def results_table(facts: RunFacts) -> Table:
         floor = baseline["floors"][baseline["best"]] if baseline else None
         rows.append(
             (
-                metric_title(name),
+                facts.title(name),
                 number(facts.value(name)),
                 bounds(facts.section("intervals")[name]),
                 floor_title(baseline["best"]) if baseline else NOTHING,
@@ -76,7 +75,7 @@ def results_table(facts: RunFacts) -> Table:
         "95 % interval",
         "Best floor",
         "Floor",
-        "Difference",
+        "Better by",
         "Its 95 % interval",
         "Verdict",
     )
@@ -90,7 +89,7 @@ def floors_table(facts: RunFacts) -> Table:
         baseline = facts.section("baselines")[name]
         for floor, value in sorted(baseline["floors"].items()):
             expected = baseline["expected"].get(floor)
-            rows.append((metric_title(name), floor_title(floor), number(value), number(expected)))
+            rows.append((facts.title(name), floor_title(floor), number(value), number(expected)))
     return Table(("Metric", "Floor", "Value", "Expected over draws"), tuple(rows), frozenset({2, 3}))
 
 
@@ -104,7 +103,7 @@ def controls_table(facts: RunFacts) -> Table:
             rows.append(
                 (
                     control_title(control),
-                    metric_title(name),
+                    facts.title(name),
                     number(facts.value(name)),
                     number(metrics[name]["value"]),
                     number(baseline["floors"][baseline["best"]]),
@@ -119,7 +118,7 @@ def controls_table(facts: RunFacts) -> Table:
         "Intact",
         "Control",
         "Best floor",
-        "Intact − control",
+        "Intact better by",
         "Its 95 % interval",
         "Reading",
     )
@@ -150,7 +149,7 @@ def clusters_table(facts: RunFacts) -> Table:
     worth = facts.section("clusters").get("worth", {})
     rows = tuple(
         (
-            metric_title(name),
+            facts.title(name),
             str(worth[name]["samples"]),
             NOTHING
             if worth[name]["effective_samples"] is None

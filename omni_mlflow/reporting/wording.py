@@ -8,21 +8,6 @@ from typing import Any
 from omni_mlflow.reporting.facts import RunFacts
 from omni_mlflow.spine.evidence import Evidence
 
-METRIC_TITLES = {
-    "accuracy": "Action accuracy",
-    "action_macro_f1": "Action macro-F1, published class set",
-    "supported_class_macro_f1": "Action macro-F1, declared classes with support",
-    "seen_label_accuracy": "Action accuracy, label seen in train",
-    "unseen_label_accuracy": "Action accuracy, label not in train",
-    "subtask_accuracy": "Subtask accuracy",
-    "object_micro_f1": "Object micro-F1",
-    "contact_accuracy": "Contact accuracy",
-    "transition_accuracy": "Transition accuracy",
-    "next_action_accuracy": "Next-action accuracy",
-    "evidence_window_iou": "Evidence-window IoU",
-    "json_validity_rate": "JSON validity",
-    "strict_json_validity_rate": "JSON validity, nothing rescued",
-}
 FLOOR_TITLES = {
     "majority": "most frequent train answer",
     "train_prior": "drawn from train frequencies",
@@ -36,18 +21,14 @@ NOTHING = "–"
 
 HOW_TO_READ = (
     "A floor is the best answer that needs no model, given to the same samples. A metric beats its floor "
-    "when the 95 % interval of the paired difference lies above zero. Intervals are over episodes, because "
-    "windows of one episode are not independent; where all episodes have the same value, the interval is "
-    "what that many identical episodes still allow."
+    "when the 95 % interval of the paired difference, by how much it is better, lies above zero. Intervals "
+    "are over episodes, because windows of one episode are not independent; where all episodes have the "
+    "same value, the interval is what that many identical episodes still allow."
 )
 HOW_TO_READ_CONTROLS = (
     "Each control answers the same samples with one input exchanged or removed. A question that needs that "
     "input falls towards its floor; one that does not change was answered without it."
 )
-
-
-def metric_title(name: str) -> str:
-    return METRIC_TITLES.get(name, name.replace("_", " "))
 
 
 def floor_title(name: str) -> str:
@@ -99,7 +80,7 @@ def findings(facts: RunFacts) -> list[str]:
         baseline = facts.section("baselines")[metric]
         floor = baseline["best"]
         told.append(
-            f"{metric_title(metric)} is {number(facts.value(metric))} "
+            f"{facts.title(metric)} is {number(facts.value(metric))} "
             f"{bounds(facts.section('intervals')[metric])} and {verdict(baseline)}: “{floor_title(floor)}” "
             f"scores {number(baseline['floors'][floor])}, a difference of "
             f"{signed(baseline['difference']['value'])} {bounds(baseline['difference'])}."
@@ -114,7 +95,7 @@ def _verdicts_here(facts: RunFacts) -> list[str]:
         baseline = facts.section("baselines")[metric]
         floor = baseline["best"]
         told.append(
-            f"On these generated episodes {metric_title(metric).lower()} {verdict(baseline)} "
+            f"On these generated episodes {facts.title(metric).lower()} {verdict(baseline)} "
             f"“{floor_title(floor)}” ({number(facts.value(metric))} against "
             f"{number(baseline['floors'][floor])})."
         )

@@ -292,6 +292,18 @@ class LabelledSample(Row):
         return self
 
 
+class FittedOnTrain(Row):
+    """What was learned from the train episodes beside the weights: label lists, normalisers, vocabularies.
+
+    Attributes:
+        episode_ids: the episodes it was fitted on, sorted.
+        episodes_digest: sha256 of that list.
+    """
+
+    episode_ids: tuple[str, ...]
+    episodes_digest: str
+
+
 class Outcome(StrEnum):
     ANSWERED = "answered"
     MODEL_INVALID = "model_invalid"
@@ -299,10 +311,16 @@ class Outcome(StrEnum):
 
 
 class Answer(Row):
-    """What a model said to one sample, before anyone compares it with the truth."""
+    """What a model said to one sample, before anyone compares it with the truth.
+
+    Attributes:
+        raw: the reply as text; empty for a model that does not speak.
+        values: the reply as numbers, nested lists by name, e.g. the chunk of actions of a policy.
+    """
 
     id: str
     episode_id: str
     anchor: int
     outcome: Outcome
-    raw: str
+    raw: str = ""
+    values: dict[str, Any] = Field(default_factory=dict)

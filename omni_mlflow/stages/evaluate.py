@@ -11,7 +11,6 @@ from omni_mlflow.backbones.base import Exam, Predictor, Scores
 from omni_mlflow.code_digest import code_digest, package_of
 from omni_mlflow.contract import Contract
 from omni_mlflow.journal import Journal
-from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import (
     digest_of,
     read_document,
@@ -28,7 +27,8 @@ from omni_mlflow.stages.base import Options, Report, Run, Stage
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts, evaluation_facts, run_facts
 from omni_mlflow.stages.held_out_ledger import Opening, open_targets
 from omni_mlflow.stages.manifests import (
-    TEST_TARGETS,
+    FITTED,
+    SEALED_TARGETS,
     DatasetManifest,
     checkpoint_digest,
     dataset_input,
@@ -36,6 +36,7 @@ from omni_mlflow.stages.manifests import (
 )
 
 INTACT = "intact"
+GENERATED = "generated"
 
 
 def _evaluate(run: Run) -> Report:
@@ -51,13 +52,17 @@ def _evaluate(run: Run) -> Report:
         evaluation=digest_of({**identity, "limit": run.options.limit}),
         purpose="evaluate" if run.options.limit is None else f"evaluate the first {len(samples)}",
     )
-    targets = {target.id: target for target in open_targets(run, opening)}
+    targets, arrays = open_targets(run, dataset, opening)
+    place_of = {target.id: place for place, target in enumerate(targets)}
+    places = [place_of[sample.id] for sample in samples]
     exam = Exam(
         samples=samples,
-        targets=[targets[sample.id] for sample in samples],
+        targets=[targets[place] for place in places],
         answers=answers,
         controls=controls,
-        priors=read_document(checkpoint / "fitted.json", TrainPriors),
+        fitted=read_document(checkpoint / FITTED, run.model.fitted_type),
+        arrays={name: array[places] for name, array in arrays.items()},
+        generated=run.folder / GENERATED,
     )
     scores = run.model.score(exam, settings=run.settings)
     return _write(run, exam, scores, dataset, identity)
@@ -78,7 +83,12 @@ def _ask(
 ) -> tuple[list[Answer], dict[str, list[Answer]]]:
     @cache
     def predictor() -> Predictor:
-        return run.model.load(checkpoint, media_root=media_root(run, Split.TEST), settings=run.settings)
+        return run.model.load(
+            checkpoint,
+            media_root=media_root(run, Split.TEST),
+            settings=run.settings,
+            generated=run.folder / GENERATED,
+        )
 
     partial = run.folder / "predictions.partial.jsonl"
     journal = AnswerJournal(partial, identity, batch_size=lambda: predictor().batch_size)
@@ -135,7 +145,9 @@ def _write(
     write_document(run.folder / "metrics.json", scores.metrics)
     for name, rows in scores.tables.items():
         write_table(run.folder / name, rows)
-    names = [run.model.predictions_file, "metrics.json", *scores.tables]
+    for name, document in scores.documents.items():
+        write_document(run.folder / name, document)
+    names = [run.model.predictions_file, "metrics.json", *scores.tables, *scores.documents]
     opening_facts = evaluation_facts(run, exam, dataset, identity)
     facts = run_facts(run, opening_facts, scores, files=names)
     write_document(run.folder / "run_facts.json", facts)
@@ -146,11 +158,12 @@ def _write(
     suite, pages = _check_predictions(run, exam.samples)
     shown = [run.folder / name for name in (*names, "RUN_REPORT.md", "evaluation.json")]
     journals = [run.folder / name for name in ("progress.jsonl", "predictions.partial.jsonl")]
+    generated = [exam.generated] if exam.generated.is_dir() else []
     return Report(
-        outputs=[*shown, *journals, run.folder / "run_facts.json", *pages],
+        outputs=[*shown, *journals, run.folder / "run_facts.json", *pages, *generated],
         artifacts={"": [*shown, *journals], "validation": pages},
         metrics={name: round(value, 6) for name, value in scores.headline.items()},
-        tags=_tags(opening_facts, scores),
+        tags=_tags(run.contract, opening_facts, scores),
         datasets=[dataset_input(dataset, Split.TEST)],
         failures=suite.failures(),
         taken=len(exam.samples),
@@ -168,14 +181,16 @@ def _check_predictions(run: Run, samples: Sequence[Sample]) -> tuple[Any, list[P
     return suite, write_suite_result(suite, run.folder / "validation")
 
 
-def _tags(facts: EvaluationFacts, scores: Scores) -> dict[str, str]:
+def _tags(contract: Contract, facts: EvaluationFacts, scores: Scores) -> dict[str, str]:
+    """The verdict that people sort runs by is that of the first question which the contract asks."""
+    first = next(iter((*contract.questions.describe, *contract.questions.foretell)), None)
     verdicts = {key: str(value["verdict"]) for key, value in scores.metrics.get("verdicts", {}).items()}
     return {
         "omni.evidence": str(facts.evidence),
         "omni.checkpoint_digest": facts.checkpoint_digest[:16],
         "omni.dataset_digest": facts.dataset_digest[:16],
         "omni.split_digest": facts.split_digest[:16],
-        **({"omni.verdict": verdicts["action"]} if "action" in verdicts else {}),
+        **({"omni.verdict": verdicts[first]} if first in verdicts else {}),
         **{f"omni.verdict.{question}": verdict for question, verdict in verdicts.items()},
     }
 
@@ -199,7 +214,7 @@ EVALUATE = Stage(
         "split": SKIPPED,
         "guard": ("episode_manifest.json",),
         "index": SKIPPED,
-        "export": ("samples/*.jsonl", "dataset_manifest.json", TEST_TARGETS, *SKIPPED),
+        "export": ("samples/*.jsonl", "dataset_manifest.json", *SEALED_TARGETS, *SKIPPED),
         "train": ("training_metadata.json", "training_ledger.jsonl"),
         "gate": (),
     },

@@ -93,6 +93,7 @@ def run_facts(run: Run, facts: EvaluationFacts, scores: Scores, *, files: Sequen
         split_episodes=facts.num_test_episodes,
         split_samples=facts.num_test_samples,
         metrics=scores.metrics,
+        kinds=run.model.metrics,
         primary_metrics=run.contract.primary_metrics,
         seal_openings=facts.seal_openings,
         flows=tuple(_flows(run)),

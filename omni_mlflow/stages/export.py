@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from omni_mlflow.backbones.base import Exported
 from omni_mlflow.contract import Contract
+from omni_mlflow.spine.arrays import ArrayWriter
 from omni_mlflow.spine.rows import (
     digest_of,
     file_digest,
@@ -21,7 +23,6 @@ from omni_mlflow.spine.types import (
     Sample,
     Skip,
     Split,
-    Target,
     Window,
 )
 from omni_mlflow.stages.base import Report, Run, Stage
@@ -29,13 +30,14 @@ from omni_mlflow.stages.manifests import (
     TEST_TARGETS,
     DatasetManifest,
     SplitManifest,
+    arrays_beside,
     dataset_input,
     media_root,
 )
 
 
 def _export(run: Run) -> Report:
-    samples: dict[Split, list[tuple[Sample, Target]]] = {split: [] for split in Split}
+    samples: dict[Split, list[Exported]] = {split: [] for split in Split}
     skips: list[Skip] = []
     windows = list(read_rows(run.open("index", "window_index.jsonl"), Window))
     for window in run.bar.track(windows, description="export samples", total=len(windows)):
@@ -60,7 +62,7 @@ def _export(run: Run) -> Report:
     )
 
 
-def _empty_splits(run: Run, samples: Mapping[Split, list[tuple[Sample, Target]]]) -> list[Check]:
+def _empty_splits(run: Run, samples: Mapping[Split, list[Exported]]) -> list[Check]:
     """A split without a sample is found here, and not after the training."""
     sizes = run.contract.split_policy.default_counts.by_split()
     return [
@@ -80,12 +82,12 @@ class ForeignSampleError(Exception):
     """A backbone made a sample of another window than it was given."""
 
 
-def _exported(run: Run, window: Window) -> tuple[Sample, Target] | Skip:
+def _exported(run: Run, window: Window) -> Exported | Skip:
     """Ask the backbone, and check that what it made is about this window and sees no frame after it."""
     made = run.model.export(window, media_root=media_root(run, window.split), settings=run.settings)
     if isinstance(made, Skip):
         return made
-    sample, target = made
+    sample, target = made.sample, made.target
     wanted = (window.id, window.episode_id, window.anchor)
     if (
         (sample.id, sample.episode_id, sample.anchor) != wanted
@@ -98,15 +100,18 @@ def _exported(run: Run, window: Window) -> tuple[Sample, Target] | Skip:
     return made
 
 
-def _write(run: Run, samples: Mapping[Split, list[tuple[Sample, Target]]]) -> DatasetManifest:
+def _write(run: Run, samples: Mapping[Split, list[Exported]]) -> DatasetManifest:
     """Write train and val with their targets, test without; the manifest binds all of them."""
+    arrays: list[str] = []
     for split in (Split.TRAIN, Split.VAL):
-        rows = (LabelledSample(sample=sample, target=target) for sample, target in samples[split])
+        rows = (LabelledSample(sample=each.sample, target=each.target) for each in samples[split])
         write_rows(run.folder / f"samples/{split}.jsonl", rows)
+        arrays += _write_arrays(run, f"samples/{split}.jsonl", samples[split])
     held_out = samples[Split.TEST]
-    write_rows(run.folder / "samples/test.jsonl", (sample for sample, _ in held_out))
-    write_rows(run.folder / TEST_TARGETS, (target for _, target in held_out))
-    names = [*(f"samples/{split}.jsonl" for split in Split), TEST_TARGETS]
+    write_rows(run.folder / "samples/test.jsonl", (each.sample for each in held_out))
+    write_rows(run.folder / TEST_TARGETS, (each.target for each in held_out))
+    arrays += _write_arrays(run, TEST_TARGETS, held_out)
+    names = [*(f"samples/{split}.jsonl" for split in Split), TEST_TARGETS, *arrays]
     files = {name: file_digest(run.folder / name) for name in names}
     split_manifest = read_document(run.open("split", "split_manifest.json"), SplitManifest)
     return DatasetManifest(
@@ -115,9 +120,17 @@ def _write(run: Run, samples: Mapping[Split, list[tuple[Sample, Target]]]) -> Da
         split_digest=split_manifest.digest,
         digest=digest_of(files),
         files=files,
-        samples_per_episode={split: _per_episode(sample for sample, _ in samples[split]) for split in Split},
+        samples_per_episode={split: _per_episode(each.sample for each in samples[split]) for split in Split},
         synthetic=any(episode.synthetic for episode in split_manifest.episodes),
     )
+
+
+def _write_arrays(run: Run, rows: str, made: Iterable[Exported]) -> list[str]:
+    """Write the numeric targets of one file of rows; return their names below the stage's folder."""
+    writer = ArrayWriter(run.folder / arrays_beside(rows))
+    for each in made:
+        writer.append(each.arrays)
+    return [path.relative_to(run.folder).as_posix() for path in writer.close()]
 
 
 def _per_episode(samples: Iterable[Sample]) -> dict[str, int]:

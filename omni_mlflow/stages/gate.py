@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omni_mlflow.backbones.base import CheckpointUnderTest
+from omni_mlflow.backbones.base import CheckpointUnderTest, SampleSet
 from omni_mlflow.contract import Contract, resolve
-from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.spine.rows import file_digest, read_document, read_json_rows, read_rows, write_document
-from omni_mlflow.spine.types import SCHEMA_VERSION, Check, LabelledSample, Split, broken
+from omni_mlflow.spine.rows import file_digest, read_document, read_json_rows, write_document
+from omni_mlflow.spine.types import SCHEMA_VERSION, Check, FittedOnTrain, LabelledSample, Split, broken
 from omni_mlflow.stages.base import Report, Run, Stage
-from omni_mlflow.stages.manifests import SplitManifest, media_root
+from omni_mlflow.stages.manifests import (
+    FITTED,
+    SAMPLES_TO_LEARN_FROM,
+    DatasetManifest,
+    SplitManifest,
+    sample_set,
+)
 
 NUM_CANARIES = 4
 
@@ -22,29 +27,32 @@ def _gate(run: Run) -> Report:
     from omni_mlflow.expectations import check_suite, write_suite_result
     from omni_mlflow.frames import ledger_frame
 
-    train = list(read_rows(run.open("export", "samples/train.jsonl"), LabelledSample))
-    val = list(read_rows(run.open("export", "samples/val.jsonl"), LabelledSample))
+    dataset = read_document(run.open("export", "dataset_manifest.json"), DatasetManifest)
+    train, val = (sample_set(run, dataset, split) for split in (Split.TRAIN, Split.VAL))
+    exported = [*train.rows, *val.rows]
     checkpoint = run.folder_of("train") / "checkpoint"
-    priors = TrainPriors.fit(row.target for row in train)
+    fitted = run.model.fit(train, settings=run.settings)
     consumed = _consumed(run.open("train", "training_ledger.jsonl"))
     checks = [
         *_manifest_checks(checkpoint),
-        *_ledger_checks(consumed, {row.sample.id: row.sample.split for row in [*train, *val]}),
+        *_ledger_checks(consumed, {row.sample.id: row.sample.split for row in exported}),
+        _fitted_check(checkpoint, fitted),
     ]
+    generated = run.folder / "generated"
     gate = resolve("checkpoint gate", run.contract.artifact_contract.checkpoint_gate, run.model.gates)
     checks += gate(
         CheckpointUnderTest(
             folder=checkpoint,
             settings=run.settings,
-            media_root=media_root(run, Split.VAL if val else Split.TRAIN),
-            canaries=[row.sample for row in (val or train)[:NUM_CANARIES]],
-            priors=priors,
+            canaries=_canaries(val if val.rows else train),
+            fitted=fitted,
+            out=generated,
         )
     )
     frame = ledger_frame(
         read_document(run.open("split", "split_manifest.json"), SplitManifest).episodes,
-        fitted_on=json.loads((checkpoint / "fitted.json").read_text())["episode_ids"],
-        samples_consumed=_per_episode(consumed, [*train, *val]),
+        fitted_on=json.loads((checkpoint / FITTED).read_text())["episode_ids"],
+        samples_consumed=_per_episode(consumed, exported),
     )
     suite = check_suite(run.suites / "training_ledger.yaml", frame)
     pages = write_suite_result(suite, run.folder / "validation")
@@ -53,10 +61,30 @@ def _gate(run: Run) -> Report:
     rules = [check.model_dump(mode="json") for check in checks]
     write_document(out, {"schema_version": SCHEMA_VERSION, "ok": not broken(checks), "rules": rules})
     return Report(
-        outputs=[out, *pages],
+        outputs=[out, *pages, *([generated] if generated.is_dir() else ())],
         artifacts={"": [out], "validation": pages},
         metrics={"checks/gate_rules": len(checks), "checks/gate_broken": len(broken(checks))},
         failures=broken(checks),
+    )
+
+
+def _canaries(samples: SampleSet) -> SampleSet:
+    return SampleSet(
+        rows=samples.rows[:NUM_CANARIES],
+        media_root=samples.media_root,
+        arrays={name: array[:NUM_CANARIES] for name, array in samples.arrays.items()},
+    )
+
+
+def _fitted_check(checkpoint: Path, fitted: FittedOnTrain) -> Check:
+    """Whatever the family, what was fitted must name the train episodes and no other."""
+    found = json.loads((checkpoint / FITTED).read_text()).get("episodes_digest", "missing")
+    return Check(
+        rule="fitted_on_train_episodes",
+        subject=FITTED,
+        expected=fitted.episodes_digest,
+        found=str(found),
+        ok=found == fitted.episodes_digest,
     )
 
 
@@ -126,7 +154,7 @@ GATE = Stage(
     inputs={
         "split": ("split_manifest.json",),
         "index": (),
-        "export": ("samples/train.jsonl", "samples/val.jsonl"),
+        "export": (*SAMPLES_TO_LEARN_FROM, "dataset_manifest.json"),
         "train": ("training_ledger.jsonl", "checkpoint/*"),
     },
     settings=_settings,

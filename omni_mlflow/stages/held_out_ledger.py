@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from omni_mlflow.backbones.base import Arrays
 from omni_mlflow.journal import Journal, in_turn
 from omni_mlflow.spine.rows import read_rows
 from omni_mlflow.spine.types import Row, Target
 from omni_mlflow.stages.base import Run
-from omni_mlflow.stages.manifests import TEST_TARGETS
+from omni_mlflow.stages.manifests import TEST_TARGETS, DatasetManifest, open_arrays
 
 LEDGER_NAME = "held_out_ledger.jsonl"
 
@@ -29,14 +30,15 @@ class Opening(Row):
     purpose: str
 
 
-def open_targets(run: Run, opening: Opening) -> Sequence[Target]:
-    """Record ``opening`` in the workspace's ledger, then read the sealed targets."""
+def open_targets(run: Run, dataset: DatasetManifest, opening: Opening) -> tuple[Sequence[Target], Arrays]:
+    """Record ``opening`` in the workspace's ledger, then read the sealed targets and their numbers."""
     path = ledger_path(run)
     with in_turn(path.with_suffix(".lock")), Journal(path) as ledger:
         row = opening.model_dump(mode="json")
         if row not in ledger.rows():
             ledger.append(row)
-    return list(read_rows(run.open("export", TEST_TARGETS), Target))
+    targets = list(read_rows(run.open("export", TEST_TARGETS), Target))
+    return targets, open_arrays(run, dataset, TEST_TARGETS)
 
 
 def openings_of(run: Run, split_digest: str) -> list[Opening]:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
+from omni_mlflow.backbones.base import Arrays, SampleSet
 from omni_mlflow.events import DatasetInput
 from omni_mlflow.spine.rows import digest_of, file_digest, read_json_rows, read_rows
 from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, LabelledSample, Row, Split
@@ -16,6 +19,14 @@ from omni_mlflow.workspace import StaleInputError
 
 MEDIA = "episodes"
 TEST_TARGETS = "sealed/test_targets.jsonl"
+SAMPLES_TO_LEARN_FROM = (
+    "samples/train.jsonl",
+    "samples/val.jsonl",
+    "samples/train.arrays/*",
+    "samples/val.arrays/*",
+)
+SEALED_TARGETS = (TEST_TARGETS, "sealed/test_targets.arrays/*")
+FITTED = "fitted.json"
 
 
 class SplitManifest(Row):
@@ -76,6 +87,31 @@ def dataset_input(manifest: DatasetManifest, split: Split) -> DatasetInput:
             "split_digest": manifest.split_digest[:16],
         },
         columns={"id": "string", "episode_id": "string", "anchor": "long", "inputs": "string"},
+    )
+
+
+def arrays_beside(rows: str) -> str:
+    """The folder of the numeric targets that belong to a file of rows."""
+    return f"{rows.removesuffix('.jsonl')}.arrays"
+
+
+def open_arrays(run: Run, dataset: DatasetManifest, rows: str) -> Arrays:
+    """Numeric targets of an exported file of rows, memory-mapped: row k belongs to its line k."""
+    folder = f"{arrays_beside(rows)}/"
+    return {
+        Path(name).stem: np.load(run.open("export", name), mmap_mode="r")
+        for name in dataset.files
+        if name.startswith(folder)
+    }
+
+
+def sample_set(run: Run, dataset: DatasetManifest, split: Split) -> SampleSet:
+    """The labelled samples of train or val, as a backbone learns from them."""
+    name = f"samples/{split}.jsonl"
+    return SampleSet(
+        rows=tuple(read_rows(run.open("export", name), LabelledSample)),
+        media_root=media_root(run, split),
+        arrays=open_arrays(run, dataset, name),
     )
 
 

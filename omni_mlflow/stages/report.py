@@ -27,10 +27,11 @@ def _report(run: Run) -> Report:
 
     facts = read_document(run.open("evaluate", "run_facts.json"), RunFacts)
     predictions = list(read_json_rows(run.open("evaluate", run.model.predictions_file)))
+    labelled = [row for row in predictions if "true_label" in row]
     figures = figures_of(
         facts,
-        per_episode=per_episode_rows(predictions),
-        confusion=confusion_rows(predictions),
+        per_episode=per_episode_rows(labelled),
+        confusion=confusion_rows(labelled),
         progress=read_json_rows(run.open("train", "progress.jsonl")),
     )
     drawn = [run.folder / "figures" / f"{figure.name}.png" for figure in figures]
@@ -67,9 +68,9 @@ def _sheet(row: Mapping[str, Any], window: Window, media: Path) -> ContactSheet:
         frames=frames,
         frames_are=f"source frames {sources}",
         question=f"Main task: {window.modalities.language.main_task or 'not told'}",
-        answer=row["pred_json"] or {},
-        raw=row["raw_prediction"],
-        truth=row["true_json"],
+        answer=row.get("pred_json") or {},
+        raw=row.get("raw_prediction") or "",
+        truth=row.get("true_json") or {},
     )
 
 

@@ -6,27 +6,27 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from omni_mlflow.backbones.base import SampleSet
+from omni_mlflow.backbones.base import TrainingFacts
 from omni_mlflow.code_digest import code_digest, package_of
 from omni_mlflow.contract import Contract
 from omni_mlflow.journal import Journal
-from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import (
     digest_of,
     file_digest,
     read_document,
     read_json_rows,
-    read_rows,
     write_document,
 )
-from omni_mlflow.spine.types import SCHEMA_VERSION, LabelledSample, Split
+from omni_mlflow.spine.types import SCHEMA_VERSION, FittedOnTrain, Split
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.stages.manifests import (
+    FITTED,
+    SAMPLES_TO_LEARN_FROM,
     DatasetManifest,
     checkpoint_digest,
     checkpoint_files,
     dataset_input,
-    media_root,
+    sample_set,
 )
 
 
@@ -93,37 +93,32 @@ class StageTrainingLog:
 
 
 def _train(run: Run) -> Report:
-    sets = {split: _sample_set(run, split) for split in (Split.TRAIN, Split.VAL)}
     dataset = read_document(run.open("export", "dataset_manifest.json"), DatasetManifest)
-    priors = TrainPriors.fit(row.target for row in sets[Split.TRAIN].rows)
+    sets = {split: sample_set(run, dataset, split) for split in (Split.TRAIN, Split.VAL)}
+    fitted = run.model.fit(sets[Split.TRAIN], settings=run.settings)
     log = StageTrainingLog(run)
     try:
-        write_document(log.checkpoint / "fitted.json", priors)
         facts = run.model.train(
-            sets[Split.TRAIN], sets[Split.VAL], priors=priors, settings=run.settings, log=log
+            sets[Split.TRAIN], sets[Split.VAL], fitted=fitted, settings=run.settings, log=log
         )
+        write_document(log.checkpoint / FITTED, fitted)
         log.progress("complete", step=log.last_step)
     finally:
         log.close()
-    _write_evidence(run, log, dataset, priors, facts)
+    _write_evidence(run, log, dataset, fitted, facts)
     shown = [run.folder / name for name in ("training_metadata.json", "progress.jsonl")]
     configs = sorted(path for path in log.checkpoint.glob("*.json"))
     return Report(
         outputs=[*shown, run.folder / "training_ledger.jsonl", log.checkpoint],
         artifacts={"": shown, "checkpoint": configs},
-        params={"base.model": facts.get("base_model"), "base.revision": facts.get("base_revision")},
+        params={"base.model": facts.base_model, "base.revision": facts.base_revision},
         tags={"omni.checkpoint_digest": checkpoint_digest(log.checkpoint)[:16]},
         datasets=[dataset_input(dataset, split) for split, rows in sets.items() if rows.rows],
     )
 
 
-def _sample_set(run: Run, split: Split) -> SampleSet:
-    rows = tuple(read_rows(run.open("export", f"samples/{split}.jsonl"), LabelledSample))
-    return SampleSet(rows=rows, media_root=media_root(run, split))
-
-
 def _write_evidence(
-    run: Run, log: StageTrainingLog, dataset: DatasetManifest, priors: TrainPriors, facts: dict[str, Any]
+    run: Run, log: StageTrainingLog, dataset: DatasetManifest, fitted: FittedOnTrain, facts: TrainingFacts
 ) -> None:
     ledger = run.folder / "training_ledger.jsonl"
     consumed = {sample for row in read_json_rows(ledger) for sample in row["ids"]}
@@ -137,13 +132,13 @@ def _write_evidence(
         "val_episode_ids": sorted(dataset.samples_per_episode[Split.VAL]),
         "split_digest": dataset.split_digest,
         "dataset_digest": dataset.digest,
-        "fitted_digest": digest_of(priors),
+        "fitted_digest": digest_of(fitted),
         "num_samples_consumed": len(consumed),
         "training_ledger_digest": file_digest(ledger),
         "code_digest": code_digest(__name__, package_of(run.model)),
         "synthetic": dataset.synthetic,
         "environment": {"python": platform.python_version(), "machine": platform.machine()},
-        **facts,
+        **facts.model_dump(mode="json"),
     }
     write_document(run.folder / "training_metadata.json", metadata)
     write_document(
@@ -152,7 +147,7 @@ def _write_evidence(
             "schema_version": SCHEMA_VERSION,
             "files": checkpoint_files(log.checkpoint),
             "dataset_digest": dataset.digest,
-            "fitted_episodes_digest": priors.episodes_digest,
+            "fitted_episodes_digest": fitted.episodes_digest,
             "training_ledger_digest": file_digest(ledger),
         },
     )
@@ -172,7 +167,7 @@ TRAIN = Stage(
     rows="samples",
     inputs={
         "index": (),
-        "export": ("samples/train.jsonl", "samples/val.jsonl", "dataset_manifest.json"),
+        "export": (*SAMPLES_TO_LEARN_FROM, "dataset_manifest.json"),
     },
     settings=_settings,
     per_backbone=True,

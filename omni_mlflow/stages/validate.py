@@ -95,8 +95,9 @@ def _evaluation(run: Run) -> Iterable[Check]:
         path = folder / name
         filled = path.is_file() and path.stat().st_size > 0
         yield _check("required_eval_file", name, "present, not empty", _presence(path), ok=filled)
-    metrics = _json(run, "evaluate", "metrics.json")
-    reasons = metrics.get("more", {}).get("reasons", {})
+    document = _json(run, "evaluate", "metrics.json")
+    metrics = {**document.get("more", {}), **document}
+    reasons = metrics.get("reasons", {})
     for name in run.contract.primary_metrics:
         value = metrics.get(name)
         explained = name in metrics and value is None and name in reasons
@@ -111,6 +112,7 @@ def _evaluation(run: Run) -> Iterable[Check]:
         record["checkpoint_digest"],
     )
     yield from _predictions(run, record)
+    yield from run.model.check_outputs(folder, settings=run.settings)
     yield _check(
         "held_out_episodes",
         "metrics.json",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from omni_mlflow.backbones.base import SampleSet
+from omni_mlflow.backbones.base import Exported, SampleSet, TrainingFacts
 from omni_mlflow.backbones.qwen3_omni_lora.captions import write_mosaic, write_sound
 from omni_mlflow.backbones.qwen3_omni_lora.drills import corpus
 from omni_mlflow.backbones.qwen3_omni_lora.sample import export_window
@@ -20,6 +20,7 @@ from omni_mlflow.backbones.qwen3_omni_lora.training import train_adapter
 from omni_mlflow.contract import load_contract
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.features import FEATURE_NAMES
+from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.synthetic.world import SessionWorld, make_session
 from omni_mlflow.spine.types import (
     LabelledSample,
@@ -158,7 +159,7 @@ class QwenNano:
     def settings(self, **changes: Any) -> Settings:
         return qwen_settings(base_model=str(self.base), **changes)
 
-    def train(self, log: ListLog, settings: Settings | None = None) -> dict[str, Any]:
+    def train(self, log: ListLog, settings: Settings | None = None) -> TrainingFacts:
         train_set = SampleSet(self.rows, self.media_root)
         val_set = SampleSet(self.rows[:2], self.media_root)
         return train_adapter(
@@ -190,8 +191,8 @@ def _exported(world: SessionWorld, anchor: int, media_root: Path) -> tuple[Sampl
     made = export_window(
         qwen_window(anchor, supervision=labels), media_root=media_root, settings=qwen_settings()
     )
-    assert isinstance(made, tuple)
-    return made
+    assert isinstance(made, Exported)
+    return made.sample, made.target
 
 
 @pytest.fixture(scope="session")
@@ -199,6 +200,7 @@ def qwen_checkpoint(qwen_nano: QwenNano, tmp_path_factory: pytest.TempPathFactor
     """A nano adapter after three steps; copy it before changing anything in it."""
     log = ListLog(tmp_path_factory.mktemp("qwen_trained"))
     qwen_nano.train(log)
+    write_document(log.checkpoint / "fitted.json", qwen_nano.priors)
     return log.checkpoint
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from omni_mlflow.backbones.base import CheckpointUnderTest
+from omni_mlflow.backbones.base import CheckpointUnderTest, SampleSet
 from omni_mlflow.backbones.qwen3_omni_lora import BACKBONE
 from omni_mlflow.backbones.qwen3_omni_lora.gate import RULES, lora_safetensors_shape_check
 from omni_mlflow.metrics.priors import TrainPriors
@@ -31,9 +31,9 @@ def under_test(qwen_nano, qwen_checkpoint, tmp_path) -> CheckpointUnderTest:
     return CheckpointUnderTest(
         folder=folder,
         settings=qwen_nano.settings(),
-        media_root=qwen_nano.media_root,
-        canaries=[row.sample for row in qwen_nano.rows[:2]],
-        priors=qwen_nano.priors,
+        canaries=SampleSet(qwen_nano.rows[:2], qwen_nano.media_root),
+        fitted=qwen_nano.priors,
+        out=tmp_path / "generated",
     )
 
 
@@ -207,4 +207,4 @@ def test_an_adapter_that_says_nothing_of_its_own_is_refused(under_test):
 
 
 def test_without_a_sample_to_ask_the_gate_does_not_pass(under_test):
-    assert broken_rules(replace(under_test, canaries=[])) == ["canaries_given"]
+    assert broken_rules(replace(under_test, canaries=SampleSet((), under_test.folder))) == ["canaries_given"]

@@ -9,7 +9,6 @@ from qwen3_nano import QWEN_CONTRACT, qwen_settings
 
 from omni_mlflow.backbones.base import SampleSet
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
-    LOCAL_MODEL_ENV,
     BaseModelError,
     load_processor,
     load_thinker,
@@ -25,6 +24,7 @@ from omni_mlflow.backbones.qwen3_omni_lora.training import (
 )
 from omni_mlflow.contract import load_contract
 from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.registry import bind
 from omni_mlflow.spine.rows import file_digest, read_document
 from omni_mlflow.spine.video import UnreadableVideoError
 
@@ -48,8 +48,8 @@ def test_the_loss_falls_and_every_step_says_which_samples_it_learned_from(qwen_n
     for first, second in zip(log.ledger[::2], log.ledger[1::2], strict=True):
         assert len({*first[1], *second[1]}) == 4
         assert {*first[1], *second[1]} < ids
-    assert facts["base_model"] == str(qwen_nano.base)
-    assert facts["steps"] == 6
+    assert facts.base_model == str(qwen_nano.base)
+    assert facts.steps == 6
 
 
 def test_validation_reads_the_media_of_its_own_split(qwen_nano, qwen_log, tmp_path):
@@ -191,12 +191,17 @@ def test_validation_samples_are_spread_over_all_of_them():
 def test_a_local_folder_wins_over_the_contracts_model_and_must_hold_a_checkpoint(
     qwen_nano, tmp_path, monkeypatch
 ):
-    assert load_contract(QWEN_CONTRACT).local_model_env == LOCAL_MODEL_ENV == "MODEL_DIR"
-    hub = qwen_settings(base_model="Qwen/Qwen3-Omni-30B-A3B-Instruct").base
-    monkeypatch.delenv("MODEL_DIR", raising=False)
-    assert locate_base(hub) == "Qwen/Qwen3-Omni-30B-A3B-Instruct"
-    monkeypatch.setenv("MODEL_DIR", str(qwen_nano.base))
-    assert locate_base(hub) == str(qwen_nano.base)
-    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
-    with pytest.raises(BaseModelError, match=r"holds no config\.json; point it at a checkpoint or unset it"):
-        locate_base(hub)
+    contract = load_contract(QWEN_CONTRACT)
+    hub = "Qwen/Qwen3-Omni-30B-A3B-Instruct"
+    for folder, location in ((None, hub), (qwen_nano.base, str(qwen_nano.base))):
+        monkeypatch.setenv(contract.local_model_env, str(folder or ""))
+        assert locate_base(bind(contract).settings.base) == location
+    monkeypatch.setenv(contract.local_model_env, str(tmp_path))
+    with pytest.raises(BaseModelError, match=r"holds no config\.json; point the contract's local_model_env"):
+        locate_base(bind(contract).settings.base)
+
+
+def test_where_the_local_copy_lies_is_no_setting(monkeypatch):
+    contract = load_contract(QWEN_CONTRACT)
+    monkeypatch.setenv(contract.local_model_env, "/models/qwen")
+    assert "/models/qwen" not in bind(contract).settings.model_dump_json()

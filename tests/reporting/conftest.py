@@ -8,6 +8,7 @@ import pytest
 
 from omni_mlflow.metrics.label_scores import label_scores
 from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.metrics.questions import LABEL_METRICS
 from omni_mlflow.reporting.facts import Flow, ReportedFile, RunFacts
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.types import Labels, Skip, Span, Target
@@ -94,6 +95,7 @@ def make_facts(metrics) -> Callable[..., RunFacts]:
             "split_episodes": 6,
             "split_samples": 36,
             "metrics": metrics,
+            "kinds": LABEL_METRICS,
             "primary_metrics": ("json_validity_rate", "contact_accuracy", "held_out_episode_count"),
             "seal_openings": 3,
             "flows": (Flow(stage="select", unit="episodes", taken=26, made=24, skipped=2),),

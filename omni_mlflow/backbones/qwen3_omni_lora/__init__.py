@@ -10,16 +10,20 @@ from omni_mlflow.backbones.base import (
     Backbone,
     CheckpointUnderTest,
     Exam,
+    Exported,
     Gate,
     Predictor,
     SampleSet,
     Scores,
+    TrainingFacts,
     TrainingLog,
 )
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.contract import Section
+from omni_mlflow.metrics.metric import Metric
 from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.spine.types import Check, Sample, Skip, Target, Window
+from omni_mlflow.metrics.questions import HELD_OUT_EPISODES, LABEL_METRICS
+from omni_mlflow.spine.types import Check, FittedOnTrain, Sample, Skip, Window
 
 
 def _gate(checkpoint: CheckpointUnderTest) -> list[Check]:
@@ -33,23 +37,13 @@ class Qwen3OmniLora:
 
     id = "qwen3_omni_lora"
     settings_type: type[Section] = Settings
+    fitted_type: type[FittedOnTrain] = TrainPriors
     gates: Mapping[str, Gate] = {"lora_safetensors_shape_check": _gate}
-    metrics = frozenset(
-        {
-            "json_validity_rate",
-            "accuracy",
-            "macro_f1",
-            "action_macro_f1",
-            "subtask_accuracy",
-            "transition_accuracy",
-            "next_action_accuracy",
-            "contact_accuracy",
-            "object_micro_f1",
-            "seen_label_accuracy",
-            "unseen_label_accuracy",
-            "held_out_episode_count",
-        }
-    )
+    metrics: Mapping[str, Metric] = {
+        **LABEL_METRICS,
+        "macro_f1": LABEL_METRICS["action_macro_f1"],
+        "held_out_episode_count": HELD_OUT_EPISODES,
+    }
     training_files = frozenset(
         {
             "training_metadata.json",
@@ -84,22 +78,26 @@ class Qwen3OmniLora:
         "train": ("training",),
         "gate": ("gate",),
         "evaluate": ("inference", "controls", "scoring"),
-        **dict.fromkeys(("validate", "report", "register", "publish"), ()),
+        "validate": ("outputs",),
+        **dict.fromkeys(("report", "register", "publish"), ()),
     }
 
-    def export(self, window: Window, *, media_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
+    def export(self, window: Window, *, media_root: Path, settings: Any) -> Exported | Skip:
         from omni_mlflow.backbones.qwen3_omni_lora.sample import export_window
 
         return export_window(window, media_root=media_root, settings=settings)
 
+    def fit(self, train: SampleSet, *, settings: Any) -> FittedOnTrain:
+        return TrainPriors.fit(row.target for row in train.rows)
+
     def train(
-        self, train: SampleSet, val: SampleSet, *, priors: TrainPriors, settings: Any, log: TrainingLog
-    ) -> dict[str, Any]:
+        self, train: SampleSet, val: SampleSet, *, fitted: Any, settings: Any, log: TrainingLog
+    ) -> TrainingFacts:
         from omni_mlflow.backbones.qwen3_omni_lora.training import train_adapter
 
-        return train_adapter(train, val, priors=priors, settings=settings, log=log)
+        return train_adapter(train, val, priors=fitted, settings=settings, log=log)
 
-    def load(self, checkpoint: Path, *, media_root: Path, settings: Any) -> Predictor:
+    def load(self, checkpoint: Path, *, media_root: Path, settings: Any, generated: Path) -> Predictor:
         from omni_mlflow.backbones.qwen3_omni_lora.inference import load_predictor
 
         return load_predictor(checkpoint, media_root=media_root, settings=settings)
@@ -113,6 +111,11 @@ class Qwen3OmniLora:
         from omni_mlflow.backbones.qwen3_omni_lora.scoring import score_exam
 
         return score_exam(exam, settings)
+
+    def check_outputs(self, evaluation: Path, *, settings: Any) -> list[Check]:
+        from omni_mlflow.backbones.qwen3_omni_lora.outputs import recomputed_metrics_check
+
+        return [recomputed_metrics_check(evaluation)]
 
 
 BACKBONE: Backbone = Qwen3OmniLora()

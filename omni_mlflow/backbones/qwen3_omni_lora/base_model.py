@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,6 @@ from typing import Any
 from omni_mlflow.backbones.qwen3_omni_lora.libraries import prepare_libraries
 from omni_mlflow.backbones.qwen3_omni_lora.settings import TINY, Base
 from omni_mlflow.spine.types import Row
-
-LOCAL_MODEL_ENV = "MODEL_DIR"
-"""A folder with the weights; wins over ``settings.base.model`` unless that is ``tiny``."""
 
 
 class BaseModelError(Exception):
@@ -56,20 +52,20 @@ def locate_base(base: Base, *, on_step: Callable[[int, int], None] | None = None
         on_step: told how many steps of that building are done, and how many there are.
 
     Raises:
-        BaseModelError: MODEL_DIR is set and is no folder.
+        BaseModelError: the local copy of the weights is none.
     """
     if base.model == TINY:
         from omni_mlflow.backbones.qwen3_omni_lora.warm_base import warm_base
 
         return str(warm_base(on_step))
-    local = os.environ.get(LOCAL_MODEL_ENV)
-    if not local:
+    if not base.local_copy:
         return base.model
-    if not (Path(local) / "config.json").is_file():
+    if not (Path(base.local_copy) / "config.json").is_file():
         raise BaseModelError(
-            f"{LOCAL_MODEL_ENV}={local} holds no config.json; point it at a checkpoint or unset it"
+            f"{base.local_copy}, the local copy of {base.model}, holds no config.json; point the contract's "
+            "local_model_env at a checkpoint or unset it"
         )
-    return local
+    return base.local_copy
 
 
 def load_processor(location: str, base: Base) -> Any:

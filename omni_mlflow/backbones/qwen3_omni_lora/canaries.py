@@ -30,12 +30,12 @@ def canary_checks(checkpoint: CheckpointUnderTest) -> list[Check]:
     from peft import PeftModel
 
     settings: Settings = checkpoint.settings
-    if not checkpoint.canaries:
+    if not checkpoint.canaries.rows:
         return [_check("canaries_given", "at least one sample", "none", ok=False)]
     location = locate_base(settings.base)
     processor = load_processor(location, settings.base)
-    processing = checkpoint_processing(processor, checkpoint.folder, checkpoint.media_root, settings)
-    batch = processing.questions(checkpoint.canaries)
+    processing = checkpoint_processing(processor, checkpoint.folder, checkpoint.canaries.media_root, settings)
+    batch = processing.questions([row.sample for row in checkpoint.canaries.rows])
 
     base = load_thinker(location, settings.base)
     same_base = _sits_on_its_base(checkpoint, base)

@@ -52,7 +52,7 @@ Rule = Callable[[AdapterFiles], Check]
 def lora_safetensors_shape_check(checkpoint: CheckpointUnderTest) -> list[Check]:
     """Apply every rule to a checkpoint; rules that need a readable or sound adapter run only on one."""
     settings: Settings = checkpoint.settings
-    checks = [fitted_on_train(checkpoint.folder, checkpoint.priors)]
+    checks = [fitted_on_train(checkpoint.folder, checkpoint.fitted)]
     files, unreadable = read_adapter(checkpoint.folder, settings)
     if files is None:
         return [*checks, unreadable]

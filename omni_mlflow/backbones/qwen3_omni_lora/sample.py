@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from omni_mlflow.backbones.base import Exported
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Prompt, Settings
 from omni_mlflow.spine.types import Sample, SensorPointer, Skip, Span, Target, Window
 
@@ -54,7 +55,7 @@ class Inputs(_Pointer):
     sensors: str | None
 
 
-def export_window(window: Window, *, media_root: Path, settings: Settings) -> tuple[Sample, Target] | Skip:
+def export_window(window: Window, *, media_root: Path, settings: Settings) -> Exported | Skip:
     """Return the sample and its target, or why the window cannot be asked about.
 
     The sample points at proxy media below ``media_root``; nothing is decoded here.
@@ -88,7 +89,7 @@ def export_window(window: Window, *, media_root: Path, settings: Settings) -> tu
         window=window.span,
         labels=window.supervision,
     )
-    return sample, target
+    return Exported(sample, target)
 
 
 def _why_not(window: Window) -> str | None:

@@ -18,17 +18,17 @@ Row = dict[str, Any]
 
 def score_exam(exam: Exam, settings: Settings) -> Scores:
     """Compare answers with targets. A reply that is not JSON is wrong at every question, never dropped."""
-    options = label_options(exam.priors, max_options=settings.prompt.max_label_options)
+    options = label_options(exam.fitted, max_options=settings.prompt.max_label_options)
     rows = prediction_rows(exam, exam.answers)
     controls = {name: prediction_rows(exam, answers) for name, answers in exam.controls.items()}
-    metrics, headline = label_scores(rows, priors=exam.priors, controls=controls, label_options=options)
+    metrics, headline = label_scores(rows, priors=exam.fitted, controls=controls, label_options=options)
     classes = published_classes(rows, label_options=options)
     return Scores(
         metrics=metrics,
         predictions=rows,
         tables={
             "predictions.csv": [flat_row(row) for row in rows],
-            "per_class_metrics.csv": per_class_rows(rows, classes=classes, seen_in_train=exam.priors.action),
+            "per_class_metrics.csv": per_class_rows(rows, classes=classes, seen_in_train=exam.fitted.action),
             "confusion_matrix.csv": confusion_rows(rows),
         },
         headline=headline,
@@ -38,7 +38,7 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
 def prediction_rows(exam: Exam, answers: Sequence[Answer]) -> list[Row]:
     """Return the published columns of every sample, in order, and beside them ``anchor`` and ``outcome``."""
     return [
-        _row(sample, target, answer, seen=target.labels.action in exam.priors.action)
+        _row(sample, target, answer, seen=target.labels.action in exam.fitted.action)
         for sample, target, answer in zip(exam.samples, exam.targets, answers, strict=True)
     ]
 

@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from omni_mlflow.contract import Section
+from omni_mlflow.contract import Section, Weights
 
 TINY = "tiny"
 """``base.model`` that stands for the small checkpoint which this project builds itself."""
 
 
-class Base(Section):
+class Base(Weights):
     """The frozen model below the adapter.
 
     Attributes:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from omni_mlflow.backbones.base import SampleSet, TrainingLog
+from omni_mlflow.backbones.base import SampleSet, TrainingFacts, TrainingLog
 from omni_mlflow.backbones.qwen3_omni_lora.adapter import add_adapter, save_adapter
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
     device,
@@ -40,7 +40,7 @@ class TooFewSamplesError(Exception):
 
 def train_adapter(
     train_set: SampleSet, val_set: SampleSet, *, priors: TrainPriors, settings: Settings, log: TrainingLog
-) -> dict[str, Any]:
+) -> TrainingFacts:
     """Train the adapter and leave it in ``log.checkpoint``; go on from ``log.resume`` when it holds state.
 
     Raises:
@@ -65,10 +65,7 @@ def train_adapter(
     final = _Loop(model, train, val, training=settings.training, log=log).run()
     save_adapter(model, log.checkpoint)
     write_document(log.checkpoint / "base.json", identity)
-    write_document(log.checkpoint / "fitted.json", priors)
-    return {
-        "base_model": identity.model,
-        "base_revision": identity.commit or identity.revision,
+    facts = {
         "base_fingerprint": identity.fingerprint,
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "label_options": list(options),
@@ -76,6 +73,9 @@ def train_adapter(
         "last_loss": final.last_loss,
         "device": str(device()),
     }
+    return TrainingFacts(
+        base_model=identity.model, base_revision=identity.commit or identity.revision, **facts
+    )
 
 
 def _recompute_activations(thinker: Any) -> None:

@@ -11,9 +11,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omni_mlflow.backbones.base import CheckpointUnderTest, Exam, SampleSet, Scores, TrainingLog
+import numpy as np
+
+from omni_mlflow.backbones.base import (
+    CheckpointUnderTest,
+    Exam,
+    Exported,
+    SampleSet,
+    Scores,
+    TrainingFacts,
+    TrainingLog,
+)
 from omni_mlflow.contract import Section
+from omni_mlflow.metrics.metric import Metric
 from omni_mlflow.metrics.priors import TrainPriors, most_common, yes_no
+from omni_mlflow.metrics.questions import HELD_OUT_EPISODES
 from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import Answer, Check, Outcome, Sample, Skip, Target, Window
 
@@ -43,6 +55,7 @@ class Predictor:
                 anchor=sample.anchor,
                 outcome=Outcome.ANSWERED,
                 raw=self._raw,
+                values={"anchor": [sample.anchor]},
             )
             for sample in samples
         ]
@@ -51,9 +64,14 @@ class Predictor:
 class Trivial:
     id = "trivial"
     settings_type = Settings
-    metrics = frozenset({"action_accuracy", "held_out_episode_count"})
+    fitted_type = TrainPriors
+    metrics: Mapping[str, Metric] = {
+        "action_accuracy": Metric(title="Action accuracy"),
+        "anchor_error": Metric(title="Distance to the anchor", better="lower", unit="frames"),
+        "held_out_episode_count": HELD_OUT_EPISODES,
+    }
     training_files = frozenset({"training_metadata.json", "progress.jsonl", "model.json"})
-    eval_files = frozenset({"metrics.json", "predictions.jsonl", "RUN_REPORT.md"})
+    eval_files = frozenset({"metrics.json", "predictions.jsonl", "anchors.json", "RUN_REPORT.md"})
     predictions_file = "predictions.jsonl"
     controls: tuple[str, ...] = ("nothing_shown",)
     stage_settings: Mapping[str, tuple[str, ...]] = {"export": (), "gate": (), "evaluate": ()}
@@ -63,7 +81,7 @@ class Trivial:
     def gates(self) -> Mapping[str, Any]:
         return {"trivial_gate": self._gate}
 
-    def export(self, window: Window, *, media_root: Path, settings: Any) -> tuple[Sample, Target] | Skip:
+    def export(self, window: Window, *, media_root: Path, settings: Any) -> Exported | Skip:
         if window.supervision.action is None:
             return Skip(subject=window.id, stage="export", reason="no action label")
         sample = Sample(
@@ -82,11 +100,14 @@ class Trivial:
             span=window.span,
             labels=window.supervision,
         )
-        return sample, target
+        return Exported(sample, target, {"anchor": np.array([window.anchor])})
+
+    def fit(self, train: SampleSet, *, settings: Any) -> TrainPriors:
+        return TrainPriors.fit(row.target for row in train.rows)
 
     def train(
-        self, train: SampleSet, val: SampleSet, *, priors: TrainPriors, settings: Any, log: TrainingLog
-    ) -> dict[str, Any]:
+        self, train: SampleSet, val: SampleSet, *, fitted: TrainPriors, settings: Any, log: TrainingLog
+    ) -> TrainingFacts:
         state = log.resume / "state.json"
         first = json.loads(state.read_text())["step"] if state.is_file() else 0
         log.rewind(step=first)
@@ -103,10 +124,10 @@ class Trivial:
             if step % 5 == 0:
                 write_document(state, {"step": step})
                 log.progress("checkpoint", step=step)
-        write_document(log.checkpoint / "model.json", {"action": most_common(priors.action)})
-        return {"base_model": "none", "base_revision": "none"}
+        write_document(log.checkpoint / "model.json", {"action": most_common(fitted.action)})
+        return TrainingFacts(base_model="none", base_revision="none")
 
-    def load(self, checkpoint: Path, *, media_root: Path, settings: Any) -> Predictor:
+    def load(self, checkpoint: Path, *, media_root: Path, settings: Any, generated: Path) -> Predictor:
         return Predictor(json.loads((checkpoint / "model.json").read_text()))
 
     def control(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
@@ -132,17 +153,41 @@ class Trivial:
                     "true_label": target.labels.action,
                     "predicted_label": predicted,
                     "correct": int(predicted == target.labels.action),
-                    "true_label_seen_in_train": int(target.labels.action in exam.priors.action),
+                    "true_label_seen_in_train": int(target.labels.action in exam.fitted.action),
                 }
             )
         accuracy = sum(row["correct"] for row in rows) / len(rows)
         episodes = len({row["episode_id"] for row in rows})
-        metrics = {"action_accuracy": accuracy, "held_out_episode_count": episodes}
-        return Scores(metrics=metrics, predictions=rows, headline={"action_accuracy": accuracy})
+        foretold = np.array([answer.values["anchor"] for answer in exam.answers])
+        error = float(np.abs(foretold - exam.arrays["anchor"]).mean())
+        metrics = {
+            "action_accuracy": accuracy,
+            "anchor_error": error,
+            "held_out_episode_count": episodes,
+            "num_rows": len(rows),
+        }
+        return Scores(
+            metrics=metrics,
+            predictions=rows,
+            documents={"anchors.json": {"shape": list(exam.arrays["anchor"].shape)}},
+            headline={"action_accuracy": accuracy},
+        )
+
+    def check_outputs(self, evaluation: Path, *, settings: Any) -> list[Check]:
+        rows = len((evaluation / self.predictions_file).read_text().splitlines())
+        return [
+            Check(
+                rule="something_was_predicted",
+                subject=self.predictions_file,
+                expected="rows",
+                found=str(rows),
+                ok=rows > 0,
+            )
+        ]
 
     def _gate(self, test: CheckpointUnderTest) -> list[Check]:
         found = json.loads((test.folder / "model.json").read_text())["action"]
-        expected = most_common(test.priors.action)
+        expected = most_common(test.fitted.action)
         return [
             Check(
                 rule="model_answers_the_majority",
