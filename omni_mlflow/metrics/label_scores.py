@@ -110,7 +110,9 @@ def label_scores(
         "intervals": {name: _interval(estimate) for name, estimate in estimates.items()},
         "baselines": {name: baseline for name, baseline in baselines.items() if baseline},
         "verdicts": _verdicts(baselines),
-        "controls": {name: _control(exam, answered, estimates) for name, answered in controls.items()},
+        "controls": {
+            name: _control(exam, answered, estimates, baselines) for name, answered in controls.items()
+        },
         "clusters": _clusters(exam, estimates),
         "more": {**_more(exam, estimates), "reasons": reasons},
     }
@@ -162,7 +164,7 @@ def _difference(estimate: EpisodeEstimate, other: EpisodeEstimate) -> dict[str, 
 def _baseline(
     exam: _Exam, metric: str, estimate: EpisodeEstimate, priors: TrainPriors | None
 ) -> dict[str, Any]:
-    """Every floor of a metric, and the model's difference to the best of them.
+    """Every floor of a metric, the model's difference to each, and which of them is the best.
 
     The floor that draws at random is ranked by its expected accuracy, so that no lucky draw becomes the bar.
     """
@@ -186,6 +188,7 @@ def _baseline(
         "expected": expected,
         "best": best,
         "difference": _difference(estimate, floors[best]),
+        "differences": {name: _difference(estimate, floor) for name, floor in floors.items()},
     }
 
 
@@ -203,9 +206,12 @@ def _verdicts(baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _control(
-    exam: _Exam, answered: Sequence[PredictionRow], estimates: Mapping[str, EpisodeEstimate]
+    exam: _Exam,
+    answered: Sequence[PredictionRow],
+    estimates: Mapping[str, EpisodeEstimate],
+    baselines: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Every metric under one control, and how far the intact run lies above it."""
+    """Every metric under one control: how far the intact run lies above it, and it above the best floor."""
     found: dict[str, Any] = {}
     for metric, estimate in estimates.items():
         under_control = or_none(exam.measure, metric, answered)
@@ -213,8 +219,17 @@ def _control(
             found[metric] = {
                 "value": under_control.value,
                 "difference": _difference(estimate, under_control),
+                "over_floor": _over_best_floor(exam, metric, under_control, baselines.get(metric)),
             }
     return found
+
+
+def _over_best_floor(
+    exam: _Exam, metric: str, estimate: EpisodeEstimate, baseline: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    if not baseline:
+        return None
+    return _difference(estimate, exam.measure(metric, exam.floors[baseline["best"]]))
 
 
 def _clusters(exam: _Exam, estimates: Mapping[str, EpisodeEstimate]) -> dict[str, Any]:

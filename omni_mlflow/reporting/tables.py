@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from omni_mlflow.reporting.facts import RunFacts
 from omni_mlflow.reporting.wording import (
@@ -89,8 +91,19 @@ def floors_table(facts: RunFacts) -> Table:
         baseline = facts.section("baselines")[name]
         for floor, value in sorted(baseline["floors"].items()):
             expected = baseline["expected"].get(floor)
-            rows.append((facts.title(name), floor_title(floor), number(value), number(expected)))
-    return Table(("Metric", "Floor", "Value", "Expected over draws"), tuple(rows), frozenset({2, 3}))
+            difference = baseline["differences"][floor]
+            rows.append(
+                (
+                    facts.title(name),
+                    floor_title(floor),
+                    number(value),
+                    number(expected),
+                    signed(difference["value"]),
+                    bounds(difference),
+                )
+            )
+    header = ("Metric", "Floor", "Value", "Expected over draws", "Model better by", "Its 95 % interval")
+    return Table(header, tuple(rows), frozenset({2, 3, 4, 5}))
 
 
 def controls_table(facts: RunFacts) -> Table:
@@ -109,7 +122,7 @@ def controls_table(facts: RunFacts) -> Table:
                     number(baseline["floors"][baseline["best"]]),
                     signed(difference["value"]),
                     bounds(difference),
-                    _control_words(difference["low"], difference["high"]),
+                    _control_words(difference, metrics[name]["over_floor"]),
                 )
             )
     header = (
@@ -196,9 +209,14 @@ def _examples(subjects: list[str]) -> str:
     return ", ".join(shown) + (", …" if len(subjects) > len(shown) else "")
 
 
-def _control_words(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
+def _control_words(lost: Mapping[str, Any], over_floor: Mapping[str, Any]) -> str:
+    """Read a control by two intervals: what it lost against the intact run, what it still has over a floor."""
+    if lost["low"] is None or lost["high"] is None:
         return "undecided: one episode has no interval"
-    if low > 0:
-        return "falls"
-    return "rises" if high < 0 else "no clear change"
+    if lost["low"] > 0:
+        return (
+            "falls, stays above its floor"
+            if over_floor["low"] > 0
+            else "falls, no longer clearly above its floor"
+        )
+    return "rises" if lost["high"] < 0 else "no clear change"

@@ -27,7 +27,7 @@ HOW_TO_READ = (
 )
 HOW_TO_READ_CONTROLS = (
     "Each control answers the same samples with one input exchanged or removed. A question that needs that "
-    "input falls towards its floor; one that does not change was answered without it."
+    "input falls to its floor; one that does not change was answered without it."
 )
 
 
@@ -95,11 +95,16 @@ def _verdicts_here(facts: RunFacts) -> list[str]:
         baseline = facts.section("baselines")[metric]
         floor = baseline["best"]
         told.append(
-            f"On these generated episodes {facts.title(metric).lower()} {verdict(baseline)} "
+            f"On these generated episodes {_inside(facts.title(metric))} {verdict(baseline)} "
             f"“{floor_title(floor)}” ({number(facts.value(metric))} against "
             f"{number(baseline['floors'][floor])})."
         )
     return told
+
+
+def _inside(title: str) -> str:
+    """A title inside a sentence; names such as F1 and IoU keep their capitals."""
+    return title[:1].lower() + title[1:]
 
 
 def remarks(facts: RunFacts) -> list[str]:

@@ -71,7 +71,7 @@ def test_a_control_shows_the_fall_against_the_intact_run(make_facts):
     ]
     contact = next(line for line in lines if "Contact accuracy" in line)
     assert "| 0.917 | 0.667 |" in contact
-    assert contact.endswith("| falls |")
+    assert contact.endswith("| falls, no longer clearly above its floor |")
 
 
 def test_seen_and_unseen_labels_are_told_apart(make_facts):
