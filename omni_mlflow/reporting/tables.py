@@ -210,7 +210,7 @@ def _examples(subjects: list[str]) -> str:
 
 
 def _control_words(lost: Mapping[str, Any], over_floor: Mapping[str, Any]) -> str:
-    """Read a control by two intervals: what it lost against the intact run, what it still has over a floor."""
+    """Read a control by what it lost against the intact run and what it still has over the floor."""
     if lost["low"] is None or lost["high"] is None:
         return "undecided: one episode has no interval"
     if lost["low"] > 0:
