@@ -90,6 +90,8 @@ class Windows(Section):
         context_frames: how many grid frames before the anchor a sample shows.
         tile_pixels: width and height of one camera's tile in the mosaic.
         min_label_share: share of a window's labelled frames that its majority label must reach.
+        swap_fisheye_cam0_cam2: take each of the two cameras from the other one's file, for recordings whose
+            files are named the wrong way round. The annotation does not tell: look at the pictures.
     """
 
     scales: tuple[Scale, ...] = Field(min_length=1)
@@ -97,6 +99,7 @@ class Windows(Section):
     context_frames: int = Field(ge=1)
     tile_pixels: tuple[int, int]
     min_label_share: float = Field(gt=0, le=1)
+    swap_fisheye_cam0_cam2: bool = False
 
 
 class Modalities(Section):

@@ -20,6 +20,7 @@ from omni_mlflow.spine.types import CAMERAS
 
 PERIOD_NS = 50_000_000
 WRISTS = slice(19, 21)
+BODY_ARRAYS = ("full_body_mocap/keypoints", "full_body_mocap/contacts")
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +33,15 @@ def demo_set(tmp_path_factory) -> dict[Anomaly | None, Path]:
 
 @pytest.fixture
 def episode(tmp_path, episodes) -> Path:
-    """A clean episode of 100 frames, to change as one likes; half of its frames have hand contact."""
+    """A flawless episode of 100 frames, to change as one likes; half of its frames have hand contact.
+
+    Also its first body is one of its own, which it is in no real recording.
+    """
     source = min(episodes.glob("*/ep1"))
     folder = shutil.copytree(source, tmp_path / "kitchen" / "ep1")
     touch_until(folder, frame=50)
+    with h5py.File(folder / "annotation.hdf5", "r+") as file:
+        file["full_body_mocap/keypoints"][0] += 0.001
     return folder
 
 
@@ -62,7 +68,7 @@ def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_clean_episode_is_covered_in_full_and_has_no_anomaly(episode):
+def test_a_flawless_episode_is_covered_in_full_and_has_no_anomaly(episode):
     found = inspect_episode(episode)
     assert found.episode_id == "kitchen__ep1"
     assert found.num_frames == 100
@@ -119,8 +125,8 @@ def test_an_episode_without_slam_keeps_its_labels_and_names_its_frames_by_the_de
 
 
 def test_without_any_clock_frames_are_counted(episode):
-    replace(episode, "slam", None)
-    replace(episode, "video", None)
+    for name in ("slam", "video", "imu/keyframe_indices"):
+        replace(episode, name, None)
     found = inspect_episode(episode)
     assert found.fps == 20.0
     assert "no slam: poses are not available, frames counted from 0" in found.anomalies
@@ -138,7 +144,7 @@ def test_the_share_of_frames_without_a_body_is_told(episode):
         file["full_body_mocap/keypoints"][10:35] = np.nan
     found = inspect_episode(episode)
     assert found.modalities["body_mocap"] == 0.75
-    assert "body invalid in 25 % of frames" in found.anomalies
+    assert "body invalid in 25 % of frames: 10-34" in found.anomalies
 
 
 def test_a_hand_out_of_sight_for_a_while_is_no_anomaly(episode):
@@ -156,7 +162,9 @@ def test_five_dropped_frames_are_counted_on_the_device_clock(episode):
     replace(episode, "video/device_timestamp", stamps)
     found = inspect_episode(episode)
     assert found.fps == pytest.approx(99 / (104 * 0.05), abs=0.001)
-    assert "fps 19.0: dropped frames, about 5 by the device clock" in found.anomalies
+    assert (
+        "fps 19.0: dropped frames, about 5 by the device clock: 2 before frame 30, 3 before frame 60"
+    ) in found.anomalies
 
 
 def test_a_clock_that_stands_still_is_told(episode):
@@ -193,7 +201,9 @@ def test_a_video_with_too_few_pictures_covers_that_share_of_the_frames(episode, 
     shutil.copy(tmp_path / "short" / short.episodes[0].path / "stereo_left.mp4", episode)
     found = inspect_episode(episode)
     assert found.modalities["stereo_left"] == 0.61
-    assert found.anomalies == ("stereo_left.mp4 holds 61 pictures for 100 frames",)
+    assert found.anomalies == (
+        "stereo_left.mp4 holds 61 pictures for 100 frames: its last one stands for 39",
+    )
 
 
 def test_a_video_cut_short_is_named_and_the_others_are_still_looked_at(episode):
@@ -224,5 +234,97 @@ def test_the_real_sample_has_no_right_hand_and_no_contact(tmp_path):
     assert found.anomalies == (
         *(f"{camera}.mp4 missing" for camera in CAMERAS),
         "hand_mocap_right not available: no frame is valid",
+        "body of frame 0 is a copy of frame 1",
         "contact label is degenerate (100 % no)",
     )
+
+
+def test_a_first_body_that_is_a_copy_of_the_second_is_told(episodes):
+    assert "body of frame 0 is a copy of frame 1" in inspect_episode(min(episodes.glob("*/ep1"))).anomalies
+
+
+def test_a_clock_that_only_the_inertial_samples_tell_still_finds_every_label(episode):
+    replace(episode, "slam", None)
+    replace(episode, "video", None)
+    found = inspect_episode(episode)
+    assert found.anomalies == (
+        "no device clock by frame: it is taken from the nearest inertial samples",
+        "no slam: poses are not available, frames named by device timestamp",
+    )
+    assert (found.modalities["action"], found.modalities["imu"]) == (1.0, 1.0)
+    assert found.fps == pytest.approx(20, abs=0.1)
+
+
+def test_bad_poses_are_named_by_frame(episode):
+    with h5py.File(episode / "annotation.hdf5", "r+") as file:
+        file["slam/quat_wxyz"][5] = 0
+        file["slam/quat_wxyz"][9] = np.nan
+    assert inspect_episode(episode).anomalies == ("camera pose invalid in 2 % of frames: 5, 9",)
+
+
+def test_of_many_runs_the_first_four_are_named(episode):
+    with h5py.File(episode / "annotation.hdf5", "r+") as file:
+        for frame in range(10, 70, 10):
+            file["full_body_mocap/keypoints"][frame] = np.nan
+    assert "body invalid in 6 % of frames: 10, 20, 30, 40 and 2 more" in inspect_episode(episode).anomalies
+
+
+def test_a_hand_that_is_not_finite_is_told_apart_from_one_out_of_sight(episode):
+    with h5py.File(episode / "annotation.hdf5", "r+") as file:
+        file["hand_mocap/left_joints_3d"][30:34] = np.nan
+        file["hand_mocap/right_joints_3d"][:15] = 0
+    assert inspect_episode(episode).anomalies == (
+        "left hand is not finite in frames 30-33; a hand out of sight is zeros",
+    )
+
+
+def test_an_axis_in_front_is_told_and_read_over(episode):
+    with h5py.File(episode / "annotation.hdf5") as file:
+        arrays = {name: file[name][()][None] for name in BODY_ARRAYS}
+    for name, array in arrays.items():
+        replace(episode, name, array)
+    found = inspect_episode(episode)
+    assert found.anomalies == (
+        "an axis of length 1 in front, as in older exports, is left out: "
+        "full_body_mocap/keypoints, full_body_mocap/contacts",
+    )
+    assert found.modalities["body_mocap"] == 1.0
+
+
+def test_key_frames_of_the_imu_that_are_too_few_are_told(episode):
+    replace(episode, "imu/keyframe_indices", np.arange(7))
+    sentence = "imu/keyframe_indices has 7 rows for 100 frames: found by time instead"
+    assert inspect_episode(episode).anomalies == (sentence,)
+
+
+def test_an_array_that_nobody_knows_is_told_and_does_not_stop_the_rest(episode):
+    replace(episode, "hand_mocap/left_mano_hand_betas", np.ones((100, 16)))
+    sentence = "hand_mocap/left_mano_hand_betas has an unknown shape and cannot be read"
+    assert inspect_episode(episode).anomalies == (sentence,)
+
+
+def test_captions_that_name_frames_by_place_are_told(episode):
+    actions = [
+        {"label": "Lift", "start_frame": "20", "end_frame": 1},
+        {"label": "Pour", "start_frame": 21, "end_frame": "frame_0000101"},
+    ]
+    document = {
+        "segments": [
+            {"start_frame": 1, "end_frame": 100, "Sub Task": "Work", "Current Action": actions},
+            {"Current Action": None, "objects": None},
+        ]
+    }
+    replace(episode, "caption", np.bytes_(json.dumps(document)))
+    assert inspect_episode(episode).anomalies == (
+        "objects not available: no frame is labelled",
+        "caption segments that name no frame of this episode: 1 of 2",
+        "the two published rules for captions disagree in 80 % of frames: the new one is used",
+    )
+
+
+def test_exchanged_fisheye_videos_cannot_be_told_from_the_files(episode):
+    first, third, aside = (episode / f"{name}.mp4" for name in ("fisheye_cam0", "fisheye_cam2", "aside"))
+    first.rename(aside)
+    third.rename(first)
+    aside.rename(third)
+    assert inspect_episode(episode).anomalies == ()

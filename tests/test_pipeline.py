@@ -70,6 +70,17 @@ def test_rows_are_conserved_at_every_stage(finished):
     assert all(seal["taken"] == seal["made"] + seal["skipped"] for seal in counted)
 
 
+def test_the_index_manifest_names_the_labels_that_nearly_always_have_one_answer(finished):
+    named = finished.json("index/window_index_manifest.json")["degenerate_labels"]
+    lines = (finished.workspace / "index" / "window_index.jsonl").read_text().splitlines()
+    for name in ("in_contact", "transition"):
+        labels = [json.loads(line)["supervision"][name] for line in lines]
+        answers = [label for label in labels if label is not None]
+        shares = {answer: answers.count(answer) / len(answers) for answer in (False, True)}
+        expected = [{"answer": answer, "share": share} for answer, share in shares.items() if share > 0.95]
+        assert ([named[name]] if name in named else []) == expected
+
+
 def test_the_export_holds_held_out_targets_in_its_sealed_file_only(finished):
     export = finished.workspace / "trivial/export"
     targets = [json.loads(line) for line in (export / TEST_TARGETS).read_text().splitlines()]

@@ -13,31 +13,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS
+
 ANNOTATION = "annotation.hdf5"
 
-_Shape = tuple[int | None, ...]
-
-_FRAME_ARRAYS: dict[str, _Shape] = {
-    "slam/frame_names": (None,),
-    "slam/quat_wxyz": (None, 4),
-    "slam/trans_xyz": (None, 3),
-    "depth/depth": (None, None, None),
-    "depth/confidence": (None, None, None),
-    "hand_mocap/left_joints_3d": (None, 21, 3),
-    "hand_mocap/right_joints_3d": (None, 21, 3),
-    "full_body_mocap/keypoints": (None, 52, 3),
-    "full_body_mocap/contacts": (None, 21),
-    "video/device_timestamp": (None,),
-}
-"""The arrays with one row per frame, and their shapes; None is any size."""
-
-_OTHER_ARRAYS: dict[str, _Shape] = {
-    "calibration/cam01/T_c0_b": (4, 4),
-    "imu/device_timestamp_ns": (None,),
-    "imu/accel_xyz": (None, 3),
-    "imu/gyro_xyz": (None, 3),
-    "imu/keyframe_indices": (None,),
-}
+# Real recordings lack rows here, and the rows can be found again by time.
+_MAY_BE_SHORT = "imu/keyframe_indices"
 
 
 class UnreadableEpisodeError(Exception):
@@ -54,7 +35,11 @@ class UnreadableEpisodeError(Exception):
 
 
 class AnnotationFile:
-    """An ``annotation.hdf5``, opened for reading; nothing is read before it is asked for."""
+    """An ``annotation.hdf5``, opened for reading; nothing is read before it is asked for.
+
+    Datasets are named as in :data:`omni_mlflow.spine.layout.DATASETS`. One without a single element counts
+    as absent.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open ``path``.
@@ -85,7 +70,8 @@ class AnnotationFile:
 
     def __contains__(self, name: str) -> bool:
         with self._readable():
-            return isinstance(self._file.get(name), h5py.Dataset)
+            dataset = self._file.get(name)
+            return isinstance(dataset, h5py.Dataset) and bool(dataset.size)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an array, without the axis of length 1 in front that older exports have.
@@ -93,20 +79,36 @@ class AnnotationFile:
         Raises:
             UnreadableEpisodeError: it is not the shape that this array has in every known recording.
         """
-        stored = self._stored_shape(name)
-        shape = stored[1:] if self._has_sample_axis(name) else stored
-        known = _FRAME_ARRAYS.get(name) or _OTHER_ARRAYS.get(name)
-        if known is not None and not _matches(shape, known):
+        if not self.has_known_shape(name):
             raise UnreadableEpisodeError(
-                self.path, f"{name} has the unknown shape {stored}", "leave this episode out"
+                self.path,
+                f"{name} has the unknown shape {self._stored_shape(name)}",
+                "leave this episode out",
             )
-        return shape
+        return self._rows_first(name)
 
     def array(self, name: str, rows: slice | EllipsisType = ...) -> NDArray[Any]:
-        """Read the rows ``rows`` of an array; only they are read from the disk."""
+        """Read the rows ``rows`` of an array, shaped as :meth:`shape` says; only they are read from the disk.
+
+        Raises:
+            UnreadableEpisodeError: it has an unknown shape, or its bytes cannot be read.
+        """
         self.shape(name)
         with self._readable():
-            return np.asarray(self._file[name][rows])
+            where = (0, rows) if self.has_sample_axis(name) else rows
+            return np.asarray(self._file[name][where])
+
+    def number(self, name: str) -> float | None:
+        """Read a single number; None when it is absent, not finite or no number."""
+        if name not in self:
+            return None
+        with self._readable():
+            stored = np.asarray(self._file[name][()]).reshape(-1)[0]
+        try:
+            value = float(stored)
+        except (TypeError, ValueError):
+            return None
+        return value if np.isfinite(value) else None
 
     def text(self, name: str) -> str | bytes | None:
         """Read a text that is stored as a scalar, an array of one entry, or raw bytes; None when absent."""
@@ -120,10 +122,18 @@ class AnnotationFile:
             value = value.tobytes()
         return value if isinstance(value, str | bytes) else str(value)
 
+    def plain_text(self, name: str) -> str | None:
+        """Read a text as UTF-8, trimmed; a byte that is not becomes U+FFFD. None when absent or empty."""
+        return plain(self.text(name))
+
     @cached_property
     def rows_by_array(self) -> dict[str, int]:
-        """Rows of each array with a row per frame that is there; in an intact file all are equal."""
-        return {name: self.shape(name)[0] for name in _FRAME_ARRAYS if name in self}
+        """Rows of each array with a row per frame that is there; in an intact file all are equal.
+
+        An array of an unknown shape has no rows that anybody could count: reading it fails.
+        """
+        counted = (name for name in FRAME_ARRAYS if name != _MAY_BE_SHORT and name in self)
+        return {name: self._rows_first(name)[0] for name in counted if self.has_known_shape(name)}
 
     @property
     def num_frames(self) -> int:
@@ -132,10 +142,6 @@ class AnnotationFile:
 
     def frames(self, name: str) -> NDArray[Any]:
         """Read one row per frame."""
-        if self._has_sample_axis(name):
-            self.shape(name)
-            with self._readable():
-                return np.asarray(self._file[name][0, : self.num_frames])
         return self.array(name, slice(self.num_frames))
 
     def floats(self, name: str) -> NDArray[np.float64]:
@@ -143,7 +149,7 @@ class AnnotationFile:
             return self.frames(name).astype(np.float64)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Read one text per frame; numbers are written out."""
+        """Read one text per frame; whole numbers are written out."""
         return tuple(_as_text(value) for value in self.frames(name).tolist())
 
     def joints(self, name: str, num_joints: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -159,14 +165,28 @@ class AnnotationFile:
         joints[~valid] = np.nan
         return joints, valid
 
+    def has_known_shape(self, name: str) -> bool:
+        """Whether an array has the shape that it has in every known recording."""
+        if name not in DATASETS or not (known := DATASETS[name].shape):
+            return True  # a single value may also be stored as an array of one
+        found = self._rows_first(name)
+        return len(found) == len(known) and all(
+            isinstance(size, str) or size == stored for size, stored in zip(known, found, strict=True)
+        )
+
+    def has_sample_axis(self, name: str) -> bool:
+        """Whether an array with a row per frame has the axis of length 1 in front that older exports have."""
+        stored = self._stored_shape(name)
+        return name in FRAME_ARRAYS and len(stored) == len(DATASETS[name].shape) + 1 and stored[0] == 1
+
+    def _rows_first(self, name: str) -> tuple[int, ...]:
+        stored = self._stored_shape(name)
+        return stored[1:] if self.has_sample_axis(name) else stored
+
     def _stored_shape(self, name: str) -> tuple[int, ...]:
         with self._readable():
             shape: tuple[int, ...] = self._file[name].shape
         return shape
-
-    def _has_sample_axis(self, name: str) -> bool:
-        stored = self._stored_shape(name)
-        return name in _FRAME_ARRAYS and len(stored) == len(_FRAME_ARRAYS[name]) + 1 and stored[0] == 1
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -179,13 +199,15 @@ class AnnotationFile:
             ) from error
 
 
-def _matches(shape: tuple[int, ...], known: _Shape) -> bool:
-    return len(shape) == len(known) and all(
-        size in (None, found) for size, found in zip(known, shape, strict=True)
-    )
+def plain(text: str | bytes | None) -> str | None:
+    """Decode, trim, and read an empty text as None."""
+    decoded = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
+    return (decoded or "").strip().strip("\0") or None
 
 
 def _as_text(value: object) -> str:
     if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace").strip("\0")
-    return str(int(value)) if isinstance(value, int | float) else str(value)
+        value = value.decode("utf-8", errors="replace")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip("\0 ")

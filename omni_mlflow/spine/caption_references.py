@@ -13,6 +13,7 @@ CaptionRule = Literal["new", "old"]
 # Device timestamps are about 1e13 ns; a smaller number is a frame's place in the sequence, from 1.
 _SMALLEST_TIMESTAMP = 100_000_000
 _LARGEST_TIMESTAMP = 2**62
+_MOST_DIGITS = 18
 
 
 class References(Protocol):
@@ -44,7 +45,7 @@ class _Names:
         for index, name in enumerate(names):
             self._index.setdefault(_stem(name), index)
         self._stamped_frames = [index for index, name in enumerate(names) if _is_number(_stem(name))]
-        stamps = [min(int(_stem(names[index])), _LARGEST_TIMESTAMP) for index in self._stamped_frames]
+        stamps = [_bounded(_stem(names[index])) for index in self._stamped_frames]
         self._stamps = np.array(stamps, dtype=np.int64)
 
     def exact(self, reference: str) -> int | None:
@@ -53,7 +54,7 @@ class _Names:
     def nearest(self, timestamp_ns: int) -> int | None:
         if not self._stamped_frames:
             return None
-        distance_ns = np.abs(self._stamps - min(timestamp_ns, _LARGEST_TIMESTAMP))
+        distance_ns = np.abs(self._stamps - timestamp_ns)
         return self._stamped_frames[int(distance_ns.argmin())]
 
 
@@ -84,11 +85,11 @@ class _NewReferences:
         for name in (text, _stem(text)):
             if name and (index := self._names.exact(name)) is not None:
                 return index
-        if numbered := re.search(r"frame_(\d+)", text):
-            return self._clamped(int(numbered[1]) - 1)
+        if numbered := re.search(r"frame_([0-9]+)", text):
+            return self._clamped(_bounded(numbered[1]) - 1)
         if not _is_number(_stem(text).removeprefix("-")):
             return None
-        number = int(_stem(text))
+        number = _bounded(_stem(text))
         return self._names.nearest(number) if number >= _SMALLEST_TIMESTAMP else self._clamped(number - 1)
 
     def _clamped(self, index: int) -> int | None:
@@ -104,7 +105,7 @@ class _OldReferences:
         end_name = _first_given(action.get("end_frame_name"), action.get("end_frame"))
         start, end = self._names.exact(start_name), self._names.exact(end_name)
         if _is_number(start_name):
-            start = self._names.nearest(int(start_name)) if start is None else start
+            start = self._names.nearest(_bounded(start_name)) if start is None else start
             if end is None and (timestamp_ns := _whole_number(end_name)) is not None:
                 end = self._names.nearest(timestamp_ns)
         return None if start is None or end is None else (start, end)
@@ -112,7 +113,7 @@ class _OldReferences:
     def moment(self, reference: str) -> int | None:
         index = self._names.exact(reference)
         if index is None and _is_number(reference):
-            index = self._names.nearest(int(reference))
+            index = self._names.nearest(_bounded(reference))
         return index
 
     def carries(self, reference: str) -> bool:
@@ -140,4 +141,11 @@ def _is_number(text: str) -> bool:
 
 
 def _whole_number(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"\s*-?[0-9]+\s*", text) else None
+    return _bounded(text.strip()) if re.fullmatch(r"\s*-?[0-9]+\s*", text) else None
+
+
+def _bounded(digits: str) -> int:
+    """Read a whole number; one too long for a timestamp is the largest there is."""
+    if len(digits.lstrip("-0")) > _MOST_DIGITS:
+        return -_LARGEST_TIMESTAMP if digits.startswith("-") else _LARGEST_TIMESTAMP
+    return int(digits)

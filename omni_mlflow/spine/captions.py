@@ -18,17 +18,34 @@ from omni_mlflow.spine.caption_references import CaptionRule, References, refere
 
 
 @dataclass(frozen=True)
+class CaptionSegment:
+    """A stretch of the episode that was captioned in one go: frames ``start`` to ``end``, both included."""
+
+    start: int
+    end: int
+    subtask: str | None
+
+
+@dataclass(frozen=True)
 class FrameCaptions:
-    """What was annotated at each frame; every tuple has ``num_frames`` entries.
+    """What was annotated at each frame; every tuple but ``segments`` has ``num_frames`` entries.
 
     ``None`` at a frame means that nobody annotated it: no text, an empty one, or ``N/A``.
+
+    Attributes:
+        description: a sentence or two about the action.
+        segments: in the order of the file; a frame's subtask may be that of an earlier one that overran.
+        dropped_segments: how many more there were that name no frame of this episode.
     """
 
     num_frames: int
     action: tuple[str | None, ...]
+    description: tuple[str | None, ...]
     subtask: tuple[str | None, ...]
     objects: tuple[tuple[str, ...] | None, ...]
     interaction: tuple[str | None, ...]
+    segments: tuple[CaptionSegment, ...]
+    dropped_segments: int
     main_task: str | None
 
 
@@ -51,15 +68,17 @@ def map_captions(
     document = _mapping(document)
     frames = [_Frame() for _ in names]
     references = references_of(names, rule=rule)
-    for segment in _list(document.get("segments")):
-        _lay_segment(_mapping(segment), frames, references)
+    laid = [_lay_segment(_mapping(each), frames, references) for each in _list(document.get("segments"))]
     _fill_forward(frames)
     return FrameCaptions(
         num_frames=len(frames),
         action=tuple(_annotated(frame.action) for frame in frames),
+        description=tuple(_annotated(frame.description) for frame in frames),
         subtask=tuple(_annotated(frame.subtask) for frame in frames),
         objects=tuple(_objects(frame.objects) for frame in frames),
         interaction=tuple(_annotated(frame.interaction) for frame in frames),
+        segments=tuple(segment for segment in laid if segment is not None),
+        dropped_segments=laid.count(None),
         main_task=_annotated(_mapping(document.get("config")).get("Main Task")),
     )
 
@@ -69,6 +88,7 @@ class _Frame:
     """What is known so far of one frame. ``None`` is a key nobody wrote; an empty text was written."""
 
     action: str | None = None
+    description: str | None = None
     subtask: str | None = None
     objects: Any = None
     interaction: Any = None
@@ -79,6 +99,7 @@ class _Action:
     start: int
     end: int  # inclusive, as in the file
     label: str
+    description: str
 
 
 @dataclass
@@ -88,36 +109,41 @@ class _Segment:
     touched: set[int] = field(default_factory=set)
 
 
-def _lay_segment(document: Mapping[str, Any], frames: list[_Frame], references: References) -> None:
+def _lay_segment(
+    document: Mapping[str, Any], frames: list[_Frame], references: References
+) -> CaptionSegment | None:
+    """Write one segment into its frames; None when it names no frame of this episode."""
     segment = _Segment(_text(document.get("Sub Task")), _actions(document, references))
     for action in segment.actions:
         for index in range(action.start, min(action.end, len(frames) - 1) + 1):
             segment.touched.add(index)
             frames[index].subtask = segment.subtask
             frames[index].action = action.label
+            frames[index].description = action.description
     objects = _lay_moments("objects", document, segment, frames, references)
     interaction = _lay_moments("interaction", document, segment, frames, references)
     if not segment.touched:
-        return
+        return None
     start, end = references.bounds(document.get("start_frame", 0), document.get("end_frame", 0))
     first = min(segment.touched) if start is None else start
     last = max(segment.touched) if end is None else end
     for index in range(first, last + 1):
         frame = frames[index]
         frame.subtask = segment.subtask if frame.subtask is None else frame.subtask
-        if not frame.action and (label := _label_before(segment.actions, index)) is not None:
-            frame.action = label
+        if not frame.action and (before := _action_before(segment.actions, index)) is not None:
+            frame.action, frame.description = before.label, before.description
         if frame.objects is None and (earlier := _latest(objects, index)) is not None:
             frame.objects = frames[earlier].objects
         if frame.interaction is None and (earlier := _latest(interaction, index)) is not None:
             frame.interaction = frames[earlier].interaction
+    return CaptionSegment(first, last, _annotated(segment.subtask))
 
 
 def _actions(document: Mapping[str, Any], references: References) -> list[_Action]:
     actions = []
     for entry in map(_mapping, _list(document.get("Current Action"))):
         if (found := references.action(entry)) is not None:
-            actions.append(_Action(*found, label=_text(entry.get("label"))))
+            actions.append(_Action(*found, _text(entry.get("label")), _text(entry.get("description"))))
     return sorted(actions, key=lambda action: action.start)
 
 
@@ -142,15 +168,15 @@ def _lay_moments(
     return sorted(carrying)
 
 
-def _label_before(actions: Sequence[_Action], index: int) -> str | None:
-    """Label of the last action that ended before frame ``index``, else of the segment's first action."""
-    label = actions[0].label if actions else None
+def _action_before(actions: Sequence[_Action], index: int) -> _Action | None:
+    """The last action that ended before frame ``index``, else the segment's first action."""
+    found = actions[0] if actions else None
     for action in actions:
         if action.end < index:
-            label = action.label
+            found = action
         elif action.start > index:
             break
-    return label
+    return found
 
 
 def _latest(ascending: Sequence[int], index: int) -> int | None:
@@ -162,7 +188,8 @@ def _fill_forward(frames: Sequence[_Frame]) -> None:
     """Objects and interactions end with their segment; actions and subtasks last until the next one."""
     for before, frame in pairwise(frames):
         frame.subtask = before.subtask if frame.subtask is None else frame.subtask
-        frame.action = before.action if frame.action is None else frame.action
+        if frame.action is None:
+            frame.action, frame.description = before.action, before.description
 
 
 def _parsed(text: str | bytes | None) -> Any:
@@ -171,7 +198,7 @@ def _parsed(text: str | bytes | None) -> Any:
     if isinstance(text, bytes):
         text = text.decode("utf-8", errors="replace")
     try:
-        return json.loads(text)
+        return json.loads(text.strip("\ufeff\0 \n"))
     except (ValueError, RecursionError):
         return None
 
@@ -189,7 +216,7 @@ def _text(value: Any) -> str:
 
 
 def _annotated(value: Any) -> str | None:
-    text = _text(value).strip()
+    text = _text(value).encode("utf-8", errors="replace").decode().strip()  # JSON can hold half a character
     return None if not text or text.upper() == "N/A" else text
 
 

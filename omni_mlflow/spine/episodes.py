@@ -9,7 +9,7 @@ repaired: a masked row is NaN.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,35 +17,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_mlflow.spine.annotation import ANNOTATION, AnnotationFile, UnreadableEpisodeError
+from omni_mlflow.spine import clock
+from omni_mlflow.spine.annotation import ANNOTATION, AnnotationFile, UnreadableEpisodeError, plain
+from omni_mlflow.spine.calibration import Camera, depth_intrinsics, read_camera
 from omni_mlflow.spine.caption_references import CaptionRule
 from omni_mlflow.spine.captions import FrameCaptions, map_captions
+from omni_mlflow.spine.coverage import reason_for_absence, valid_frames
 from omni_mlflow.spine.poses import Bools, Floats, inverse, rigid_motions
-from omni_mlflow.spine.sensors import DepthRows, Imu, nearest
+from omni_mlflow.spine.sensors import DepthRows, Imu, nearest, read_depth, read_imu
+from omni_mlflow.spine.types import CAMERAS
 
-__all__ = ["ANNOTATION", "EpisodeFile", "UnreadableEpisodeError", "open_episode"]
+__all__ = ["ANNOTATION", "EpisodeFile", "UnreadableEpisodeError", "nearest", "open_episode"]
 
 NOMINAL_FPS = 20.0
 SIDES = ("left", "right")
-CONTACT_GROUPS = {"hands": (19, 20), "feet": (6, 7, 9, 10)}
+CONTACT_GROUPS = {
+    "hands": (19, 20),
+    "feet": (6, 7, 9, 10),
+    "other": (0, 1, 2, 3, 4, 5, 8, *range(11, 19)),
+}
 """Columns of ``contacts``: column c belongs to SMPL-H joint c + 1, so 19 and 20 are the wrists."""
 
-_MIN_CONFIDENCE = 0.2
-_COVERAGE_DEPTH_ROWS = 16
-_IMU_GAP_NS = 10_000_000
+_LONGEST_FILE_NAME = 255
 _GROUND_HEIGHT_M = -1.75
-_POSE_ARRAYS = ("slam/quat_wxyz", "slam/trans_xyz", "calibration/cam01/T_c0_b")
-_IMU_ARRAYS = ("imu/device_timestamp_ns", "imu/accel_xyz", "imu/gyro_xyz")
-_SOURCES = {
-    "camera_pose": _POSE_ARRAYS,
-    "hand_mocap_left": ("hand_mocap/left_joints_3d",),
-    "hand_mocap_right": ("hand_mocap/right_joints_3d",),
-    "body_mocap": ("full_body_mocap/keypoints",),
-    "contact": ("full_body_mocap/contacts",),
-    "imu": _IMU_ARRAYS,
-    "depth": ("depth/depth", "depth/confidence"),
-}
-"""What each modality is read from; labels come from the caption."""
+_MAP_SHARE = 95.0  # per cent of the map's points that are kept: the rest are far outliers
 
 
 @contextmanager
@@ -74,22 +69,13 @@ class EpisodeFile:
 
     @cached_property
     def frame_names(self) -> tuple[str, ...]:
-        """``<device timestamp>.jpg``, also where SLAM failed; ``frame_<i>.jpg`` where there is no clock."""
-        if all(name in self.annotation for name in ("slam/frame_names", "slam/quat_wxyz", "slam/trans_xyz")):
-            return self.annotation.texts("slam/frame_names")
-        if "video/device_timestamp" in self.annotation:
-            return tuple(f"{stamp}.jpg" for stamp in self.annotation.texts("video/device_timestamp"))
-        return tuple(f"frame_{index:06d}.jpg" for index in range(self.num_frames))
+        """What captions call each frame: see :func:`omni_mlflow.spine.clock.frame_names`."""
+        return clock.frame_names(self.annotation)
 
     @cached_property
     def device_timestamps_ns(self) -> NDArray[np.int64] | None:
         """Time of each frame on the device's own monotonic clock, shape (N,); None when not recorded."""
-        for name in ("video/device_timestamp", "slam/frame_names"):
-            if name in self.annotation:
-                stems = [text.rsplit(".", 1)[0] for text in self.annotation.texts(name)]
-                if all(stem.isdecimal() for stem in stems):
-                    return np.array(stems, dtype=np.int64)
-        return None
+        return clock.device_timestamps_ns(self.annotation)
 
     @property
     def device_clock_ns(self) -> tuple[int, int] | None:
@@ -114,14 +100,14 @@ class EpisodeFile:
 
     @cached_property
     def device_id(self) -> str | None:
-        return _plain(self.annotation.text("metadata/device_id"))
+        return self.annotation.plain_text("metadata/device_id")
 
     @cached_property
     def synthetic(self) -> bool:
         """Whether this project's generator wrote the episode: it says so in ``metadata/other``."""
         try:
-            other = json.loads(self.annotation.text("metadata/other") or "{}")
-        except ValueError:
+            other = json.loads(self.annotation.plain_text("metadata/other") or "{}")
+        except (ValueError, RecursionError):
             return False
         return isinstance(other, dict) and other.get("synthetic") is True
 
@@ -130,10 +116,8 @@ class EpisodeFile:
         """World height of the floor: stored, or the wearer's height below the origin, else -1.75 m."""
         for group in ("", "metadata/"):
             for name, sign in (("ground_height", 1.0), ("floor_z", 1.0), ("body_height", -1.0)):
-                if group + name in self.annotation:
-                    height = float(self.annotation.array(group + name).reshape(-1)[0])
-                    if np.isfinite(height):
-                        return sign * height
+                if (height := self.annotation.number(group + name)) is not None:
+                    return sign * height
         return _GROUND_HEIGHT_M
 
     @cached_property
@@ -144,25 +128,60 @@ class EpisodeFile:
     def captions(self, rule: CaptionRule = "new") -> FrameCaptions | None:
         """Return the caption laid out over all frames; None when there is none that can be read."""
         if rule not in self._captions:
-            stored = [self.annotation.text(name) for name in ("caption", "captions")]
-            mapped = (
-                map_captions(self._linked(text), self.frame_names, rule=rule) for text in stored if text
-            )
+            stored = (text for name in ("caption", "captions") if (text := self.annotation.text(name)))
+            mapped = (map_captions(self._linked(text), self.frame_names, rule=rule) for text in stored)
             self._captions[rule] = next((captions for captions in mapped if captions), None)
         return self._captions[rule]
 
-    def camera_to_world(self) -> tuple[Floats, Bools]:
-        """Return T_world_camera, shape (N, 4, 4), and which frames have one, shape (N,).
+    def video_files(self, *, swap_fisheye_cam0_cam2: bool = False) -> dict[str, Path]:
+        """Return the video of each camera that has one, in the order of ``CAMERAS``.
 
-        SLAM stores world to body and the calibration body to camera, so T_camera_world = T_c0_b T_b_w.
+        In some recordings ``fisheye_cam0.mp4`` and ``fisheye_cam2.mp4`` seem to hold each other's pictures:
+        the calibration is sound, the names of the files are not. Nothing in the annotation tells.
+
+        Args:
+            swap_fisheye_cam0_cam2: take each of the two cameras from the other one's file.
         """
-        if not all(name in self.annotation for name in _POSE_ARRAYS):
-            return np.full((self.num_frames, 4, 4), np.nan), np.zeros(self.num_frames, dtype=bool)
-        quaternions, translations = (self.annotation.floats(name) for name in _POSE_ARRAYS[:2])
-        body_from_world, valid = rigid_motions(quaternions, translations)
-        camera_from_body = self.annotation.array(_POSE_ARRAYS[2]).astype(np.float64)
-        poses = inverse(camera_from_body @ body_from_world)
-        return poses, valid & np.isfinite(poses).all(axis=(1, 2))
+        other = {"fisheye_cam0": "fisheye_cam2", "fisheye_cam2": "fisheye_cam0"}
+        swapped = other if swap_fisheye_cam0_cam2 else {}
+        paths = {camera: self.folder / f"{swapped.get(camera, camera)}.mp4" for camera in CAMERAS}
+        return {camera: path for camera, path in paths.items() if path.is_file()}
+
+    def camera(self, name: str) -> Camera:
+        """Return how one of the six cameras sees and where it sits on the rig.
+
+        The calibration is that of the camera called ``name``. Whether the file of that name is that camera's
+        is another question: see ``swap_fisheye_cam0_cam2`` in a contract's ``windows``.
+        """
+        return read_camera(self.annotation, name)
+
+    @property
+    def depth_intrinsics(self) -> Floats | None:
+        """fx, fy, cx, cy in pixels of the depth images, shape (4,); None when not recorded."""
+        return depth_intrinsics(self.annotation)
+
+    def camera_to_world(self, camera: str = "stereo_left") -> tuple[Floats, Bools]:
+        """Return T_world_camera of one camera, shape (N, 4, 4), and which frames have one, shape (N,).
+
+        SLAM stores world to body and the calibration body to camera: T_camera_world = T_camera_body T_b_w.
+        """
+        return self._posed(self.camera(camera).from_body)
+
+    def body_to_world(self) -> tuple[Floats, Bools]:
+        """Return T_world_body of the rig, shape (N, 4, 4), and which frames have one, shape (N,)."""
+        return self._posed(np.eye(4))
+
+    def point_cloud(self) -> Floats:
+        """Return the map that SLAM made, shape (points, 3), world frame: without its 5 % of far outliers."""
+        if "slam/point_cloud" not in self.annotation:
+            return np.zeros((0, 3))
+        points: Floats = self.annotation.array("slam/point_cloud").astype(np.float64)
+        points = points[np.isfinite(points).all(axis=1)]
+        if not len(points):
+            return points
+        distances = np.linalg.norm(points - np.median(points, axis=0), axis=1)
+        kept: Floats = points[distances <= np.percentile(distances, _MAP_SHARE)]
+        return kept
 
     def hands(self) -> tuple[NDArray[np.float32], Bools]:
         """Return the joints of both hands, shape (2, N, 21, 3), camera frame, and validity, shape (2, N).
@@ -181,6 +200,24 @@ class EpisodeFile:
         """
         return self.annotation.joints("full_body_mocap/keypoints", 52)
 
+    def mocap(self, name: str) -> tuple[NDArray[np.float32], Bools]:
+        """Return any array of a hand or of the body, one row per frame, and validity, shape (N,).
+
+        A row is valid where the hand or the body itself is and all of its numbers are finite; others are NaN.
+
+        Args:
+            name: such as ``hand_mocap/left_translation``; :data:`omni_mlflow.spine.layout.DATASETS` says what
+                it holds.
+        """
+        rows = self.annotation.floats(name).astype(np.float32)
+        side = next(
+            (place for place, side in enumerate(SIDES) if name.startswith(f"hand_mocap/{side}_")), None
+        )
+        seen = self.body()[1] if side is None else self.hands()[1][side]
+        valid = seen & np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        rows[~valid] = np.nan
+        return rows, valid
+
     def contacts(self, threshold: float = 0.5) -> tuple[Bools, Bools]:
         """Return which joints 1..21 touch something, shape (N, 21), and validity, shape (N,).
 
@@ -193,94 +230,66 @@ class EpisodeFile:
         valid = valid & np.isfinite(probabilities).all(axis=1)
         return (probabilities > threshold) & valid[:, None], valid
 
-    def hand_contact(self, threshold: float = 0.5) -> tuple[Bools, Bools]:
-        """Return whether a wrist touches something at each frame, shape (N,), and validity, shape (N,)."""
+    def contact_of(self, group: str, threshold: float = 0.5) -> tuple[Bools, Bools]:
+        """Return whether a joint of ``CONTACT_GROUPS[group]`` touches something, and validity, shape (N,)."""
         touching, valid = self.contacts(threshold)
-        return np.logical_or.reduce(touching[:, CONTACT_GROUPS["hands"]], axis=1), valid
+        return np.logical_or.reduce(touching[:, CONTACT_GROUPS[group]], axis=1), valid
+
+    def hand_contact(self) -> tuple[Bools, Bools]:
+        """Return whether a wrist touches something at each frame, shape (N,), and validity, shape (N,).
+
+        This is the contact that windows are labelled with and that is reported.
+        """
+        return self.contact_of("hands")
+
+    def published_contact(self) -> Bools:
+        """Return the contact label of earlier published results, shape (N,): any probability above 0.
+
+        It is noise wherever there is a body and False wherever there is none. Kept to reproduce their
+        numbers; nothing of ours is labelled with it.
+        """
+        if "full_body_mocap/contacts" not in self.annotation:
+            return np.zeros(self.num_frames, dtype=bool)
+        above: Bools = np.logical_or.reduce(self.annotation.floats("full_body_mocap/contacts") > 0, axis=1)
+        return above
 
     def imu(self) -> Imu | None:
         """Return all inertial samples; None where samples or a clock to place them are absent."""
-        clock = self.device_timestamps_ns
-        if clock is None or not all(name in self.annotation for name in _IMU_ARRAYS):
-            return None
-        stamps, accel, gyro = (self.annotation.array(name) for name in _IMU_ARRAYS)
-        count = min(len(stamps), len(accel), len(gyro))
-        if count == 0:
-            return None
-        stamps_ns = stamps[:count].astype(np.int64)
-        keyframes = nearest(stamps_ns, clock)
-        covered: Bools = np.abs(stamps_ns[keyframes] - clock) <= _IMU_GAP_NS
-        name = "imu/keyframe_indices"
-        if name in self.annotation and self.annotation.shape(name)[0] >= self.num_frames:
-            keyframes = np.clip(self.annotation.frames(name).astype(np.int64), 0, count - 1)
-        return Imu(
-            stamps_ns, accel[:count].astype(np.float64), gyro[:count].astype(np.float64), keyframes, covered
-        )
+        stamps = self.device_timestamps_ns
+        return None if stamps is None else read_imu(self.annotation, stamps)
 
     def depth_rows(self, start: int, stop: int) -> DepthRows | None:
         """Read the depth of frames ``[start, stop)`` only (all of it may be 2 GB); None when not recorded."""
-        if "depth/depth" not in self.annotation or "depth/confidence" not in self.annotation:
-            return None
-        rows = slice(start, min(stop, self.num_frames))
-        metres = self.annotation.array("depth/depth", rows).astype(np.float32)
-        confidence = self.annotation.array("depth/confidence", rows).astype(np.float32) / 255.0
-        valid = np.isfinite(metres) & (metres > 0) & (confidence >= _MIN_CONFIDENCE)
-        return DepthRows(metres, confidence, valid)
+        return read_depth(self.annotation, slice(start, min(stop, self.num_frames)))
 
     def coverage(self) -> dict[str, float]:
         """Return for each modality the share of frames (0..1) for which it is present and valid.
 
         Depth is judged at 16 frames spread over the episode: reading all of it would take minutes.
         """
-        return {name: float(valid.mean()) for name, valid in self._validity.items()}
-
-    @cached_property
-    def _validity(self) -> dict[str, Bools]:
-        captions = self.captions()
-        hands, imu = self.hands()[1], self.imu()
-        return {
-            "camera_pose": self.camera_to_world()[1],
-            "hand_mocap_left": hands[0],
-            "hand_mocap_right": hands[1],
-            "body_mocap": self.body()[1],
-            "contact": self.contacts()[1],
-            "imu": imu.covered if imu else np.zeros(1, dtype=bool),
-            "depth": self._depth_covers(),
-            "action": _given(captions.action if captions else ()),
-            "subtask": _given(captions.subtask if captions else ()),
-            "objects": _given(captions.objects if captions else ()),
-        }
+        return {name: float(valid.mean()) for name, valid in self.valid_frames.items()}
 
     def missing(self) -> dict[str, str]:
         """Return the name of each modality that no frame has, with the reason."""
-        reasons = {}
-        for modality, share in self.coverage().items():
-            sources = _SOURCES.get(modality)
-            if share == 0 and sources is None:
-                reasons[modality] = "no frame is labelled"
-            elif share == 0:
-                absent = [name for name in sources or () if name not in self.annotation]
-                reasons[modality] = f"annotation lacks {', '.join(absent)}" if absent else "no frame is valid"
-        return reasons
+        return {name: reason_for_absence(self, name) for name, share in self.coverage().items() if share == 0}
 
-    def _depth_covers(self) -> Bools:
-        frames = np.unique(np.linspace(0, self.num_frames - 1, _COVERAGE_DEPTH_ROWS).astype(int))
-        rows = [self.depth_rows(frame, frame + 1) for frame in frames.tolist()]
-        return np.array([row is not None and bool(row.valid.any()) for row in rows])
+    @cached_property
+    def valid_frames(self) -> dict[str, Bools]:
+        return valid_frames(self)
+
+    def _posed(self, camera_from_body: Floats) -> tuple[Floats, Bools]:
+        if "slam/quat_wxyz" not in self.annotation or "slam/trans_xyz" not in self.annotation:
+            return np.full((self.num_frames, 4, 4), np.nan), np.zeros(self.num_frames, dtype=bool)
+        quaternions = self.annotation.floats("slam/quat_wxyz")
+        translations = self.annotation.floats("slam/trans_xyz")
+        body_from_world, valid = rigid_motions(quaternions, translations)
+        poses = inverse(camera_from_body @ body_from_world)
+        return poses, valid & np.isfinite(poses).all(axis=(1, 2))
 
     def _linked(self, caption: str | bytes) -> str | bytes:
-        """Return the caption itself, or the file in the episode folder that it names."""
-        name = _plain(caption) or ""
-        if name and len(name) < 256 and name == Path(name).name and (self.folder / name).is_file():
-            return (self.folder / name).read_bytes()
-        return caption
-
-
-def _given(labels: Sequence[object]) -> Bools:
-    return np.array([label is not None for label in labels] or [False])
-
-
-def _plain(text: str | bytes | None) -> str | None:
-    """Decode, trim, and read an empty text as None."""
-    decoded = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
-    return (decoded or "").strip().strip("\0") or None
+        """Return the caption itself, or the content of the file in the episode folder that it names."""
+        name = plain(caption) or ""
+        if len(name) > _LONGEST_FILE_NAME or Path(name).is_absolute() or ".." in Path(name).parts:
+            return caption
+        linked = self.folder / name
+        return linked.read_bytes() if linked.is_file() else caption

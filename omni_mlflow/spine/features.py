@@ -183,9 +183,9 @@ def _imu(windows: _Windows, episode: EpisodeFile) -> Columns:
         return {name: np.zeros(len(windows.starts)) for name in _IMU}
     starts = imu.keyframes[windows.starts]
     stops = np.maximum(imu.keyframes[windows.stops - 1], starts) + 1
-    counts = stops - starts
-    accel = np.linalg.norm(np.nan_to_num(imu.accel), axis=1)
-    gyro = np.linalg.norm(np.nan_to_num(imu.gyro), axis=1)
+    counts = np.maximum(_sums(imu.valid.astype(np.float64), starts, stops), 1.0)
+    accel = np.where(imu.valid, np.linalg.norm(imu.accel, axis=1), 0.0)
+    gyro = np.where(imu.valid, np.linalg.norm(imu.gyro, axis=1), 0.0)
     mean = _sums(accel, starts, stops) / counts
     variance = _sums(accel * accel, starts, stops) / counts - mean * mean
     return {

@@ -6,7 +6,7 @@ Episodes are independent of each other, so each is one task for a pool of proces
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,6 @@ from omni_mlflow.spine.features import FEATURE_NAMES, window_features
 from omni_mlflow.spine.poses import Bools
 from omni_mlflow.spine.rows import appearing_at_once, digest_of, read_rows, write_rows
 from omni_mlflow.spine.types import (
-    CAMERAS,
     Episode,
     Labels,
     Language,
@@ -58,6 +57,7 @@ class IndexPlan:
         context_frames: how many grid frames before the anchor a model may see.
         tile: width and height of one camera in the mosaic, in pixels.
         min_label_share: share of a window's labelled frames that its majority label must reach.
+        swap_fisheye_cam0_cam2: take each of the two cameras from the other one's file.
     """
 
     scales: tuple[Scale, ...]
@@ -65,13 +65,11 @@ class IndexPlan:
     context_frames: int
     tile: tuple[int, int]
     min_label_share: float
+    swap_fisheye_cam0_cam2: bool = False
 
     @property
     def digest(self) -> str:
-        scales = [scale.model_dump() for scale in self.scales]
-        return digest_of(
-            [scales, self.frame_grid, self.context_frames, list(self.tile), self.min_label_share]
-        )
+        return digest_of({**asdict(self), "scales": [scale.model_dump() for scale in self.scales]})
 
 
 @dataclass(frozen=True)
@@ -189,8 +187,7 @@ class _Task:
 
     def _write_media(self) -> tuple[Media, dict[str, int]]:
         folder = self.out / self.episode.episode_id
-        streams = {camera: self.source.folder / f"{camera}.mp4" for camera in CAMERAS}
-        streams = {camera: path for camera, path in streams.items() if path.is_file()}
+        streams = self.source.video_files(swap_fisheye_cam0_cam2=self.plan.swap_fisheye_cam0_cam2)
         if not streams:
             return Media(proxy_video=None), {}
         grid = range(0, self.source.num_frames, self.plan.frame_grid)

@@ -10,6 +10,7 @@ Bools = NDArray[np.bool_]
 
 # A stored unit quaternion is off by rounding only; anything farther is no rotation.
 _UNIT_NORM_TOLERANCE = 0.05
+_ROTATION_TOLERANCE = 0.01
 
 
 def rigid_motions(quaternions_wxyz: Floats, translations: Floats) -> tuple[Floats, Bools]:
@@ -47,6 +48,17 @@ def inverse(motions: Floats) -> Floats:
     inverted[..., :3, :3] = rotations
     inverted[..., :3, 3] = -(rotations @ motions[..., :3, 3, None])[..., 0]
     return inverted
+
+
+def is_rigid(matrix: Floats) -> bool:
+    """Whether a (4, 4) matrix is a rotation and a translation: no scale, no mirror, all finite."""
+    rotation = matrix[:3, :3]
+    return bool(
+        np.isfinite(matrix).all()
+        and np.allclose(rotation @ rotation.T, np.eye(3), atol=_ROTATION_TOLERANCE)
+        and np.linalg.det(rotation) > 0
+        and np.allclose(matrix[3], (0, 0, 0, 1), atol=_ROTATION_TOLERANCE)
+    )
 
 
 def moved(motions: Floats, points: NDArray[np.floating]) -> Floats:

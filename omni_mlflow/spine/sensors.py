@@ -8,7 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from omni_mlflow.spine.annotation import AnnotationFile, UnreadableEpisodeError
+from omni_mlflow.spine.clock import Stamps, sample_timestamps_ns
 from omni_mlflow.spine.poses import Bools, Floats
+
+IMU_ARRAYS = ("imu/device_timestamp_ns", "imu/accel_xyz", "imu/gyro_xyz")
+DEPTH_ARRAYS = ("depth/depth", "depth/confidence")
+
+_MIN_CONFIDENCE = 0.2
+_IMU_GAP_NS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -16,16 +24,18 @@ class Imu:
     """Inertial samples at about 200 Hz, on the clock of the frames.
 
     Attributes:
-        timestamps_ns: shape (samples,).
-        accel: shape (samples, 3), m/s^2, gravity included.
-        gyro: shape (samples, 3), rad/s.
+        timestamps_ns: shape (samples,), ascending.
+        accel: shape (samples, 3), m/s^2, body frame, gravity included.
+        gyro: shape (samples, 3), rad/s, body frame.
+        valid: shape (samples,), whether all six numbers of a sample are finite.
         keyframes: shape (num_frames,), the sample nearest to each frame.
-        covered: shape (num_frames,), whether the IMU was running within 10 ms of the frame.
+        covered: shape (num_frames,), whether that sample is valid and within 10 ms of the frame.
     """
 
     timestamps_ns: NDArray[np.int64]
     accel: Floats
     gyro: Floats
+    valid: Bools
     keyframes: NDArray[np.int64]
     covered: Bools
 
@@ -42,6 +52,55 @@ class DepthRows(NamedTuple):
     metres: NDArray[np.float32]
     confidence: NDArray[np.float32]
     valid: Bools
+
+
+def read_imu(annotation: AnnotationFile, clock: Stamps) -> Imu | None:
+    """Read all inertial samples; None where they are absent.
+
+    The stored nearest sample of each frame is believed where there is one for every frame and no sample
+    had to be left out or put in order.
+
+    Args:
+        clock: time of each frame on the device's clock.
+    """
+    if not all(name in annotation for name in IMU_ARRAYS):
+        return None
+    stamps, known = sample_timestamps_ns(annotation)
+    readings = [annotation.array(name) for name in IMU_ARRAYS[1:]]
+    count = min(len(stamps), *map(len, readings))
+    order = np.flatnonzero(known[:count])
+    order = order[np.argsort(stamps[order], kind="stable")]
+    if not len(order):
+        return None
+    stamps = stamps[order]
+    accel, gyro = (reading[order].astype(np.float64) for reading in readings)
+    valid: Bools = np.logical_and.reduce(np.isfinite(np.hstack([accel, gyro])), axis=1)
+    keyframes = nearest(stamps, clock)
+    apart_ns: Stamps = np.abs(stamps[keyframes] - clock)
+    covered = (apart_ns <= _IMU_GAP_NS) & valid[keyframes]
+    name = "imu/keyframe_indices"
+    in_place = len(order) == count and (np.diff(order) == 1).all()
+    if in_place and name in annotation and annotation.shape(name)[0] >= len(clock):
+        keyframes = np.clip(annotation.frames(name).astype(np.int64), 0, count - 1)
+    return Imu(stamps, accel, gyro, valid, keyframes, covered)
+
+
+def read_depth(annotation: AnnotationFile, rows: slice) -> DepthRows | None:
+    """Read a few depth images; None when depth or its confidence is not recorded.
+
+    Raises:
+        UnreadableEpisodeError: the two do not have the same size.
+    """
+    if not all(name in annotation for name in DEPTH_ARRAYS):
+        return None
+    sizes = [annotation.shape(name)[1:] for name in DEPTH_ARRAYS]
+    if sizes[0] != sizes[1]:
+        reason = f"depth images of {sizes[0]} pixels have a confidence of {sizes[1]}"
+        raise UnreadableEpisodeError(annotation.path, reason, "leave this episode out")
+    metres, confidence = (annotation.array(name, rows).astype(np.float32) for name in DEPTH_ARRAYS)
+    confidence /= 255.0
+    valid = np.isfinite(metres) & (metres > 0) & (confidence >= _MIN_CONFIDENCE)
+    return DepthRows(metres, confidence, valid)
 
 
 def nearest(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -122,6 +122,17 @@ def count_frames(path: Path) -> int:
         return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
 
 
+def container_fps(path: Path) -> float | None:
+    """Return the average rate that a video file claims, in frames per second; None when it claims none.
+
+    Raises:
+        UnreadableVideoError: the file cannot be opened as a video.
+    """
+    with _named(path), av.open(str(path)) as container:
+        rate = container.streams.video[0].average_rate if container.streams.video else None
+        return float(rate) if rate else None
+
+
 def read_frames(proxy: Path, positions: Sequence[int]) -> Image:
     """Return the proxy frames at ``positions``, in that order: RGB, shape (positions, height, width, 3)."""
     with ProxyReader(proxy) as reader:

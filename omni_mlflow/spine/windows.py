@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,9 @@ import numpy as np
 from omni_mlflow.spine.captions import FrameCaptions
 from omni_mlflow.spine.poses import Bools
 from omni_mlflow.spine.types import Labels, Scale, Span
+
+DEGENERATE_SHARE = 0.95
+"""A yes/no label with more than this in one class tells a model nothing."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,21 @@ def cut_windows(frames: FrameLabels, *, scale: Scale, min_label_share: float) ->
             )
         windows.append((span, labels))
     return windows
+
+
+def degenerate_labels(labels: Iterable[Labels]) -> dict[str, dict[str, bool | float]]:
+    """Return each yes/no label that nearly always has one answer, with the answer and its share (0..1)."""
+    counts: dict[str, Counter[bool]] = {"in_contact": Counter(), "transition": Counter()}
+    for each in labels:
+        for name, answers in counts.items():
+            if (answer := getattr(each, name)) is not None:
+                answers[answer] += 1
+    found: dict[str, dict[str, bool | float]] = {}
+    for name, answers in counts.items():
+        for answer, count in answers.items():
+            if (share := count / answers.total()) > DEGENERATE_SHARE:
+                found[name] = {"answer": answer, "share": share}
+    return found
 
 
 def window_id(episode_id: str, span: Span) -> str:

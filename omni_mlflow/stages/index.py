@@ -12,6 +12,7 @@ from omni_mlflow.contract import Contract
 from omni_mlflow.spine.processes import each_in_a_process
 from omni_mlflow.spine.rows import read_document, read_rows, write_document, write_rows
 from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, Split, Window
+from omni_mlflow.spine.windows import degenerate_labels
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.stages.manifests import MEDIA, EpisodeManifest, data_root_of
 from omni_mlflow.workspace import StaleInputError
@@ -35,6 +36,7 @@ def _index(run: Run) -> Report:
         context_frames=windows.context_frames,
         tile=windows.tile_pixels,
         min_label_share=windows.min_label_share,
+        swap_fisheye_cam0_cam2=windows.swap_fisheye_cam0_cam2,
     )
     media = run.folder / MEDIA
     work = partial(_index_one, data_root=data_root, media=media, plan=plan)
@@ -57,6 +59,9 @@ def _index(run: Run) -> Report:
             "num_windows": num_windows,
             "windows_per_split": {split: per_split[split] for split in Split},
             "windows_per_episode": {name: len(made[name].windows) for name in order},
+            "degenerate_labels": degenerate_labels(
+                window.supervision for name in order for window in made[name].windows
+            ),
             "episodes_without_windows": [skip.model_dump(mode="json") for skip in skips],
             "plan": windows.model_dump(mode="json"),
             "synthetic": manifest.synthetic,

@@ -86,7 +86,13 @@ def grey_of(frame: int) -> int:
 
 
 def write_video(
-    path: Path, num_frames: int, *, size: tuple[int, int] = (32, 32), audio_s: float = 0.0, seed: int = 0
+    path: Path,
+    num_frames: int,
+    *,
+    size: tuple[int, int] = (32, 32),
+    audio_s: float = 0.0,
+    seed: int = 0,
+    fps: int = 20,
 ) -> Path:
     """Write an MP4 with B-frames whose frame i is all grey of level ``grey_of(i + seed)``.
 
@@ -95,14 +101,14 @@ def write_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         options = {"crf": "4", "bf": "2", "g": "12", "preset": "ultrafast", "threads": "1"}
-        stream = container.add_stream("libx264", rate=20, options=options)
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         sound = container.add_stream("aac", rate=44_100, layout="mono") if audio_s else None
         for number in range(num_frames):
             image = np.full((size[1], size[0], 3), grey_of(number + seed), dtype=np.uint8)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 20)
+            frame.pts, frame.time_base = number, Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if sound is not None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from handmade import STAMPS_NS, caption, segment
 
-from omni_mlflow.spine.captions import FrameCaptions, map_captions
+from omni_mlflow.spine.caption_references import CaptionRule
+from omni_mlflow.spine.captions import CaptionSegment, FrameCaptions, map_captions
 from omni_mlflow.spine.episodes import open_episode
 from omni_mlflow.spine.types import Scale
 from omni_mlflow.spine.windows import FrameLabels, cut_windows
@@ -155,14 +156,105 @@ def test_a_main_task_that_says_nothing_is_none(task):
     assert found.main_task is None
 
 
+def test_the_description_goes_where_its_action_goes():
+    actions = [
+        {"label": "Lift", "description": "Up.", "start_frame": STAMPS_NS[0], "end_frame": STAMPS_NS[1]},
+        {"label": "Pour", "description": "Out.", "start_frame": STAMPS_NS[4], "end_frame": STAMPS_NS[4]},
+    ]
+    found = mapped({**segment(STAMPS_NS[0], STAMPS_NS[5]), "Current Action": actions})
+    assert found.description == ("Up.",) * 4 + ("Out.",) * 4
+
+
+def test_segments_are_listed_as_they_lie_and_those_that_name_no_frame_are_counted():
+    found = mapped(
+        segment(STAMPS_NS[0], STAMPS_NS[2], ("Lift", STAMPS_NS[0], STAMPS_NS[4]), subtask="Start"),
+        segment(STAMPS_NS[5], STAMPS_NS[3], ("Pour", STAMPS_NS[3], STAMPS_NS[3]), subtask="N/A"),
+        segment(STAMPS_NS[6], STAMPS_NS[7]),
+    )
+    assert found.segments == (CaptionSegment(0, 2, "Start"), CaptionSegment(3, 5, None))
+    assert found.dropped_segments == 1
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "frame_" + "9" * 5000])
+@pytest.mark.parametrize("rule", ["new", "old"])
+def test_a_number_of_thousands_of_digits_is_the_last_frame(digits, rule):
+    document = segment(digits, digits, ("Lift", STAMPS_NS[0], STAMPS_NS[7]), objects={digits: ["cup"]})
+    assert mapped(document, rule=rule).action == ("Lift",) * 8
+    if rule == "new":
+        assert mapped(document).objects == (*(None,) * 7, ("cup",))
+
+
+def test_half_a_character_becomes_a_question_mark_and_can_be_written():
+    text = caption(segment(STAMPS_NS[0], STAMPS_NS[7], ("Lift \ud83d", STAMPS_NS[0], STAMPS_NS[7])))
+    found = map_captions(text, NAMES)
+    assert found is not None
+    assert found.action == ("Lift ?",) * 8
+
+
+@pytest.mark.parametrize("wrapped", ["\ufeff{}", "{}\0\0\0", " \n{}\n"])
+def test_what_editors_and_fixed_fields_put_around_a_text_does_no_harm(wrapped):
+    text = caption(segment(STAMPS_NS[0], STAMPS_NS[7], ("Lift", STAMPS_NS[0], STAMPS_NS[7])))
+    assert map_captions(wrapped.replace("{}", text), NAMES).action == ("Lift",) * 8
+
+
+def test_text_after_the_document_makes_it_no_caption():
+    assert map_captions(caption() + " and more", NAMES) is None
+
+
+def test_names_win_over_the_frames_they_stand_beside():
+    action = {
+        "label": "Lift",
+        "start_frame": STAMPS_NS[0],
+        "end_frame": STAMPS_NS[7],
+        "start_frame_name": NAMES[2],
+        "end_frame_name": NAMES[3],
+    }
+    found = mapped({**segment(STAMPS_NS[2], STAMPS_NS[3]), "Current Action": [action]})
+    assert found.action == (None, None, *("Lift",) * 6)
+
+
+def test_a_segment_without_bounds_starts_and_ends_at_frame_0():
+    document = segment(0, 0, ("Lift", STAMPS_NS[2], STAMPS_NS[3]), objects={str(STAMPS_NS[2]): ["cup"]})
+    del document["start_frame"], document["end_frame"]
+    assert mapped(document).segments == (CaptionSegment(0, 0, "Sort"),)
+    assert mapped(document).objects == (None, None, ("cup",), *(None,) * 5)
+
+
+def test_a_slice_of_the_whole_map_is_not_the_map_of_a_slice():
+    """A timestamp outside a slice would snap to its edge: frame 3 would become the episode's last action."""
+    actions = (("Lift", STAMPS_NS[0], STAMPS_NS[3]), ("Pour", STAMPS_NS[4], STAMPS_NS[7]))
+    text = caption(segment(STAMPS_NS[0], STAMPS_NS[7], *actions))
+    assert map_captions(text, NAMES).action[:4] == ("Lift",) * 4
+    assert map_captions(text, NAMES[:4]).action == ("Lift",) * 3 + ("Pour",)
+
+
+def test_the_real_sample_cut_to_8_frames_puts_the_last_action_of_the_recording_on_the_last_frame(
+    real_sample: Path,
+):
+    with open_episode(real_sample) as episode:
+        found = episode.captions()
+    assert found.action == (*("Pick up kettle",) * 7, "Pour milk into coffee")
+    assert found.description[0].startswith("The person reaches for and picks up")
+    assert (len(found.segments), found.dropped_segments) == (18, 0)
+
+
+def test_on_the_whole_real_sample_the_rules_differ_in_the_last_boundary_and_the_last_20_frames(
+    real_sample: Path,
+):
+    new, old = (_captions_of_the_whole_sample(real_sample, rule) for rule in ("new", "old"))
+    assert (new.action, new.subtask) == (old.action, old.subtask)
+    assert all(new.action)
+    assert (new.segments[-1].end, old.segments[-1].end) == (5820, 5800)
+    assert new.segments[:-1] == old.segments[:-1]
+    differ = [frame for frame in range(5821) if new.objects[frame] != old.objects[frame]]
+    assert differ == list(range(5801, 5821))
+    assert [frame for frame in range(5821) if new.interaction[frame] != old.interaction[frame]] == differ
+
+
 @pytest.mark.parametrize("rule", ["new", "old"])
 def test_the_published_window_counts_of_the_real_sample_are_reproduced(real_sample: Path, rule):
     """18 actions in 1,144 windows and 14 subtasks in 1,147 were published for windows of 20 every 5."""
-    with open_episode(real_sample) as episode:
-        text = str(episode.annotation.text("caption"), "utf-8")
-        known = {int(stamp) for stamp in re.findall(r"\b7\d{13}\b", text)}
-        known |= set(episode.device_timestamps_ns.tolist())
-    captions = map_captions(text, _names_of_the_whole_sample(sorted(known)), rule=rule)
+    captions = _captions_of_the_whole_sample(real_sample, rule)
     nobody = np.zeros(5821, dtype=bool)
     windows = cut_windows(
         FrameLabels(captions, nobody, nobody), scale=Scale(frames=20, stride=5), min_label_share=0.6
@@ -172,6 +264,16 @@ def test_the_published_window_counts_of_the_real_sample_are_reproduced(real_samp
     assert (len(actions), actions.total()) == (18, 1144)
     assert (len(subtasks), subtasks.total()) == (14, 1147)
     assert subtasks["Position kettle to pour"] == 7
+
+
+def _captions_of_the_whole_sample(folder: Path, rule: CaptionRule) -> FrameCaptions:
+    with open_episode(folder) as episode:
+        text = str(episode.annotation.text("caption"), "utf-8")
+        known = {int(stamp) for stamp in re.findall(r"\b7\d{13}\b", text)}
+        known |= set(episode.device_timestamps_ns.tolist())
+    found = map_captions(text, _names_of_the_whole_sample(sorted(known)), rule=rule)
+    assert found is not None
+    return found
 
 
 def _names_of_the_whole_sample(known_ns: list[int]) -> list[str]:

@@ -118,7 +118,7 @@ def test_a_wrist_in_contact_counts_above_one_half_and_only_where_the_body_is_val
         touching, known = episode.hand_contact()
         assert np.flatnonzero(touching).tolist() == [2, 5]
         assert np.flatnonzero(~known).tolist() == [6, 7]
-        assert episode.hand_contact(threshold=0.95)[0].sum() == 0
+        assert episode.contact_of("hands", threshold=0.95)[0].sum() == 0
 
 
 def test_an_episode_without_slam_and_body_keeps_its_labels_through_the_video_clock(write_annotation):
@@ -133,7 +133,7 @@ def test_an_episode_without_slam_and_body_keeps_its_labels_through_the_video_clo
 
 
 def test_without_any_clock_frames_are_counted_and_the_rate_is_nominal(write_annotation):
-    changes = dict.fromkeys(["slam/frame_names", "video/device_timestamp"])
+    changes = dict.fromkeys(["slam/frame_names", "video/device_timestamp", "imu/keyframe_indices"])
     with open_episode(write_annotation(changes)) as episode:
         assert episode.frame_names[:2] == ("frame_000000.jpg", "frame_000001.jpg")
         assert episode.device_clock_ns is None

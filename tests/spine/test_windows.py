@@ -7,7 +7,7 @@ import pytest
 
 from omni_mlflow.spine.captions import FrameCaptions
 from omni_mlflow.spine.types import Labels, Scale, Span
-from omni_mlflow.spine.windows import FrameLabels, cut_windows, window_id
+from omni_mlflow.spine.windows import FrameLabels, cut_windows, degenerate_labels, window_id
 
 
 def frames_of(
@@ -22,9 +22,12 @@ def frames_of(
     captions = FrameCaptions(
         num_frames=count,
         action=tuple(actions),
+        description=(None,) * count,
         subtask=tuple(actions),
         objects=tuple(objects or [None] * count),
         interaction=(None,) * count,
+        segments=(),
+        dropped_segments=0,
         main_task=None,
     )
     return FrameLabels(captions, letters == "y", letters != "?")
@@ -89,3 +92,10 @@ def test_an_episode_shorter_than_a_window_has_none():
 
 def test_a_window_is_named_by_episode_length_and_start():
     assert window_id("kitchen__ep1", Span(start=30, stop=50)) == "kitchen__ep1:20:30"
+
+
+def test_a_yes_or_no_label_with_one_answer_in_more_than_95_of_100_windows_is_degenerate():
+    quiet = [Labels(in_contact=place < 4, transition=place < 5) for place in range(100)]
+    unknown = [Labels()] * 100
+    assert degenerate_labels([*quiet, *unknown]) == {"in_contact": {"answer": False, "share": 0.96}}
+    assert degenerate_labels(unknown) == {}

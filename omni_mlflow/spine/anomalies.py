@@ -1,0 +1,149 @@
+"""What is unusual about an annotation: one sentence each, none for a flawless one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from omni_mlflow.spine import clock
+from omni_mlflow.spine.annotation import AnnotationFile
+from omni_mlflow.spine.episodes import NOMINAL_FPS, SIDES, EpisodeFile
+from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS
+from omni_mlflow.spine.poses import Bools
+from omni_mlflow.spine.windows import DEGENERATE_SHARE
+
+_FPS_TOLERANCE = 0.02
+_LONG_GAP = 1.5  # frame periods between two frames, from where on one was dropped
+_NAMED_PLACES = 4  # of these many a sentence names each, and then says how many more there are
+# Not the hands, which leave the picture all the time, and not contact, which is known where the body is.
+_INVALID_IS_UNUSUAL = {"camera_pose": "camera pose", "body_mocap": "body", "imu": "IMU", "depth": "depth"}
+_LABELS = ("action", "subtask", "objects")
+_KEYFRAMES = "imu/keyframe_indices"
+
+
+def annotation_anomalies(source: EpisodeFile) -> Iterator[str]:
+    yield from _layout(source.annotation)
+    yield from _clock(source)
+    yield from _absent(source)
+    yield from _invalid(source)
+    yield from _captions(source)
+    yield from _contact(source)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _layout(annotation: AnnotationFile) -> Iterator[str]:
+    rows = annotation.rows_by_array
+    shortest = min(rows, key=lambda name: rows[name])
+    if rows[shortest] != (longest := max(rows.values())):
+        yield (
+            f"{shortest} has {rows[shortest]} rows where others have up to {longest}: "
+            f"only the first {annotation.num_frames} frames are used"
+        )
+    for name in DATASETS:
+        if name in annotation and not annotation.has_known_shape(name):
+            yield f"{name} has an unknown shape and cannot be read"
+    if older := [name for name in FRAME_ARRAYS if name in annotation and annotation.has_sample_axis(name)]:
+        yield f"an axis of length 1 in front, as in older exports, is left out: {', '.join(older)}"
+    if "imu/device_timestamp_ns" in annotation:
+        found = annotation.shape(_KEYFRAMES)[0] if _KEYFRAMES in annotation else 0
+        if found < annotation.num_frames:
+            yield f"{_KEYFRAMES} has {found} rows for {annotation.num_frames} frames: found by time instead"
+
+
+def _clock(source: EpisodeFile) -> Iterator[str]:
+    stamps = source.device_timestamps_ns
+    if stamps is None:
+        yield f"no device clock: {NOMINAL_FPS:g} frames per second assumed, IMU not placed"
+        return
+    if not clock.is_recorded(source.annotation):
+        yield "no device clock by frame: it is taken from the nearest inertial samples"
+    gaps = np.diff(stamps)
+    if (gaps <= 0).any():
+        yield f"the device clock does not advance at {np.count_nonzero(gaps <= 0)} frames"
+        return
+    lost = np.round(gaps / np.median(gaps) - 1).astype(int) if len(gaps) else gaps
+    places = np.flatnonzero(gaps > _LONG_GAP * np.median(gaps)) if len(gaps) else gaps
+    if len(places):
+        named = [f"{lost[place]} before frame {place + 1}" for place in places.tolist()]
+        yield (
+            f"fps {source.fps:.1f}: dropped frames, about {lost[places].sum()} by the device clock: "
+            f"{_listed(named)}"
+        )
+    elif abs(source.fps / NOMINAL_FPS - 1) > _FPS_TOLERANCE:
+        yield f"fps {source.fps:.1f}, not the nominal {NOMINAL_FPS:g}"
+
+
+def _absent(source: EpisodeFile) -> Iterator[str]:
+    missing = source.missing()
+    if not any(name in source.annotation for name in ("slam/quat_wxyz", "slam/trans_xyz")):
+        named = "counted from 0" if source.device_timestamps_ns is None else "named by device timestamp"
+        yield f"no slam: poses are not available, frames {named}"
+        missing.pop("camera_pose")
+    if source.captions() is None:
+        yield "no caption that can be read: there is nothing to train or to score on"
+        missing = {name: reason for name, reason in missing.items() if name not in _LABELS}
+    yield from (f"{name} not available: {reason}" for name, reason in missing.items())
+
+
+def _invalid(source: EpisodeFile) -> Iterator[str]:
+    for name, word in _INVALID_IS_UNUSUAL.items():
+        valid = source.valid_frames[name]
+        if 0 < valid.mean() < 1:
+            places = f": {_runs(~valid)}" if len(valid) == source.num_frames else ""
+            yield f"{word} invalid in {percent(1 - valid.mean())} of frames{places}"
+    for side in SIDES:
+        joints = f"hand_mocap/{side}_joints_3d"
+        if joints in source.annotation:
+            finite = np.isfinite(source.annotation.floats(joints))
+            broken: Bools = np.logical_not(np.logical_and.reduce(finite, axis=(1, 2)))
+            if broken.any():
+                yield f"{side} hand is not finite in frames {_runs(broken)}; a hand out of sight is zeros"
+    body, valid = source.body()
+    if valid[:2].sum() == 2 and np.array_equal(body[0], body[1]):
+        yield "body of frame 0 is a copy of frame 1"
+
+
+def _captions(source: EpisodeFile) -> Iterator[str]:
+    captions, older = source.captions(), source.captions(rule="old")
+    if captions is None or older is None:
+        return
+    if captions.dropped_segments:
+        count = captions.dropped_segments + len(captions.segments)
+        yield f"caption segments that name no frame of this episode: {captions.dropped_segments} of {count}"
+    for name in _LABELS:
+        if 0 < (share := float(source.valid_frames[name].mean())) < 1:
+            yield f"{name} not annotated in {percent(1 - share)} of frames"
+    labels = (zip(each.action, each.subtask, strict=True) for each in (captions, older))
+    if differ := sum(new != old for new, old in zip(*labels, strict=True)):
+        yield (
+            f"the two published rules for captions disagree in {percent(differ / source.num_frames)} of "
+            "frames: the new one is used"
+        )
+
+
+def _contact(source: EpisodeFile) -> Iterator[str]:
+    in_contact, known = source.hand_contact()
+    if known.any():
+        yes = float(in_contact[known].mean())
+        if max(yes, 1 - yes) > DEGENERATE_SHARE:
+            word = "yes" if yes > 0.5 else "no"
+            yield f"contact label is degenerate ({percent(max(yes, 1 - yes))} {word})"
+
+
+def _runs(marked: Bools) -> str:
+    """Name runs of frames, such as ``3, 20-24``."""
+    edges = np.flatnonzero(np.diff(marked.astype(np.int8), prepend=0, append=0))
+    return _listed([_frames(first, stop - 1) for first, stop in edges.reshape(-1, 2).tolist()])
+
+
+def _frames(first: int, last: int) -> str:
+    return f"{first}" if first == last else f"{first}-{last}"
+
+
+def _listed(parts: list[str]) -> str:
+    more = len(parts) - _NAMED_PLACES
+    return ", ".join(parts[:_NAMED_PLACES]) + (f" and {more} more" if more > 0 else "")

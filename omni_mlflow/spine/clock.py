@@ -1,0 +1,81 @@
+"""When each frame was taken, and what captions call it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni_mlflow.spine.annotation import AnnotationFile
+
+Stamps = NDArray[np.int64]
+
+_STAMPS_BY_FRAME = ("video/device_timestamp", "slam/frame_names")
+_IMU_STAMPS, _IMU_FRAMES = "imu/device_timestamp_ns", "imu/keyframe_indices"
+_LONGEST_STAMP = 18  # digits that surely fit 64 bits
+
+
+def frame_names(annotation: AnnotationFile) -> tuple[str, ...]:
+    """Return ``<device timestamp>.jpg`` of each frame, also where SLAM failed.
+
+    Where there is no clock they are counted: ``frame_000000.jpg`` and so on, as the data set's toolkit does.
+    """
+    if "slam/frame_names" in annotation:
+        return annotation.texts("slam/frame_names")
+    stamps = device_timestamps_ns(annotation)
+    if stamps is not None:
+        return tuple(f"{stamp}.jpg" for stamp in stamps.tolist())
+    return tuple(f"frame_{index:06d}.jpg" for index in range(annotation.num_frames))
+
+
+def device_timestamps_ns(annotation: AnnotationFile) -> Stamps | None:
+    """Return the time of each frame on the device's own monotonic clock, shape (N,); None when unknown.
+
+    Where no array holds it, the inertial sample nearest to each frame tells it to about 3 ms.
+    """
+    for name in _STAMPS_BY_FRAME:
+        if name in annotation:
+            stamps = _whole_numbers([text.rsplit(".", 1)[0] for text in annotation.texts(name)])
+            if stamps is not None:
+                return stamps
+    return _imu_time_of_frames(annotation)
+
+
+def sample_timestamps_ns(annotation: AnnotationFile) -> tuple[Stamps, NDArray[np.bool_]]:
+    """Return the time of each inertial sample, and which of them are known; the others are 0."""
+    stored = annotation.array(_IMU_STAMPS)
+    if stored.dtype.kind not in "fiu":
+        texts = [_number_or_nan(value) for value in stored.tolist()]
+        stored = np.array(texts, dtype=np.float64)
+    known = np.isfinite(stored)
+    return np.where(known, stored, 0).astype(np.int64), known
+
+
+def is_recorded(annotation: AnnotationFile) -> bool:
+    """Whether the time of each frame is stored, not only told by the inertial samples."""
+    return any(name in annotation for name in _STAMPS_BY_FRAME)
+
+
+def _imu_time_of_frames(annotation: AnnotationFile) -> Stamps | None:
+    if _IMU_STAMPS not in annotation or _IMU_FRAMES not in annotation:
+        return None
+    stamps, known = sample_timestamps_ns(annotation)
+    nearest = annotation.frames(_IMU_FRAMES).astype(np.int64)
+    inside = (nearest >= 0) & (nearest < len(stamps))
+    if len(nearest) < annotation.num_frames or not inside.all() or not known[nearest].all():
+        return None
+    return stamps[nearest]
+
+
+def _whole_numbers(texts: Sequence[str]) -> Stamps | None:
+    if not all(text.isascii() and text.isdecimal() and len(text) <= _LONGEST_STAMP for text in texts):
+        return None
+    return np.array(texts, dtype=np.int64)
+
+
+def _number_or_nan(value: bytes | str | float) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return np.nan

@@ -1,0 +1,99 @@
+"""What an ``annotation.hdf5`` holds: the 65 datasets of a recording, their shapes, units and frames.
+
+Letters in a shape: N frames, M inertial samples, P map points, H and W the size of a depth image. Frames of
+reference: *world* has z up and its origin near the start of SLAM; *body* is the rig with its inertial unit
+(x right, y down, z forward), not the person; *camera* is the rectified left camera (x right, y down,
+z forward). ``T_a_b`` takes points of frame b to frame a.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Dataset(NamedTuple):
+    """One dataset.
+
+    Attributes:
+        shape: sizes, or letters for those that differ between recordings; empty for a single value.
+        unit: of its numbers; empty where there is none.
+        frame: frame of reference of its numbers; empty where there is none.
+        content: what it is.
+    """
+
+    shape: tuple[int | str, ...]
+    unit: str
+    frame: str
+    content: str
+
+
+def _fisheye(name: str, transform: str, what: str) -> dict[str, Dataset]:
+    return {
+        f"calibration/{name}/K": Dataset((4,), "px", "", "focal lengths and principal point: fx, fy, cx, cy"),
+        f"calibration/{name}/D": Dataset((4,), "", "", "equidistant distortion: k1, k2, k3, k4"),
+        f"calibration/{name}/{transform}": Dataset((4, 4), "m", "", what),
+        f"calibration/{name}/camera_model": Dataset((), "", "", "text: pinhole"),
+        f"calibration/{name}/distortion_model": Dataset((), "", "", "text: equidistant"),
+    }
+
+
+def _hand(side: str) -> dict[str, Dataset]:
+    return {
+        f"hand_mocap/{side}_joints_3d": Dataset(
+            ("N", 21, 3), "m", "camera", "wrist, then 4 joints per digit"
+        ),
+        f"hand_mocap/{side}_translation": Dataset(("N", 3), "m", "camera", "MANO translation; not the wrist"),
+        f"hand_mocap/{side}_mano_hand_pose": Dataset(("N", 135), "", "parent joint", "15 rotation matrices"),
+        f"hand_mocap/{side}_mano_hand_global_orient": Dataset(("N", 9), "", "camera", "rotation matrix"),
+        f"hand_mocap/{side}_mano_hand_betas": Dataset(("N", 10), "", "", "MANO shape"),
+    }
+
+
+DATASETS: dict[str, Dataset] = {
+    **_fisheye("cam0", "T_c_b", "body to cam0"),
+    **_fisheye("cam1", "T_cn_cnm1", "cam0 to cam1"),
+    **_fisheye("cam2", "T_cn_cnm1", "cam1 to cam2"),
+    **_fisheye("cam3", "T_cn_cnm1", "cam2 to cam3"),
+    "calibration/cam01/K": Dataset((4,), "px", "", "of both rectified images: fx, fy, cx, cy"),
+    "calibration/cam01/T_c0_b": Dataset((4, 4), "m", "", "body to rectified left camera"),
+    "calibration/cam01/baseline": Dataset((), "m", "camera", "x of the right camera's centre"),
+    "slam/quat_wxyz": Dataset(("N", 4), "", "world to body", "unit quaternion, scalar first"),
+    "slam/trans_xyz": Dataset(("N", 3), "m", "world to body", "translation; the rig is at -R^T t"),
+    "slam/frame_names": Dataset(("N",), "", "", "text: <device timestamp>.jpg"),
+    "slam/point_cloud": Dataset(("P", 3), "m", "world", "sparse map, with far outliers"),
+    "depth/depth": Dataset(("N", "H", "W"), "m", "camera", "distance along the optical axis; 0 is invalid"),
+    "depth/confidence": Dataset(("N", "H", "W"), "1/255", "", "confidence in a depth; not low where it is 0"),
+    "depth/scale": Dataset((), "", "", "size of a depth image by that of a video image"),
+    "depth/depth_min": Dataset((), "m", "", "lower end of the display range; no bound"),
+    "depth/depth_max": Dataset((), "m", "", "upper end of the display range; no bound"),
+    **_hand("left"),
+    **_hand("right"),
+    "full_body_mocap/keypoints": Dataset(("N", 52, 3), "m", "world", "SMPL-H joints of the person"),
+    "full_body_mocap/contacts": Dataset(("N", 21), "", "", "contact probability of joints 1..21, noisy"),
+    "full_body_mocap/Ts_world_root": Dataset(("N", 7), "m", "world", "pelvis: qw qx qy qz, then x y z"),
+    "full_body_mocap/Ts_world_cpf": Dataset(
+        ("N", 7), "m", "world", "between the eyes: qw qx qy qz, then x y z"
+    ),
+    "full_body_mocap/body_quats": Dataset(("N", 21, 4), "", "parent joint", "wxyz rotations of joints 1..21"),
+    "full_body_mocap/left_hand_quats": Dataset(("N", 15, 4), "", "parent joint", "wxyz rotations"),
+    "full_body_mocap/right_hand_quats": Dataset(("N", 15, 4), "", "parent joint", "wxyz rotations"),
+    "full_body_mocap/betas": Dataset(("N", 16), "", "", "SMPL-H shape"),
+    "full_body_mocap/frame_nums": Dataset(("N",), "frame", "", "frame of each row, from 0"),
+    "imu/device_timestamp_ns": Dataset(("M",), "ns", "", "device clock, that of the frames"),
+    "imu/accel_xyz": Dataset(("M", 3), "m/s^2", "body", "specific force: gravity is in it"),
+    "imu/gyro_xyz": Dataset(("M", 3), "rad/s", "body", "angular rate"),
+    "imu/keyframe_indices": Dataset(("N",), "sample", "", "nearest inertial sample of each frame"),
+    "video/device_timestamp": Dataset(("N",), "ns", "", "text: device clock, not the time of day"),
+    "video/frame_number": Dataset(("N",), "frame", "", "from 0"),
+    "video/length_sec": Dataset((), "s", "", "duration"),
+    "metadata/body_height": Dataset((), "m", "", "height of the wearer"),
+    "metadata/device_id": Dataset((), "", "", "text"),
+    "metadata/device_version": Dataset((), "", "", "text, such as v2"),
+    "metadata/time_created": Dataset((), "", "", "text: ISO time with zone"),
+    "metadata/other": Dataset((), "", "", "text: JSON"),
+    "metadata/health_report": Dataset((), "", "", "text: JSON, or empty"),
+    "caption": Dataset((), "", "", "text: JSON, or the name of a file that holds it"),
+}
+
+FRAME_ARRAYS = tuple(name for name, dataset in DATASETS.items() if dataset.shape[:1] == ("N",))
+"""The datasets with one row per frame."""
