@@ -53,6 +53,8 @@ class AnnotationFile:
         with self._readable():
             # Data sets lie on read-only and network disks, where HDF5's own file locks often fail.
             self._file = h5py.File(path, "r", locking=False)
+            # A group whose index is damaged would pass for one without members: look at every member once.
+            self._file.visititems(lambda *_: None)
 
     def close(self) -> None:
         self._file.close()
