@@ -61,7 +61,13 @@ SYNTHESIS_OPTIONS = [
     click.Option(["--sessions"], type=click.IntRange(min=1), default=26, show_default=True),
     click.Option(["--frames"], type=click.IntRange(min=20), default=600, show_default=True),
     click.Option(["--seed"], type=int, default=7, show_default=True),
-    click.Option(["--anomalies"], type=click.Choice(["none", "demo"]), default="demo", show_default=True),
+    click.Option(
+        ["--anomalies"],
+        type=click.Choice(["none", "demo", "all"]),
+        default="demo",
+        show_default=True,
+        help="all: besides the clean sessions, an episode for everything that can be wrong with one.",
+    ),
 ]
 EXTRA_OPTIONS = {
     "synthesize": SYNTHESIS_OPTIONS,

@@ -33,7 +33,7 @@ class Synthesis:
     sessions: int = 26
     frames: int = 600
     seed: int = 7
-    anomalies: Literal["none", "demo"] = "demo"
+    anomalies: Literal["none", "demo", "all"] = "demo"
 
 
 @dataclass(frozen=True)

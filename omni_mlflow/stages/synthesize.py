@@ -11,26 +11,21 @@ from omni_mlflow.stages.base import Options, Report, Run, Stage
 
 
 def _synthesize(run: Run) -> Report:
-    from omni_mlflow.spine.synthetic import write_episode_set
+    from omni_mlflow.spine.synthetic import plan_episode_set, write_planned
 
     wanted = run.options.synthesis
     root = run.options.data_root or run.options.synthetic_root
-    advance = run.bar.start("write episodes", total=wanted.sessions)
+    synthesis = plan_episode_set(
+        sessions=wanted.sessions, frames=wanted.frames, seed=wanted.seed, anomalies=wanted.anomalies
+    )
+    advance = run.bar.start("write episodes", total=len(synthesis.episodes))
     written: list[str] = []
 
     def on_episode(name: str) -> None:
         written.append(name)
         advance(len(written))
 
-    synthesis = write_episode_set(
-        root,
-        sessions=wanted.sessions,
-        frames=wanted.frames,
-        seed=wanted.seed,
-        anomalies=wanted.anomalies,
-        workers=run.options.workers,
-        on_episode=on_episode,
-    )
+    write_planned(root, synthesis, workers=run.options.workers, on_episode=on_episode)
     out = run.folder / "synthesis.json"
     write_document(out, synthesis)
     inside = root.is_relative_to(run.folder)
@@ -38,7 +33,7 @@ def _synthesize(run: Run) -> Report:
         outputs=[out, root] if inside else [out],
         artifacts={"": [out]},
         tags={"omni.evidence": "synthetic"},
-        metrics={"rows/episodes_written": wanted.sessions},
+        metrics={"rows/episodes_written": len(synthesis.episodes)},
     )
 
 

@@ -13,6 +13,7 @@ import h5py
 import pytest
 from handmade import NUM_FRAMES, annotation, write_video
 
+from omni_mlflow.spine.synthetic import Synthesis, write_episode_set
 from omni_mlflow.spine.types import CAMERAS
 
 
@@ -74,3 +75,10 @@ def real_sample(tmp_path: Path) -> Path:
         pytest.skip(f"no real sample at {file}; set OMNI_REFERENCE_DIR")
     (tmp_path / "annotation.hdf5").symlink_to(file.resolve())
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def every_anomaly(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Synthesis]:
+    """What ``synthesize --anomalies all`` writes for three sessions of 60 frames; only to be read."""
+    out = tmp_path_factory.mktemp("every_anomaly")
+    return out, write_episode_set(out, sessions=3, frames=60, seed=5, anomalies="all", workers=1)

@@ -42,7 +42,7 @@ def write_annotation(path: Path, world: SessionWorld, *, invalid_body_share: flo
 def datasets_of(world: SessionWorld, *, invalid_body_share: float) -> Datasets:
     """Return every dataset of the annotation by its path."""
     rng = np.random.default_rng([world.seed, 4])
-    timestamps = sensors.frame_clock(rng, seed=world.seed, frames=world.frames)
+    timestamps = _clock(rng, world)
     path = draw_head_path(rng)
     body_height_m = float(rng.uniform(*BODY_HEIGHT_M))
     pose = body_pose(world, path, body_height_m=body_height_m)
@@ -69,15 +69,31 @@ def datasets_of(world: SessionWorld, *, invalid_body_share: float) -> Datasets:
     return found
 
 
-def _metadata(world: SessionWorld, *, body_height_m: float) -> Datasets:
+def device_clock(world: SessionWorld) -> NDArray[np.int64]:
+    """Return the device time of every frame in nanoseconds, as in the annotation of ``world``."""
+    return _clock(np.random.default_rng([world.seed, 4]), world)
+
+
+def identity(world: SessionWorld) -> dict[str, bytes]:
+    """Return what ``metadata`` says about where and when a session was recorded, whatever it shows."""
     recorded = _RECORDED_FROM + timedelta(hours=world.seed)
     return {
-        "body_height": np.array(body_height_m),
         "device_id": f"72{world.seed:08d}".encode(),
-        "device_version": b"v2",
         "time_created": recorded.isoformat(timespec="microseconds").encode(),
-        "other": json.dumps(GENERATOR).encode(),
         "health_report": json.dumps(_health_report(world, recorded), indent=2).encode(),
+    }
+
+
+def _clock(rng: np.random.Generator, world: SessionWorld) -> NDArray[np.int64]:
+    return sensors.frame_clock(rng, seed=world.seed, frames=world.frames)
+
+
+def _metadata(world: SessionWorld, *, body_height_m: float) -> Datasets:
+    return {
+        **identity(world),
+        "body_height": np.array(body_height_m),
+        "device_version": b"v2",
+        "other": json.dumps(GENERATOR).encode(),
     }
 
 

@@ -2,78 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-from pydantic import Field
-
+from omni_mlflow.spine.annotation import ANNOTATION
 from omni_mlflow.spine.processes import each_in_a_process
 from omni_mlflow.spine.rows import read_document, write_document
-from omni_mlflow.spine.synthetic.world import WARM_UP_SEEDS, make_session
-from omni_mlflow.spine.types import SCHEMA_VERSION, Row
+from omni_mlflow.spine.synthetic.anomalies import PLANTINGS, Anomaly
+from omni_mlflow.spine.synthetic.plan import (
+    Anomalies,
+    EpisodePlan,
+    Synthesis,
+    SynthesisError,
+    plan_episode_set,
+)
+from omni_mlflow.spine.synthetic.world import SessionWorld, make_session
 
 SYNTHESIS_NAME = "synthesis.json"
-SEEDS_PER_SET = 1000
-MIN_FRAMES = 60  # fewer hold no window that has both a past and a future
-MAX_FRAMES = 6000  # 300 s, as real episodes; device clocks of sessions stay apart
-INVALID_BODY_SHARE = 0.25
-CUT_BYTES = 5000
-
-Anomalies = Literal["none", "demo"]
-
-
-class SynthesisError(Exception):
-    """The wanted set cannot be written, or not here."""
-
-
-class Anomaly(StrEnum):
-    """What is wrong with a whole episode, beyond frames without a body.
-
-    ``NO_SLAM``: SLAM and body groups are unlinked after writing, so the file is not smaller.
-    """
-
-    NO_CAPTION = "no_caption"
-    CUT_SHORT = "cut_short"
-    NO_SLAM = "no_slam"
-
-
-class EpisodePlan(Row):
-    """One episode of a set, known before it is written.
-
-    Attributes:
-        path: folder below the set, ``<session>/ep1``.
-        world_seed: of :func:`make_session`.
-        private_actions: labels that only this session draws.
-        invalid_body_share: share of frames whose body rows are NaN.
-    """
-
-    session_id: str
-    path: str
-    world_seed: int
-    main_task: str
-    private_actions: tuple[str, ...]
-    dead_cameras: tuple[str, ...]
-    invalid_body_share: float
-    anomaly: Anomaly | None = None
-
-
-class Synthesis(Row):
-    """``synthesis.json``: what a folder of synthetic episodes holds. It follows from the arguments alone."""
-
-    schema_version: int = SCHEMA_VERSION
-    seed: int = Field(ge=0)
-    sessions: int = Field(ge=1)
-    frames: int
-    anomalies: Anomalies
-    episodes: tuple[EpisodePlan, ...]
 
 
 def write_episode_set(
@@ -82,26 +30,31 @@ def write_episode_set(
     sessions: int,
     frames: int,
     seed: int,
-    anomalies: Anomalies,
+    anomalies: Anomalies | Sequence[Anomaly],
     workers: int,
+    stickiness: float = 0.0,
     on_episode: Callable[[str], None] | None = None,
 ) -> Synthesis:
-    """Write ``sessions`` sessions of one episode each below ``out``; same arguments, same bytes.
+    """Write the set that :func:`plan_episode_set` plans for these arguments; same arguments, same bytes."""
+    plan = plan_episode_set(
+        sessions=sessions, frames=frames, seed=seed, anomalies=anomalies, stickiness=stickiness
+    )
+    write_planned(out, plan, workers=workers, on_episode=on_episode)
+    return plan
 
-    Episode ``i`` shows the world of seed ``1000 * seed + i``, which lies below 1,000,000: the seeds from
-    there on (``WARM_UP_SEEDS``) are for warming up a base model. Episodes appear whole; those that are
-    there already are kept.
+
+def write_planned(
+    out: Path, plan: Synthesis, *, workers: int, on_episode: Callable[[str], None] | None = None
+) -> None:
+    """Write every episode of ``plan`` below ``out``; they appear whole, and those there already are kept.
 
     Args:
-        anomalies: ``demo`` leaves a quarter of the frames of every episode without a body, and plants each
-            :class:`Anomaly` in one session.
         workers: processes; 1 stays in this one.
         on_episode: told the path of every episode once it is there.
 
     Raises:
-        SynthesisError: the arguments allow no such set, or ``out`` holds another one.
+        SynthesisError: ``out`` holds another set.
     """
-    plan = plan_episode_set(sessions=sessions, frames=frames, seed=seed, anomalies=anomalies)
     _claim(out, plan)
     missing: list[EpisodePlan] = []
     for episode in plan.episodes:
@@ -109,76 +62,50 @@ def write_episode_set(
             missing.append(episode)
         elif on_episode is not None:
             on_episode(episode.path)
-    for path in _write_all(out, missing, frames=frames, workers=workers):
+    for path in _write_all(out, missing, frames=plan.frames, workers=workers):
         if on_episode is not None:
             on_episode(path)
-    return plan
-
-
-def plan_episode_set(*, sessions: int, frames: int, seed: int, anomalies: Anomalies) -> Synthesis:
-    """Decide what every episode of the set will be.
-
-    Raises:
-        SynthesisError: naming the argument that must change.
-    """
-    if not 0 <= seed < WARM_UP_SEEDS.start // SEEDS_PER_SET:
-        raise SynthesisError(f"seed {seed} wanted; choose 0 .. {WARM_UP_SEEDS.start // SEEDS_PER_SET - 1}")
-    if not 1 <= sessions <= SEEDS_PER_SET:
-        raise SynthesisError(f"{sessions} sessions wanted; choose 1 .. {SEEDS_PER_SET}")
-    if not MIN_FRAMES <= frames <= MAX_FRAMES:
-        raise SynthesisError(f"{frames} frames per episode wanted; choose {MIN_FRAMES} .. {MAX_FRAMES}")
-    kinds = tuple(Anomaly) if anomalies == "demo" else ()
-    if sessions <= len(kinds):
-        raise SynthesisError(
-            f"demo anomalies spoil {len(kinds)} of {sessions} sessions; choose {len(kinds) + 1} or more"
-        )
-    spoiled = np.random.default_rng([seed, 5]).permutation(sessions)[: len(kinds)].tolist()
-    anomaly_of = dict(zip(spoiled, kinds))
-    share = INVALID_BODY_SHARE if anomalies == "demo" else 0.0
-    episodes = [
-        _plan_episode(seed * SEEDS_PER_SET + i, frames=frames, share=share, anomaly=anomaly_of.get(i))
-        for i in range(sessions)
-    ]
-    return Synthesis(
-        seed=seed, sessions=sessions, frames=frames, anomalies=anomalies, episodes=tuple(episodes)
-    )
 
 
 def write_episode(out: Path, episode: EpisodePlan, *, frames: int) -> str:
     """Write one episode below ``out`` and return its path; its folder appears all at once."""
-    from omni_mlflow.spine.synthetic.annotation import write_annotation
-    from omni_mlflow.spine.synthetic.videos import write_videos
-
-    world = make_session(episode.world_seed, frames=frames)
+    own = make_session(episode.world_seed, frames=episode.frames or frames, stickiness=episode.stickiness)
     unfinished = out / f".{episode.session_id}.{os.getpid()}.partial"
     folder = unfinished / Path(episode.path).name
     shutil.rmtree(unfinished, ignore_errors=True)
     folder.mkdir(parents=True)
-    annotation = folder / "annotation.hdf5"
-    write_annotation(annotation, world, invalid_body_share=episode.invalid_body_share)
-    write_videos(folder, world)
-    if episode.anomaly is not None:
-        _spoil(annotation, episode.anomaly)
+    if episode.anomaly is None:
+        _write_world(folder, own, episode)
+    else:
+        _plant(folder, own, episode)
     unfinished.rename(out / episode.session_id)
     return episode.path
 
 
-def _plan_episode(world_seed: int, *, frames: int, share: float, anomaly: Anomaly | None) -> EpisodePlan:
-    world = make_session(world_seed, frames=frames)
-    session_id = str(
-        uuid.UUID(bytes=hashlib.sha256(f"session {world_seed}".encode()).digest()[:16], version=4)
-    )
-    private = {segment.action.label for segment in world.segments if segment.action.private}
-    return EpisodePlan(
-        session_id=session_id,
-        path=f"{session_id}/ep1",
-        world_seed=world_seed,
-        main_task=world.main_task,
-        private_actions=tuple(sorted(private)),
-        dead_cameras=world.dead_cameras,
-        invalid_body_share=share,
-        anomaly=anomaly,
-    )
+def _write_world(folder: Path, world: SessionWorld, episode: EpisodePlan) -> None:
+    from omni_mlflow.spine.synthetic.annotation import write_annotation
+    from omni_mlflow.spine.synthetic.videos import write_videos
+
+    write_annotation(folder / ANNOTATION, world, invalid_body_share=episode.invalid_body_share)
+    write_videos(folder, world)
+
+
+def _plant(folder: Path, own: SessionWorld, episode: EpisodePlan) -> None:
+    """Write an episode and spoil it. The source of a copy is made again: same seed, same bytes."""
+    assert episode.anomaly is not None
+    planting = PLANTINGS[episode.anomaly]
+    source = own
+    if episode.copied_from is not None:
+        source = make_session(
+            episode.copied_from.world_seed,
+            frames=own.frames,
+            stickiness=episode.copied_from.stickiness,
+        )
+    _write_world(folder, source if planting.shows_source else own, episode)
+    if planting.edit is not None:
+        planting.edit(folder)
+    if planting.copy is not None:
+        planting.copy(folder, own, source)
 
 
 def _claim(out: Path, plan: Synthesis) -> None:
@@ -211,15 +138,3 @@ def _write_all(out: Path, episodes: Sequence[EpisodePlan], *, frames: int, worke
     work = partial(write_episode, out, frames=frames)
     for _, path in each_in_a_process(work, episodes, workers=workers):
         yield path
-
-
-def _spoil(annotation: Path, anomaly: Anomaly) -> None:
-    import h5py
-
-    if anomaly is Anomaly.CUT_SHORT:
-        os.truncate(annotation, annotation.stat().st_size - CUT_BYTES)
-        return
-    gone = {Anomaly.NO_CAPTION: ("caption",), Anomaly.NO_SLAM: ("slam", "full_body_mocap")}[anomaly]
-    with h5py.File(annotation, "r+") as file:
-        for name in gone:
-            del file[name]

@@ -20,7 +20,7 @@ CPF_NOISE_M = 0.0005
 MANO_WRIST_M = (0.0957, 0.0064, 0.0062)
 """The wrist in MANO's rest pose; its x is negative for a left hand."""
 
-_DUPLICATED = ("keypoints", "contacts", "Ts_world_root", "body_quats", "left_hand_quats", "right_hand_quats")
+DUPLICATED = ("keypoints", "contacts", "Ts_world_root", "body_quats", "left_hand_quats", "right_hand_quats")
 """Their first row repeats the second, as in the data set; they are also what a failed body fit leaves out."""
 
 
@@ -54,7 +54,7 @@ def full_body(
         "right_hand_quats": _wxyz(pose.local[:, RIGHT_ARM.fingers]),
         "betas": np.tile(rng.normal(0, 0.05, 16), (frames, 1)),
     }
-    for name in _DUPLICATED:
+    for name in DUPLICATED:
         found[name][0] = found[name][1]
         found[name][invalid] = np.nan
     single = {name: values.astype(np.float32) for name, values in found.items()}

@@ -36,18 +36,26 @@ class Segment:
     in_contact: bool
 
 
-def draw_segments(rng: np.random.Generator, *, frames: int) -> tuple[Segment, ...]:
+def draw_segments(rng: np.random.Generator, *, frames: int, stickiness: float = 0.0) -> tuple[Segment, ...]:
     """Draw what happens in frames 0 to ``frames`` (that one included: videos hold a surplus frame).
 
-    Between 23 and 30 % of the frames of an episode of 400 or more carry an action that
+    Without stickiness, between 23 and 30 % of the frames of an episode of 400 or more carry an action that
     almost surely no other session has, so held-out windows hold unseen actions whatever the split.
+
+    Args:
+        stickiness: probability (0 <= p < 1) that what is being done goes on for one more segment, action and
+            contact alike. The more it does, the more the frames of one episode resemble each other.
     """
     private = draw_private_actions(rng)
     liking = preferences(rng)
     while True:
-        segments = _draw_once(rng, private, liking, length=frames + 1)
+        segments = _draw_once(rng, private, liking, length=frames + 1, stickiness=stickiness)
         low, high = PRIVATE_SHARE
-        if frames < PRIVATE_SHARE_NEEDS_FRAMES or low <= _private_share(segments, frames) <= high:
+        if (
+            stickiness
+            or frames < PRIVATE_SHARE_NEEDS_FRAMES
+            or low <= _private_share(segments, frames) <= high
+        ):
             return segments
 
 
@@ -88,13 +96,21 @@ def next_action(
 
 
 def _draw_once(
-    rng: np.random.Generator, private: tuple[Action, Action], liking: NDArray[np.float64], *, length: int
+    rng: np.random.Generator,
+    private: tuple[Action, Action],
+    liking: NDArray[np.float64],
+    *,
+    length: int,
+    stickiness: float,
 ) -> tuple[Segment, ...]:
     segments: list[Segment] = []
     action = COMMON_ACTIONS[rng.choice(len(COMMON_ACTIONS), p=liking)]
     start = 0
     while start < length:
-        stop = min(length, start + int(rng.integers(*SEGMENT_FRAMES)))
+        stop = start + int(rng.integers(*SEGMENT_FRAMES))
+        while stickiness and stop < length and rng.random() < stickiness:
+            stop += int(rng.integers(*SEGMENT_FRAMES))
+        stop = min(length, stop)
         segments.append(Segment(start, stop, action, in_contact=bool(rng.random() < 0.5)))
         action = next_action(action, rng, private, liking)
         start = stop

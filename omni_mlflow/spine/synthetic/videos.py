@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +32,42 @@ def write_video(path: Path, world: SessionWorld, camera: str, *, sound: NDArray[
     Args:
         sound: mono samples at ``SOUND_RATE`` over the whole clip, full scale 1; None for no audio track.
     """
+    starts = range(0, world.frames + 1, CLIP_FRAMES)
+    clips = (world.clip(camera, start, min(start + CLIP_FRAMES, world.frames + 1)) for start in starts)
+    encode_video(path, clips, size=FRAME_SIZES[camera], sound=sound, options=X264)
+
+
+def encode_video(
+    path: Path,
+    clips: Iterable[NDArray[np.uint8]],
+    *,
+    size: tuple[int, int],
+    sound: NDArray[np.float32] | None,
+    options: Mapping[str, str],
+) -> None:
+    """Write an MP4; the sound of each clip follows its pictures in the file.
+
+    Args:
+        clips: RGB, shape (frames, height, width, 3) each.
+        size: height and width in pixels.
+        sound: as for :func:`write_video`.
+        options: of the encoder x264.
+    """
     import av
 
     with av.open(str(path), "w", format="mp4") as container:
-        video = container.add_stream("libx264", rate=FPS, options=X264)
-        video.height, video.width = FRAME_SIZES[camera]
+        video = container.add_stream("libx264", rate=FPS, options=dict(options))
+        video.height, video.width = size
         video.pix_fmt = "yuv420p"
         video.gop_size = GOP_FRAMES
         audio: Any = None if sound is None else container.add_stream("aac", rate=SOUND_RATE, layout="mono")
-        for start in range(0, world.frames + 1, CLIP_FRAMES):
-            stop = min(start + CLIP_FRAMES, world.frames + 1)
-            for image in world.clip(camera, start, stop):
+        start = 0
+        for clip in clips:
+            for image in clip:
                 container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             if sound is not None:
-                container.mux(audio.encode(_audio_frame(sound, start, stop)))
+                container.mux(audio.encode(_audio_frame(sound, start, start + len(clip))))
+            start += len(clip)
         for stream in container.streams:
             container.mux(stream.encode(None))
 

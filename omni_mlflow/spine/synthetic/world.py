@@ -206,7 +206,7 @@ class SessionWorld:
         return np.asarray(np.rint(look.sway_pixels * np.sin(2 * np.pi * turns)), np.int64)
 
 
-def make_session(seed: int, *, frames: int) -> SessionWorld:
+def make_session(seed: int, *, frames: int, stickiness: float = 0.0) -> SessionWorld:
     """Draw a session of ``frames`` annotated frames: same arguments, same session.
 
     Seeds from ``WARM_UP_SEEDS`` are for warming up a base model, all smaller ones for episodes: a base
@@ -219,7 +219,7 @@ def make_session(seed: int, *, frames: int) -> SessionWorld:
         seed=seed,
         frames=frames,
         main_task=main_task,
-        segments=draw_segments(rng, frames=frames),
+        segments=draw_segments(rng, frames=frames, stickiness=stickiness),
         appearance=appearance,
     )
 

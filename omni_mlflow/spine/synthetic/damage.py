@@ -1,0 +1,34 @@
+"""Files whose bytes are damaged: downloads that stopped, and a disk that lost a bit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from omni_mlflow.spine.annotation import ANNOTATION
+
+CUT_BYTES = 5000
+_GROUP_INDEX = b"TREE"  # the signature of the nodes in which HDF5 looks up the members of a group
+
+
+def cut_short(folder: Path) -> None:
+    annotation = folder / ANNOTATION
+    os.truncate(annotation, annotation.stat().st_size - CUT_BYTES)
+
+
+def empty_file(folder: Path) -> None:
+    os.truncate(folder / ANNOTATION, 0)
+
+
+def flipped_byte(folder: Path) -> None:
+    """Spoil the index of the root group. In a sensor's numbers no reader could notice one byte."""
+    annotation = folder / ANNOTATION
+    damaged = bytearray(annotation.read_bytes())
+    damaged[damaged.index(_GROUP_INDEX)] ^= 0xFF
+    annotation.write_bytes(damaged)
+
+
+def cut_video(folder: Path) -> None:
+    """Cut an MP4 to its first half: the list of its pictures stands at the end, and is gone."""
+    video = folder / "fisheye_cam2.mp4"
+    os.truncate(video, video.stat().st_size // 2)
