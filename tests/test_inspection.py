@@ -322,6 +322,18 @@ def test_captions_that_name_frames_by_place_are_told(episode):
     )
 
 
+@pytest.mark.parametrize("place", ["captions", "caption.json"])
+def test_a_caption_that_lies_elsewhere_is_read_and_told(episode, place):
+    with h5py.File(episode / "annotation.hdf5", "r+") as file:
+        text = file["caption"][()]
+        del file["caption"]
+        file["captions"] = text if place == "captions" else place
+    (episode / "caption.json").write_bytes(text)
+    found = inspect_episode(episode)
+    assert found.anomalies == (f"the caption is not in the dataset 'caption' but in {place!r}",)
+    assert found.modalities["action"] == 1.0
+
+
 def test_exchanged_fisheye_videos_cannot_be_told_from_the_files(episode):
     first, third, aside = (episode / f"{name}.mp4" for name in ("fisheye_cam0", "fisheye_cam2", "aside"))
     first.rename(aside)

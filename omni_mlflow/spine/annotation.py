@@ -48,6 +48,7 @@ class AnnotationFile:
             UnreadableEpisodeError: it is absent, empty, cut short, or no HDF5.
         """
         self.path = path
+        self._stored_shapes: dict[str, tuple[int, ...]] = {}
         if not path.is_file():
             raise UnreadableEpisodeError(path, "there is no such file", "download the episode's annotation")
         with self._readable():
@@ -100,6 +101,19 @@ class AnnotationFile:
             where = (0, rows) if self.has_sample_axis(name) else rows
             return np.asarray(self._file[name][where])
 
+    def numbers(self, name: str, rows: slice | EllipsisType = ...) -> NDArray[np.float64]:
+        """Read the rows ``rows`` of an array of numbers.
+
+        Raises:
+            UnreadableEpisodeError: as :meth:`array`, and when it holds no numbers.
+        """
+        stored = self.array(name, rows)
+        if stored.dtype.kind not in "fiub":
+            raise UnreadableEpisodeError(
+                self.path, f"{name} holds no numbers but {stored.dtype}", "leave this episode out"
+            )
+        return stored.astype(np.float64)
+
     def number(self, name: str) -> float | None:
         """Read a single number; None when it is absent, not finite or no number."""
         if name not in self:
@@ -147,8 +161,8 @@ class AnnotationFile:
         return self.array(name, slice(self.num_frames))
 
     def floats(self, name: str) -> NDArray[np.float64]:
-        with self._readable():
-            return self.frames(name).astype(np.float64)
+        """Read one row of numbers per frame."""
+        return self.numbers(name, slice(self.num_frames))
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Read one text per frame; whole numbers are written out."""
@@ -186,9 +200,10 @@ class AnnotationFile:
         return stored[1:] if self.has_sample_axis(name) else stored
 
     def _stored_shape(self, name: str) -> tuple[int, ...]:
-        with self._readable():
-            shape: tuple[int, ...] = self._file[name].shape
-        return shape
+        if name not in self._stored_shapes:
+            with self._readable():
+                self._stored_shapes[name] = self._file[name].shape
+        return self._stored_shapes[name]
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -111,6 +111,8 @@ def _captions(source: EpisodeFile) -> Iterator[str]:
     captions, older = source.captions(), source.captions(rule="old")
     if captions is None or older is None:
         return
+    if "caption" not in source.caption_texts:
+        yield f"the caption is not in the dataset 'caption' but in {', '.join(source.caption_texts)!r}"
     if captions.dropped_segments:
         count = captions.dropped_segments + len(captions.segments)
         yield f"caption segments that name no frame of this episode: {captions.dropped_segments} of {count}"

@@ -77,7 +77,7 @@ def _right_from_body(annotation: AnnotationFile) -> Floats:
 def _motion(annotation: AnnotationFile, name: str) -> Floats:
     path = f"calibration/{name}"
     if path in annotation:
-        motion = annotation.array(path).astype(np.float64)
+        motion = annotation.numbers(path)
         if is_rigid(motion):
             return motion
     return np.full((4, 4), np.nan)
@@ -85,4 +85,4 @@ def _motion(annotation: AnnotationFile, name: str) -> Floats:
 
 def _vector(annotation: AnnotationFile, name: str) -> Floats | None:
     path = f"calibration/{name}"
-    return annotation.array(path).astype(np.float64) if path in annotation else None
+    return annotation.numbers(path) if path in annotation else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,7 @@ def sample_timestamps_ns(annotation: AnnotationFile) -> tuple[Stamps, NDArray[np
     """Return the time of each inertial sample, and which of them are known; the others are 0."""
     stored = annotation.array(_IMU_STAMPS)
     if stored.dtype.kind not in "fiu":
-        texts = [_number_or_nan(value) for value in stored.tolist()]
-        stored = np.array(texts, dtype=np.float64)
+        stored = np.array([_number_or_nan(value) for value in stored.tolist()], dtype=np.float64)
     known = np.isfinite(stored)
     return np.where(known, stored, 0).astype(np.int64), known
 
@@ -61,11 +61,11 @@ def _imu_time_of_frames(annotation: AnnotationFile) -> Stamps | None:
     if _IMU_STAMPS not in annotation or _IMU_FRAMES not in annotation:
         return None
     stamps, known = sample_timestamps_ns(annotation)
-    nearest = annotation.frames(_IMU_FRAMES).astype(np.int64)
-    inside = (nearest >= 0) & (nearest < len(stamps))
-    if len(nearest) < annotation.num_frames or not inside.all() or not known[nearest].all():
+    stored = annotation.floats(_IMU_FRAMES)
+    if len(stored) < annotation.num_frames or not ((stored >= 0) & (stored < len(stamps))).all():
         return None
-    return stamps[nearest]
+    nearest = stored.astype(np.int64)
+    return stamps[nearest] if known[nearest].all() else None
 
 
 def _whole_numbers(texts: Sequence[str]) -> Stamps | None:
@@ -74,8 +74,8 @@ def _whole_numbers(texts: Sequence[str]) -> Stamps | None:
     return np.array(texts, dtype=np.int64)
 
 
-def _number_or_nan(value: bytes | str | float) -> float:
+def _number_or_nan(value: Any) -> float:
     try:
         return float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         return np.nan

@@ -24,7 +24,7 @@ from omni_mlflow.spine.caption_references import CaptionRule
 from omni_mlflow.spine.captions import FrameCaptions, map_captions
 from omni_mlflow.spine.coverage import reason_for_absence, valid_frames
 from omni_mlflow.spine.poses import Bools, Floats, inverse, rigid_motions
-from omni_mlflow.spine.sensors import DepthRows, Imu, nearest, read_depth, read_imu
+from omni_mlflow.spine.sensors import DepthRows, Imu, nearest, read_depth, read_imu, read_map
 from omni_mlflow.spine.types import CAMERAS
 
 __all__ = ["ANNOTATION", "EpisodeFile", "UnreadableEpisodeError", "nearest", "open_episode"]
@@ -40,7 +40,6 @@ CONTACT_GROUPS = {
 
 _LONGEST_FILE_NAME = 255
 _GROUND_HEIGHT_M = -1.75
-_MAP_SHARE = 95.0  # per cent of the map's points that are kept: the rest are far outliers
 
 
 @contextmanager
@@ -128,10 +127,20 @@ class EpisodeFile:
     def captions(self, rule: CaptionRule = "new") -> FrameCaptions | None:
         """Return the caption laid out over all frames; None when there is none that can be read."""
         if rule not in self._captions:
-            stored = (text for name in ("caption", "captions") if (text := self.annotation.text(name)))
-            mapped = (map_captions(self._linked(text), self.frame_names, rule=rule) for text in stored)
+            texts = self.caption_texts.values()
+            mapped = (map_captions(text, self.frame_names, rule=rule) for text in texts)
             self._captions[rule] = next((captions for captions in mapped if captions), None)
         return self._captions[rule]
+
+    @cached_property
+    def caption_texts(self) -> dict[str, str | bytes]:
+        """What may be the caption, by the name of the dataset that holds it or of the file beside it."""
+        found: dict[str, str | bytes] = {}
+        for name in ("caption", "captions"):
+            if text := self.annotation.text(name):
+                linked = self._linked(text)
+                found |= {linked.name: linked.read_bytes()} if linked else {name: text}
+        return found
 
     def video_files(self, *, swap_fisheye_cam0_cam2: bool = False) -> dict[str, Path]:
         """Return the video of each camera that has one, in the order of ``CAMERAS``.
@@ -173,15 +182,7 @@ class EpisodeFile:
 
     def point_cloud(self) -> Floats:
         """Return the map that SLAM made, shape (points, 3), world frame: without its 5 % of far outliers."""
-        if "slam/point_cloud" not in self.annotation:
-            return np.zeros((0, 3))
-        points: Floats = self.annotation.array("slam/point_cloud").astype(np.float64)
-        points = points[np.isfinite(points).all(axis=1)]
-        if not len(points):
-            return points
-        distances = np.linalg.norm(points - np.median(points, axis=0), axis=1)
-        kept: Floats = points[distances <= np.percentile(distances, _MAP_SHARE)]
-        return kept
+        return read_map(self.annotation)
 
     def hands(self) -> tuple[NDArray[np.float32], Bools]:
         """Return the joints of both hands, shape (2, N, 21, 3), camera frame, and validity, shape (2, N).
@@ -286,10 +287,10 @@ class EpisodeFile:
         poses = inverse(camera_from_body @ body_from_world)
         return poses, valid & np.isfinite(poses).all(axis=(1, 2))
 
-    def _linked(self, caption: str | bytes) -> str | bytes:
-        """Return the caption itself, or the content of the file in the episode folder that it names."""
+    def _linked(self, caption: str | bytes) -> Path | None:
+        """Return the file in the episode folder that a caption names, if it is no caption but a name."""
         name = plain(caption) or ""
-        if len(name) > _LONGEST_FILE_NAME or Path(name).is_absolute() or ".." in Path(name).parts:
-            return caption
+        if not name or len(name) > _LONGEST_FILE_NAME or Path(name).is_absolute() or ".." in Path(name).parts:
+            return None
         linked = self.folder / name
-        return linked.read_bytes() if linked.is_file() else caption
+        return linked if linked.is_file() else None

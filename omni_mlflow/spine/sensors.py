@@ -17,6 +17,7 @@ DEPTH_ARRAYS = ("depth/depth", "depth/confidence")
 
 _MIN_CONFIDENCE = 0.2
 _IMU_GAP_NS = 10_000_000
+_MAP_SHARE = 95.0  # per cent of the map's points that are kept: the others are far outliers
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ def read_imu(annotation: AnnotationFile, clock: Stamps) -> Imu | None:
     if not all(name in annotation for name in IMU_ARRAYS):
         return None
     stamps, known = sample_timestamps_ns(annotation)
-    readings = [annotation.array(name) for name in IMU_ARRAYS[1:]]
+    readings = [annotation.numbers(name) for name in IMU_ARRAYS[1:]]
     count = min(len(stamps), *map(len, readings))
     order = np.flatnonzero(known[:count])
     order = order[np.argsort(stamps[order], kind="stable")]
     if not len(order):
         return None
     stamps = stamps[order]
-    accel, gyro = (reading[order].astype(np.float64) for reading in readings)
+    accel, gyro = (reading[order] for reading in readings)
     valid: Bools = np.logical_and.reduce(np.isfinite(np.hstack([accel, gyro])), axis=1)
     keyframes = nearest(stamps, clock)
     apart_ns: Stamps = np.abs(stamps[keyframes] - clock)
@@ -81,7 +82,9 @@ def read_imu(annotation: AnnotationFile, clock: Stamps) -> Imu | None:
     name = "imu/keyframe_indices"
     in_place = len(order) == count and (np.diff(order) == 1).all()
     if in_place and name in annotation and annotation.shape(name)[0] >= len(clock):
-        keyframes = np.clip(annotation.frames(name).astype(np.int64), 0, count - 1)
+        stored = annotation.floats(name)
+        if np.isfinite(stored).all():
+            keyframes = np.clip(stored, 0, count - 1).astype(np.int64)
     return Imu(stamps, accel, gyro, valid, keyframes, covered)
 
 
@@ -97,10 +100,25 @@ def read_depth(annotation: AnnotationFile, rows: slice) -> DepthRows | None:
     if sizes[0] != sizes[1]:
         reason = f"depth images of {sizes[0]} pixels have a confidence of {sizes[1]}"
         raise UnreadableEpisodeError(annotation.path, reason, "leave this episode out")
-    metres, confidence = (annotation.array(name, rows).astype(np.float32) for name in DEPTH_ARRAYS)
+    metres, confidence = (annotation.numbers(name, rows).astype(np.float32) for name in DEPTH_ARRAYS)
     confidence /= 255.0
     valid = np.isfinite(metres) & (metres > 0) & (confidence >= _MIN_CONFIDENCE)
     return DepthRows(metres, confidence, valid)
+
+
+def read_map(annotation: AnnotationFile) -> Floats:
+    """Read the points of SLAM's map, shape (points, 3), world frame; none where there is no map.
+
+    Kept are the nearest 95 % to their median, as in the data set's toolkit.
+    """
+    if "slam/point_cloud" not in annotation:
+        return np.zeros((0, 3))
+    points = annotation.numbers("slam/point_cloud")
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return points
+    distances = np.linalg.norm(points - np.median(points, axis=0), axis=1)
+    return points[distances <= np.percentile(distances, _MAP_SHARE)]
 
 
 def nearest(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -31,3 +31,9 @@ def test_a_video_that_claims_another_rate_is_told(make_episode):
     folder = make_episode()
     write_video(folder / "stereo_left.mp4", 9, fps=19)
     assert about_videos(folder) == ["stereo_left.mp4 plays at 19 frames per second; frames are counted"]
+
+
+def test_an_episode_of_one_frame_is_inspected(make_episode):
+    found = inspect_episode(make_episode(num_frames=1))
+    assert (found.num_frames, found.fps) == (1, 20.0)
+    assert found.anomalies == ("contact label is degenerate (100 % no)",)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
-from handmade import NUM_FRAMES
+from handmade import NUM_FRAMES, annotation
 
 from omni_mlflow.spine.annotation import UnreadableEpisodeError
 from omni_mlflow.spine.episodes import open_episode
+from omni_mlflow.spine.features import window_features
 from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS
 from omni_mlflow.spine.synthetic.annotation import write_annotation as write_synthetic
 from omni_mlflow.spine.synthetic.world import make_session
+from omni_mlflow.spine.types import Span
 
 TEXTS = {
     name for name, dataset in DATASETS.items() if dataset.content.startswith("text") and not dataset.shape
@@ -111,3 +113,48 @@ def test_an_episode_of_one_frame_is_not_taken_for_an_axis_in_front(write_annotat
         assert episode.captions().action == ("Brush block",)
         assert episode.imu().keyframes.tolist() == [0]
         assert episode.missing() == {}
+
+
+@pytest.mark.parametrize("held", ["text", "pairs", "nan", "two axes more", "a group"])
+@pytest.mark.parametrize(
+    "group", ["slam", "depth", "hand_mocap", "full_body_mocap", "imu", "video", "metadata"]
+)
+def test_whatever_a_dataset_holds_the_episode_is_read_or_refused_by_its_name(write_annotation, group, held):
+    """Only that error may leave the reader: it is what turns an episode into a skip."""
+    for name in (name for name in annotation() if name.startswith(group)):
+        shape = np.shape(annotation()[name])
+        folder = write_annotation({name: None})
+        with h5py.File(folder / "annotation.hdf5", "a") as file:
+            file[name] = {
+                "text": np.full(shape, b"abc", dtype="S3"),
+                "pairs": np.zeros(shape, dtype=[("x", "f8"), ("y", "i4")]),
+                "nan": np.full(shape, np.nan),
+                "two axes more": np.zeros((1, 1, *shape)),
+                "a group": h5py.SoftLink("/"),
+            }[held]
+        try:
+            with open_episode(folder) as episode:
+                window_features(episode, [Span(start=0, stop=4)])
+                assert 0 <= min(episode.coverage().values()) <= 1
+                assert len(episode.frame_names) == episode.num_frames == NUM_FRAMES
+                episode.point_cloud()
+        except UnreadableEpisodeError as problem:
+            assert name in problem.reason  # noqa: PT017
+
+
+def test_an_annotation_with_changed_bytes_is_read_or_refused(write_annotation):
+    file = write_annotation() / "annotation.hdf5"
+    intact = file.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(40):
+        damaged = bytearray(intact)
+        for place in rng.integers(0, 4096, 64):  # where HDF5 keeps its own tables
+            damaged[place] = rng.integers(256)
+        file.write_bytes(damaged)
+        try:
+            with open_episode(file.parent) as episode:
+                episode.coverage()
+        except UnreadableEpisodeError:
+            refused += 1
+    assert refused > 0
