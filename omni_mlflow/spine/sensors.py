@@ -118,7 +118,8 @@ def read_map(annotation: AnnotationFile) -> Floats:
     if not len(points):
         return points
     distances = np.linalg.norm(points - np.median(points, axis=0), axis=1)
-    return points[distances <= np.percentile(distances, _MAP_SHARE)]
+    kept: Floats = points[distances <= np.percentile(distances, _MAP_SHARE)]
+    return kept
 
 
 def nearest(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
