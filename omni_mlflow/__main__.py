@@ -69,9 +69,18 @@ SYNTHESIS_OPTIONS = [
         help="all: besides the clean sessions, an episode for everything that can be wrong with one.",
     ),
 ]
+CLUSTER = click.Option(
+    ["--cluster"], default="none", help="Dask scheduler, tcp://HOST:PORT; none: processes of this machine."
+)
 EXTRA_OPTIONS = {
     "synthesize": SYNTHESIS_OPTIONS,
-    "main": SYNTHESIS_OPTIONS,
+    "main": [*SYNTHESIS_OPTIONS, CLUSTER],
+    "index": [
+        CLUSTER,
+        click.Option(
+            ["--dataset-jsonl"], default="none", help="Convert exported Qwen records; no episode is read."
+        ),
+    ],
     "evaluate": [click.Option(["--limit"], type=click.IntRange(min=0), default=0, help="0: every sample.")],
     "validate": [
         click.Option(
@@ -89,7 +98,10 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if Path(given["workspace"]).is_file():
         raise click.BadParameter(f"{given['workspace']} is a file; name a folder", param_hint="--workspace")
-    texts = {key: None if given[key] in ("", "none") else given[key] for key in TEXT_OPTIONS}
+    texts = {key: None if given.get(key) in ("", "none") else given.get(key) for key in TEXT_OPTIONS}
+    records = Path(texts["dataset_jsonl"]).resolve() if texts["dataset_jsonl"] else None
+    if records and not records.is_file():
+        raise click.BadParameter(f"{records} is no file; name a dataset.jsonl", param_hint="--dataset-jsonl")
     synthesis = {key: given[key] for key in ("sessions", "frames", "seed", "anomalies") if key in given}
     request = Request(
         command=name,
@@ -105,6 +117,8 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
             data_root=Path(texts["data_root"]).resolve() if texts["data_root"] else None,
             synthetic_root=Path(given["workspace"]).resolve() / "synthesize" / "episodes",
             workers=given["workers"],
+            cluster=texts["cluster"],
+            dataset_jsonl=records,
             synthesis=Synthesis(**synthesis),
             limit=given.get("limit") or None,
             require_stage=given.get("require_stage", "eval"),
@@ -120,7 +134,7 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
     print(json.dumps(rows, allow_nan=False) if as_json else "\n".join(map(_line, rows)))
 
 
-TEXT_OPTIONS = ("data_root", "contract", "profile", "changes", "sizes")
+TEXT_OPTIONS = ("data_root", "contract", "profile", "changes", "sizes", "cluster", "dataset_jsonl")
 
 
 def _facts(finished: Finished, workspace: Path) -> dict[str, Any]:

@@ -19,56 +19,32 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from omni_mlflow.contract import Section, explain
+from omni_mlflow.contract import explain
 from omni_mlflow.spine.rows import write_document, write_text
-from omni_mlflow.suite_result import Severity, SuiteCheck, SuiteResult, suite_page
+from omni_mlflow.suite_file import Expectation, Suite, SuiteError, columns_of, parameters_of
+from omni_mlflow.suite_result import NO_ROW, SuiteCheck, SuiteResult, merged, suite_page
 
 SHOWN_ROWS = 50
 """Offending rows kept per check: enough to find the cause, small enough to log."""
 
-NO_ROW = "no row was checked"
+BATCH_ROWS = 100_000
+"""Rows of a long table that are checked at once: enough to make the library's own cost small."""
 
-
-class SuiteError(Exception):
-    """A suite cannot be used as it is written, or not with the rows or parameters it was given."""
-
-
-class Expectation(Section):
-    """One check: a Great Expectations type with its arguments.
-
-    Attributes:
-        description: a code that is unique in the suite, then what must hold.
-        may_be_empty: the check holds where there is no row to look at.
-    """
-
-    type: str
-    kwargs: dict[str, Any]
-    description: str = Field(pattern=r"^[A-Z]\d\d \S")
-    severity: Severity = "critical"
-    may_be_empty: bool = False
-
-    @property
-    def code(self) -> str:
-        return self.description.split()[0]
-
-
-class Suite(Section):
-    """A file of ``expectations/``.
-
-    Attributes:
-        parameters: numbers that the caller supplies, named ``{$PARAMETER: name}`` in the checks.
-        columns: every column that the table must have, and what it holds.
-        id_columns: the columns that name an offending row.
-    """
-
-    name: str
-    notes: str
-    parameters: dict[str, str] = Field(default_factory=dict)
-    columns: dict[str, str] = Field(min_length=1)
-    id_columns: tuple[str, ...] = Field(min_length=1)
-    expectations: tuple[Expectation, ...] = Field(min_length=1)
+ROW_BY_ROW = frozenset(
+    {
+        "expect_column_pair_values_to_be_equal",
+        "expect_column_value_lengths_to_be_between",
+        "expect_column_values_to_be_between",
+        "expect_column_values_to_be_in_set",
+        "expect_column_values_to_be_null",
+        "expect_column_values_to_not_be_null",
+        "expect_column_values_to_not_match_regex",
+        "expect_rows_to_satisfy",
+    }
+)
+"""Checks that look at one row at a time. Any other sees the whole table at once."""
 
 
 def load_suite(path: Path) -> Suite:
@@ -108,18 +84,14 @@ def check_suite(
     if missing := sorted(set(loaded.parameters) - set(given)):
         raise SuiteError(f"{suite}: needs a value for parameters {missing}, got {sorted(given)}")
     used = {name: given[name] for name in sorted(loaded.parameters)}
-    frame = _frame(loaded, rows, where=suite)
-    records = _validate(loaded, frame, used)
-    if len(records) != len(loaded.expectations):
-        raise SuiteError(f"{suite}: {len(loaded.expectations)} checks gave {len(records)} results")
-    checks = sorted((_check(record, frame, loaded) for record in records), key=lambda check: check.code)
+    num_rows, checks = _checked(loaded, _frames(loaded, rows, where=suite), used)
     return SuiteResult(
         suite=loaded.name,
         notes=loaded.notes.strip(),
         parameters=used,
         id_columns=loaded.id_columns,
-        num_rows=len(frame),
-        checks=tuple(checks),
+        num_rows=num_rows,
+        checks=tuple(sorted(checks, key=lambda check: check.code)),
     )
 
 
@@ -136,10 +108,10 @@ def _issues(suite: Suite, path: Path) -> list[str]:
     issues = [] if suite.name == path.stem else [f"is named {suite.name!r}, must be {path.stem!r}"]
     codes = [check.code for check in suite.expectations]
     issues += [f"code {code} is used twice" for code in sorted({c for c in codes if codes.count(c) > 1})]
-    wanted = {column for check in suite.expectations for column in _columns(check.kwargs)}
+    wanted = {column for check in suite.expectations for column in columns_of(check.kwargs)}
     if unknown := sorted((wanted | set(suite.id_columns)) - set(suite.columns)):
         issues.append(f"columns {unknown} are used but not documented under 'columns'")
-    used = {name for check in suite.expectations for name in _parameters(check.kwargs)}
+    used = {name for check in suite.expectations for name in parameters_of(check.kwargs)}
     if used != set(suite.parameters):
         issues.append(f"documents parameters {sorted(suite.parameters)} but uses {sorted(used)}")
     for check in suite.expectations:
@@ -150,49 +122,81 @@ def _issues(suite: Suite, path: Path) -> list[str]:
     return issues
 
 
-def _columns(kwargs: Mapping[str, Any]) -> list[str]:
-    single = [kwargs[key] for key in ("column", "column_A", "column_B") if key in kwargs]
-    return [*single, *kwargs.get("column_list", ())]
-
-
-def _parameters(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [
-            name
-            for key, inner in value.items()
-            for name in ([inner] if key == "$PARAMETER" else _parameters(inner))
-        ]
-    return [name for inner in value for name in _parameters(inner)] if isinstance(value, list) else []
-
-
-def _frame(suite: Suite, rows: Iterable[Mapping[str, Any]], *, where: Path) -> Any:
+def _frames(suite: Suite, rows: Iterable[Mapping[str, Any]], *, where: Path) -> Iterator[Any]:
+    """Yield the table in parts of ``BATCH_ROWS``; at least one, which has no row when there is none."""
     import pandas as pd
 
     columns = list(suite.columns)
-    table = []
+    table: list[list[Any]] = []
     for number, row in enumerate(rows):
         if missing := [column for column in columns if column not in row]:
             raise SuiteError(f"{where}: row {number} lacks columns {missing}; see 'columns' in the suite")
+        if number and number % BATCH_ROWS == 0:
+            yield pd.DataFrame(table, columns=columns)
+            table = []
         table.append([row[column] for column in columns])
-    return pd.DataFrame(table, columns=columns)
+    yield pd.DataFrame(table, columns=columns)
 
 
-def _validate(suite: Suite, frame: Any, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _checked(
+    suite: Suite, frames: Iterable[Any], parameters: Mapping[str, Any]
+) -> tuple[int, list[SuiteCheck]]:
+    """Count the rows, and check them: part by part where a check looks at one row at a time.
+
+    Of a table of any length only the columns that the other checks compare are held.
+    """
+    import pandas as pd
+
+    alone = [check for check in suite.expectations if _is_row_by_row(check)]
+    together = [check for check in suite.expectations if not _is_row_by_row(check)]
+    held: list[Any] = []
+    parts: dict[str, list[SuiteCheck]] = {check.code: [] for check in suite.expectations}
+    for frame in frames:
+        held.append(frame[_compared(suite, together)])
+        for check in _results(suite, alone, frame, parameters):
+            parts[check.code].append(check)
+    whole = pd.concat(held, ignore_index=True)
+    for check in _results(suite, together, whole, parameters):
+        parts[check.code].append(check)
+    return len(whole), [merged(each, shown=SHOWN_ROWS) for each in parts.values()]
+
+
+def _is_row_by_row(check: Expectation) -> bool:
+    # A rule may call a method of a column, such as groupby, and then it compares rows.
+    return (
+        check.type in ROW_BY_ROW and "mostly" not in check.kwargs and "." not in check.kwargs.get("rule", "")
+    )
+
+
+def _compared(suite: Suite, checks: Sequence[Expectation]) -> list[str]:
+    """The columns that ``checks`` and the naming of an offending row need."""
+    if any("row_condition" in check.kwargs for check in checks):
+        return list(suite.columns)  # a condition may speak of any of them
+    used = {column for check in checks for column in columns_of(check.kwargs)}
+    return [column for column in suite.columns if column in used or column in suite.id_columns]
+
+
+def _results(
+    suite: Suite, checks: Sequence[Expectation], frame: Any, parameters: Mapping[str, Any]
+) -> list[SuiteCheck]:
+    if not checks:
+        return []
     gx = _great_expectations()
-    expectations = [_build(check) for check in suite.expectations]
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("pandas").add_dataframe_asset(suite.name)
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
     with _without_deprecations():
         result = batch.validate(
-            gx.ExpectationSuite(name=suite.name, expectations=expectations),
+            gx.ExpectationSuite(name=suite.name, expectations=[_build(check) for check in checks]),
             expectation_parameters=dict(parameters),
             result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
         )
     # Through text: numpy scalars out.
-    records: list[dict[str, Any]] = json.loads(json.dumps(result.to_json_dict()))["results"]
-    return records
+    records = json.loads(json.dumps(result.to_json_dict()))["results"]
+    if len(records) != len(checks):
+        raise SuiteError(f"{suite.name}: {len(checks)} checks gave {len(records)} results")
+    return [_check(record, frame, suite) for record in records]
 
 
 def _check(record: Mapping[str, Any], frame: Any, suite: Suite) -> SuiteCheck:
@@ -204,7 +208,7 @@ def _check(record: Mapping[str, Any], frame: Any, suite: Suite) -> SuiteCheck:
     error = None if vacuous else error
     offending: list[dict[str, Any]] = []
     if error is None and (numbers := found.get("unexpected_index_list")):
-        shown = list(dict.fromkeys([*suite.id_columns, *_columns(config["kwargs"])]))
+        shown = list(dict.fromkeys([*suite.id_columns, *columns_of(config["kwargs"])]))
         offending = json.loads(frame.loc[numbers[:SHOWN_ROWS], shown].to_json(orient="records"))
     return SuiteCheck(
         code=code,

@@ -1,6 +1,6 @@
 """Turn rows of our files into the flat tables that the suites in ``expectations/`` check.
 
-Each function returns one dict per table row with the columns that its suite documents. Joins happen here,
+Each function gives one dict per table row with the columns that its suite documents. Joins happen here,
 so that a suite holds only simple statements about one table.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from omni_mlflow.spine.dataset_records import ConvertedWindow
 from omni_mlflow.spine.strict_json import strict_json
 from omni_mlflow.spine.types import Episode, Split, Window
 
@@ -37,26 +38,37 @@ def manifest_frame(episodes: Iterable[Episode]) -> list[TableRow]:
     ]
 
 
-def window_frame(windows: Iterable[Window], episodes: Iterable[Episode]) -> list[TableRow]:
-    """Return the table of ``window_index.yaml``: windows joined with their episodes."""
+def window_frame(windows: Iterable[Window], episodes: Iterable[Episode]) -> Iterator[TableRow]:
+    """Yield the table of ``window_index.yaml``: windows joined with their episodes."""
     manifest = {episode.episode_id: episode for episode in episodes}
-    table = []
     for window in windows:
         episode = manifest.get(window.episode_id)
-        table.append(
-            {
-                "id": window.id,
-                "episode_id": window.episode_id,
-                "split": _text(window.split),
-                "m_split": _text(episode.split) if episode else None,
-                "start": window.span.start,
-                "stop": window.span.stop,
-                "anchor": window.anchor,
-                "m_num_frames": episode.num_frames if episode else None,
-                "action": window.supervision.action,
-            }
-        )
-    return table
+        yield {
+            "id": window.id,
+            "episode_id": window.episode_id,
+            "split": _text(window.split),
+            "m_split": _text(episode.split) if episode else None,
+            "start": window.span.start,
+            "stop": window.span.stop,
+            "anchor": window.anchor,
+            "m_num_frames": episode.num_frames if episode else None,
+            "action": window.supervision.action,
+        }
+
+
+def converted_frame(windows: Iterable[ConvertedWindow]) -> Iterator[TableRow]:
+    """Yield the table of ``converted_index.yaml``: windows joined with the first of their episode."""
+    first_split: dict[str, Split] = {}
+    for window in windows:
+        yield {
+            "id": window.id,
+            "episode_id": window.episode_id,
+            "split": _text(window.split),
+            "first_split": _text(first_split.setdefault(window.episode_id, window.split)),
+            "start": window.span.start,
+            "stop": window.span.stop,
+            "action": window.supervision.action,
+        }
 
 
 def ledger_frame(

@@ -126,7 +126,7 @@ def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
         _announce(record, stage, context, attempt)
         context.say(f"{folder.title}: started")
         report = stage.run(_run(stage, context, attempt, record))
-        show(record, folder, report, rows=stage.rows)
+        show(record, folder, report, rows=report.rows or stage.rows)
         check(folder, report)
         seal = _seal(stage, attempt, report)
         record.ended("FINISHED", RunOutcome.OK)
@@ -234,7 +234,7 @@ def _announce(record: RunRecord, stage: Stage, context: Context, attempt: _Attem
 
 def _seal(stage: Stage, attempt: _Attempt, report: Report) -> Seal:
     folder = attempt.folder
-    skipped = [folder.path / f"skipped_{stage.rows}.jsonl"] if report.skipped else []
+    skipped = [folder.path / f"skipped_{report.rows or stage.rows}.jsonl"] if report.skipped else []
     seal = Seal(
         stage=stage.name,
         backbone=folder.backbone,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any, Literal
 
@@ -11,6 +11,9 @@ from pydantic import computed_field
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Row
 
 Severity = Literal["critical", "warning", "info"]
+
+NO_ROW = "no row was checked"
+"""The error of a check that looked at nothing."""
 
 
 class SuiteCheck(Row):
@@ -45,6 +48,24 @@ class SuiteCheck(Row):
             share = f"{self.unexpected_count} of " if self.unexpected_count else ""
             return f"{share}{self.element_count} rows"
         return f"{self.observed:.4g}" if isinstance(self.observed, float) else str(self.observed)
+
+
+def merged(parts: Sequence[SuiteCheck], *, shown: int) -> SuiteCheck:
+    """Join what one check found in the parts of a table; a part without a row to look at is silent."""
+    spoken = [part for part in parts if part.error != NO_ROW] or parts[:1]
+    if len(spoken) == 1:
+        return spoken[0]
+    for part in spoken:
+        if part.error is not None:
+            return part
+    return spoken[0].model_copy(
+        update={
+            "success": all(part.success for part in spoken),
+            "element_count": sum(part.element_count or 0 for part in spoken),
+            "unexpected_count": sum(part.unexpected_count or 0 for part in spoken),
+            "unexpected": tuple(row for part in spoken for row in part.unexpected)[:shown],
+        }
+    )
 
 
 class SuiteResult(Row):

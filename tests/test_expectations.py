@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from omni_mlflow.expectations import SuiteError, check_suite, load_suite, write_suite_result
-from omni_mlflow.frames import ledger_frame, manifest_frame, prediction_frame, window_frame
+from omni_mlflow.frames import converted_frame, ledger_frame, manifest_frame, prediction_frame, window_frame
+from omni_mlflow.spine.dataset_records import ConvertedWindow
 from omni_mlflow.spine.rows import read_document
 from omni_mlflow.spine.types import Episode, Labels, Language, Media, Modalities, Scale, Span, Split, Window
 from omni_mlflow.suite_result import SuiteResult
@@ -55,6 +56,10 @@ def window(number: int, owner: Episode, start: int, stop: int, action: str | Non
     )
 
 
+def converted(window: Window) -> ConvertedWindow:
+    return ConvertedWindow.model_validate_json(window.model_dump_json(by_alias=True))
+
+
 EPISODES = [
     episode(0, "kitchen", Split.TRAIN),
     episode(1, "kitchen", Split.TRAIN),
@@ -73,7 +78,8 @@ def sound(suite: str) -> Rows:
     consumed = {"e0": 4, "e1": 4, "e2": 4, "e3": 1}
     tables: dict[str, Callable[[], Rows]] = {
         "episode_manifest": lambda: manifest_frame(EPISODES),
-        "window_index": lambda: window_frame(WINDOWS, EPISODES),
+        "window_index": lambda: list(window_frame(WINDOWS, EPISODES)),
+        "converted_index": lambda: list(converted_frame(map(converted, WINDOWS))),
         "training_ledger": lambda: ledger_frame(
             EPISODES, fitted_on={"e0", "e1", "e2"}, samples_consumed=consumed, windows=WINDOWS
         ),
@@ -140,6 +146,13 @@ FAULTS = {
         Fault("W07", put(6, start=0, stop=20, anchor=20), ("w0", "w6")),
         Fault("W08", put(2, action=""), ("w2",)),
         Fault("W09", put(2, action=None), ("w2",)),
+    ],
+    "converted_index": [
+        Fault("C01", put(6, id="w0"), ("w0", "w0")),
+        Fault("C02", put(6, split="test"), ("w6",)),
+        Fault("C03", put(6, start=0, stop=20), ("w0", "w6")),
+        Fault("C04", put(2, action=""), ("w2",)),
+        Fault("C05", put(2, action=None), ("w2",)),
     ],
     "training_ledger": [
         Fault("L01", put(3, split=None), ("e3",)),
@@ -364,6 +377,38 @@ def test_at_most_fifty_offending_rows_are_kept_and_the_rest_is_counted():
     assert (len(unlabelled.unexpected), unlabelled.unexpected_count) == (50, 60)
     [doubled] = [failure for failure in result.failures() if failure.rule == "window_index W07"]
     assert doubled.subject.endswith("w4 / e0 and 55 more")
+
+
+@pytest.mark.parametrize("suite", FAULTS)
+def test_a_table_that_is_checked_in_parts_gets_the_same_result(suite, monkeypatch):
+    rows = sound(suite)
+    for fault in reversed(FAULTS[suite]):  # rows are dropped by the first ones
+        fault.plant(rows)
+    at_once = check(suite, rows)
+    assert len(at_once.failures()) > 1
+    monkeypatch.setattr("omni_mlflow.expectations.BATCH_ROWS", 2)
+    assert check(suite, rows) == at_once
+
+
+def test_fifty_rows_are_kept_of_all_parts_together(monkeypatch):
+    monkeypatch.setattr("omni_mlflow.expectations.BATCH_ROWS", 40)
+    rows = window_frame(
+        [window(number, EPISODES[0], number, number + 20, action=None) for number in range(80)], EPISODES
+    )
+    result = check("window_index", rows)
+    [unlabelled] = [found for found in result.checks if found.code == "W09"]
+    assert [row["id"] for row in unlabelled.unexpected] == [f"w{number}" for number in range(50)]
+    assert (unlabelled.element_count, unlabelled.unexpected_count) == (80, 80)
+
+
+def test_a_check_that_cannot_run_in_one_part_has_failed(suite_file, monkeypatch):
+    path = suite_file(
+        type="expect_rows_to_satisfy", kwargs={"column_list": ["id", "size"], "rule": "size + 1 > 0"}
+    )
+    monkeypatch.setattr("omni_mlflow.expectations.BATCH_ROWS", 1)
+    result = check_suite(path, [{"id": "a", "size": 1}, {"id": "b", "size": "one"}])
+    assert (result.num_rows, result.status) == (2, "fail")
+    assert result.checks[0].error is not None
 
 
 def test_the_manifest_table_names_the_session_folder_and_missing_modalities():

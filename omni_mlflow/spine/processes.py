@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -42,13 +42,20 @@ def each_in_a_process(
     context = multiprocessing.get_context("spawn")
     ends_with_us = partial(die_with_parent, os.getpid())
     with ProcessPoolExecutor(workers, mp_context=context, initializer=ends_with_us) as pool:
-        futures = {pool.submit(work, task): task for task in tasks}
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            yield from as_finished(pool, work, tasks)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)  # leaving the block alone would run them all
             raise
+
+
+def as_finished(
+    pool: Executor, work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT]
+) -> Iterator[tuple[TaskT, ResultT]]:
+    """Hand all tasks to ``pool`` and yield each with its result, in the order in which they finish."""
+    futures = {pool.submit(work, task): task for task in tasks}
+    for future in as_completed(futures):
+        yield futures[future], future.result()
 
 
 class Process(Row):

@@ -10,7 +10,9 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,13 +48,34 @@ def read_rows(path: Path, row_type: type[RowT]) -> Iterator[RowT]:
 def write_rows(path: Path, rows: Iterable[BaseModel]) -> int:
     """Write ``rows`` as JSONL, atomically, and return how many there were."""
     count = 0
-    with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+    with writing_rows(path) as write:
         for row in rows:
-            out.write(row.model_dump_json(by_alias=True) + "\n")
+            write(row)
             count += 1
+    return count
+
+
+@contextmanager
+def writing_rows(path: Path) -> Iterator[Callable[[BaseModel], None]]:
+    """Give a function that appends one row to a JSONL file, which appears when the block succeeds."""
+    with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+
+        def write(row: BaseModel) -> None:
+            out.write(row.model_dump_json(by_alias=True) + "\n")
+
+        yield write
         out.flush()
         os.fsync(out.fileno())
-    return count
+
+
+def join_files(path: Path, parts: Iterable[Path]) -> None:
+    """Write the bytes of ``parts`` one after the other, atomically, in constant memory."""
+    with appearing_at_once(path) as temporary, temporary.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as data:
+                shutil.copyfileobj(data, out)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -142,7 +165,8 @@ class appearing_at_once:  # noqa: N801 - used as a context manager, reads as a v
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        # Two machines that share a disk may write the same file at once, under the same process id.
+        self._temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
 
     def __enter__(self) -> Path:
         self._path.parent.mkdir(parents=True, exist_ok=True)

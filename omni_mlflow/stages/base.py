@@ -44,6 +44,8 @@ class Options:
         data_root: folder that holds ``<session>/ep<k>/`` episodes; None stands for ``synthetic_root``.
         synthetic_root: where ``synthesize`` writes when it is told no other place.
         workers: processes for work that is independent per episode.
+        cluster: address of a Dask scheduler whose workers ``index`` uses instead of its own processes.
+        dataset_jsonl: exported Qwen records that ``index`` converts instead of reading episodes.
         limit: evaluate only the first so many held-out samples; makes the run a smoke run.
         require_stage: how much of a run ``validate`` must find.
     """
@@ -51,6 +53,8 @@ class Options:
     data_root: Path | None
     synthetic_root: Path
     workers: int = 2
+    cluster: str | None = None
+    dataset_jsonl: Path | None = None
     synthesis: Synthesis = Synthesis()
     limit: int | None = None
     require_stage: str = "eval"
@@ -128,6 +132,7 @@ class Report:
         artifacts: small files to show in the tracker, by artifact folder.
         failures: rules that do not hold; the stage ends FAILED with all of them, its evidence shown.
         taken, made: rows in and rows out; their difference must be explained by ``skipped``.
+        rows: what was counted this time, where it is not what the stage counts as a rule.
     """
 
     outputs: Sequence[Path]
@@ -140,6 +145,7 @@ class Report:
     skipped: Sequence[Skip] = ()
     taken: int = 0
     made: int = 0
+    rows: str | None = None
 
 
 @dataclass(frozen=True)

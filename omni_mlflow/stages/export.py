@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
 
 from omni_mlflow.backbones.base import Exported
 from omni_mlflow.contract import Contract
@@ -15,12 +17,11 @@ from omni_mlflow.spine.rows import (
     read_document,
     read_rows,
     write_document,
-    write_rows,
+    writing_rows,
 )
 from omni_mlflow.spine.types import (
     Check,
     LabelledSample,
-    Sample,
     Skip,
     Split,
     Window,
@@ -30,39 +31,91 @@ from omni_mlflow.stages.manifests import (
     TEST_TARGETS,
     DatasetManifest,
     SplitManifest,
+    WindowIndexManifest,
     arrays_beside,
     dataset_input,
     media_root,
 )
 
 
+class UnguardedIndexError(Exception):
+    """The index was not made from guarded episodes, so nothing may be trained or evaluated on it."""
+
+
 def _export(run: Run) -> Report:
-    samples: dict[Split, list[Exported]] = {split: [] for split in Split}
+    index = read_document(run.open("index", "window_index_manifest.json"), WindowIndexManifest)
+    if index.split_digest is None:
+        raise UnguardedIndexError(
+            "this index was converted from exported records, whose episodes nobody guarded against leaks; "
+            "run 'index' without --dataset-jsonl on the episodes themselves"
+        )
     skips: list[Skip] = []
-    windows = list(read_rows(run.open("index", "window_index.jsonl"), Window))
-    for window in run.bar.track(windows, description="export samples", total=len(windows)):
-        made = _exported(run, window)
-        if isinstance(made, Skip):
-            skips.append(made)
-        else:
-            samples[window.split].append(made)
-    manifest = _write(run, samples)
+    windows = read_rows(run.open("index", "window_index.jsonl"), Window)
+    with _SampleFiles(run.folder) as files:
+        for window in run.bar.track(windows, description="export samples", total=index.num_windows):
+            made = _exported(run, window)
+            if isinstance(made, Skip):
+                skips.append(made)
+            else:
+                files.add(made)
+    manifest = _manifest(run, files)
     out = run.folder / "dataset_manifest.json"
     write_document(out, manifest)
+    num_samples = {split: files.per_episode[split].total() for split in Split}
     return Report(
         outputs=[run.folder / "samples", run.folder / "sealed", out],
         artifacts={"": [out]},
-        metrics={f"rows/samples_{split}": len(samples[split]) for split in Split},
+        metrics={f"rows/samples_{split}": num_samples[split] for split in Split},
         tags={"omni.dataset_digest": manifest.digest[:16]},
-        datasets=[dataset_input(manifest, split) for split in Split if samples[split]],
-        failures=_empty_splits(run, samples),
+        datasets=[dataset_input(manifest, split) for split in Split if num_samples[split]],
+        failures=_empty_splits(run, num_samples),
         skipped=skips,
-        taken=len(windows),
-        made=sum(map(len, samples.values())),
+        taken=index.num_windows,
+        made=sum(num_samples.values()),
     )
 
 
-def _empty_splits(run: Run, samples: Mapping[Split, list[Exported]]) -> list[Check]:
+class _SampleFiles:
+    """The files of an export, open at once so that no sample is held: targets of test apart from its samples.
+
+    Attributes:
+        names: every file, relative to the stage's folder; those of arrays once all files are closed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.per_episode: dict[Split, Counter[str]] = {split: Counter() for split in Split}
+        self.names = [*(f"samples/{split}.jsonl" for split in Split), TEST_TARGETS]
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            self._write = {
+                name: opening.enter_context(writing_rows(self.folder / name)) for name in self.names
+            }
+            self._open = opening.pop_all()
+        self._arrays = {name: ArrayWriter(self.folder / arrays_beside(name)) for name in self.names}
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+        written = [path for arrays in self._arrays.values() for path in arrays.close()]
+        self.names += [path.relative_to(self.folder).as_posix() for path in written]
+
+    def add(self, made: Exported) -> None:
+        split = made.sample.split
+        self.per_episode[split][made.sample.episode_id] += 1
+        samples = f"samples/{split}.jsonl"
+        if split is Split.TEST:
+            self._write[samples](made.sample)
+            self._write[TEST_TARGETS](made.target)
+            self._arrays[TEST_TARGETS].append(made.arrays)
+        else:
+            self._write[samples](LabelledSample(sample=made.sample, target=made.target))
+            self._arrays[samples].append(made.arrays)
+
+
+def _empty_splits(run: Run, num_samples: Mapping[Split, int]) -> list[Check]:
     """A split without a sample is found here, and not after the training."""
     sizes = run.contract.split_policy.default_counts.by_split()
     return [
@@ -74,7 +127,7 @@ def _empty_splits(run: Run, samples: Mapping[Split, list[Exported]]) -> list[Che
             ok=False,
         )
         for split in Split
-        if sizes[split] and not samples[split]
+        if sizes[split] and not num_samples[split]
     ]
 
 
@@ -100,19 +153,9 @@ def _exported(run: Run, window: Window) -> Exported | Skip:
     return made
 
 
-def _write(run: Run, samples: Mapping[Split, list[Exported]]) -> DatasetManifest:
-    """Write train and val with their targets, test without; the manifest binds all of them."""
-    arrays: list[str] = []
-    for split in (Split.TRAIN, Split.VAL):
-        rows = (LabelledSample(sample=each.sample, target=each.target) for each in samples[split])
-        write_rows(run.folder / f"samples/{split}.jsonl", rows)
-        arrays += _write_arrays(run, f"samples/{split}.jsonl", samples[split])
-    held_out = samples[Split.TEST]
-    write_rows(run.folder / "samples/test.jsonl", (each.sample for each in held_out))
-    write_rows(run.folder / TEST_TARGETS, (each.target for each in held_out))
-    arrays += _write_arrays(run, TEST_TARGETS, held_out)
-    names = [*(f"samples/{split}.jsonl" for split in Split), TEST_TARGETS, *arrays]
-    files = {name: file_digest(run.folder / name) for name in names}
+def _manifest(run: Run, written: _SampleFiles) -> DatasetManifest:
+    """Bind the written files together."""
+    files = {name: file_digest(run.folder / name) for name in written.names}
     split_manifest = read_document(run.open("split", "split_manifest.json"), SplitManifest)
     return DatasetManifest(
         backbone=run.model.id,
@@ -120,21 +163,11 @@ def _write(run: Run, samples: Mapping[Split, list[Exported]]) -> DatasetManifest
         split_digest=split_manifest.digest,
         digest=digest_of(files),
         files=files,
-        samples_per_episode={split: _per_episode(each.sample for each in samples[split]) for split in Split},
+        samples_per_episode={
+            split: dict(sorted(counts.items())) for split, counts in written.per_episode.items()
+        },
         synthetic=any(episode.synthetic for episode in split_manifest.episodes),
     )
-
-
-def _write_arrays(run: Run, rows: str, made: Iterable[Exported]) -> list[str]:
-    """Write the numeric targets of one file of rows; return their names below the stage's folder."""
-    writer = ArrayWriter(run.folder / arrays_beside(rows))
-    for each in made:
-        writer.append(each.arrays)
-    return [path.relative_to(run.folder).as_posix() for path in writer.close()]
-
-
-def _per_episode(samples: Iterable[Sample]) -> dict[str, int]:
-    return dict(sorted(Counter(sample.episode_id for sample in samples).items()))
 
 
 def _settings(contract: Contract) -> Mapping[str, Any]:
@@ -145,7 +178,10 @@ EXPORT = Stage(
     name="export",
     run=_export,
     rows="windows",
-    inputs={"split": ("split_manifest.json",), "index": ("window_index.jsonl",)},
+    inputs={
+        "split": ("split_manifest.json",),
+        "index": ("window_index.jsonl", "window_index_manifest.json"),
+    },
     settings=_settings,
     per_backbone=True,
 )

@@ -3,33 +3,92 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omni_mlflow.contract import Contract
-from omni_mlflow.spine.processes import each_in_a_process
-from omni_mlflow.spine.rows import read_document, read_rows, write_document, write_rows
-from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, Split, Window
+from omni_mlflow.spine.executors import each_task
+from omni_mlflow.spine.rows import file_digest, join_files, read_document, read_rows, write_document
+from omni_mlflow.spine.types import Episode, Labels, Skip, Split, Window
 from omni_mlflow.spine.windows import degenerate_labels
-from omni_mlflow.stages.base import Report, Run, Stage
-from omni_mlflow.stages.manifests import MEDIA, EpisodeManifest, data_root_of
+from omni_mlflow.stages.base import Options, Report, Run, Stage
+from omni_mlflow.stages.conversion import convert
+from omni_mlflow.stages.manifests import MEDIA, EpisodeManifest, WindowIndexManifest, data_root_of
 from omni_mlflow.workspace import StaleInputError
 
 if TYPE_CHECKING:
-    from omni_mlflow.spine.indexing import EpisodeIndex, IndexPlan
+    from omni_mlflow.spine.indexing import IndexPlan
 
 
 def _index(run: Run) -> Report:
+    records = run.options.dataset_jsonl
+    return _index_episodes(run) if records is None else convert(run, records)
+
+
+def _index_episodes(run: Run) -> Report:
     from omni_mlflow.expectations import check_suite, write_suite_result
     from omni_mlflow.frames import window_frame
-    from omni_mlflow.spine.indexing import IndexPlan
+    from omni_mlflow.spine.indexing import WINDOWS
 
     manifest = read_document(run.open("guard", "episode_manifest.json"), EpisodeManifest)
-    data_root = data_root_of(run)
-    _check_that_all_are_there(manifest.episodes, data_root)
-    windows = run.contract.windows
+    made = _index_each(run, manifest.episodes)
+    order = sorted(manifest.episodes, key=lambda episode: episode.episode_id)  # whatever finished first
+    filled = [episode for episode in order if made[episode.episode_id].num_windows]
+    out = run.folder / "window_index.jsonl"
+    join_files(out, (run.folder / MEDIA / _folder(episode) / WINDOWS for episode in filled))
+    skips = [skip for episode in order for skip in made[episode.episode_id].skips]
+    answers = sum((each.answers for each in made.values()), Counter[Labels]())
+    per_split = dict.fromkeys(Split, 0)
+    for episode in filled:
+        per_split[Split(str(episode.split))] += made[episode.episode_id].num_windows
+    summary = run.folder / "window_index_manifest.json"
+    write_document(
+        summary,
+        WindowIndexManifest(
+            split_digest=manifest.split_digest,
+            num_windows=sum(per_split.values()),
+            windows_per_split=per_split,
+            windows_per_episode={name: made[name].num_windows for name in sorted(made)},
+            degenerate_labels=degenerate_labels(answers.elements()),
+            episodes_without_windows=tuple(skips),
+            plan=run.contract.windows.model_dump(mode="json"),
+            synthetic=manifest.synthetic,
+        ),
+    )
+    frame = window_frame(read_rows(out, Window), manifest.episodes)
+    suite = check_suite(run.suites / "window_index.yaml", frame)
+    pages = write_suite_result(suite, run.folder / "validation")
+    return Report(
+        outputs=[out, summary, run.folder / MEDIA, *pages],
+        artifacts={"": [summary], "validation": pages},
+        metrics={f"rows/windows_{split}": count for split, count in per_split.items()},
+        failures=suite.failures(),
+        skipped=skips,
+        taken=len(manifest.episodes),
+        made=len(manifest.episodes) - len(skips),
+    )
+
+
+class _Made(NamedTuple):
+    """What crosses back from a worker: the windows themselves stay in the file beside their media.
+
+    Attributes:
+        answers: how often each pair of yes/no labels stands in them.
+    """
+
+    num_windows: int
+    answers: Counter[Labels]
+    skips: tuple[Skip, ...]
+
+
+def _index_each(run: Run, episodes: Sequence[Episode]) -> dict[str, _Made]:
+    """Index every episode, in any order, and return what became of each."""
+    from omni_mlflow.spine.indexing import IndexPlan
+
+    data_root, media, windows = data_root_of(run), run.folder / MEDIA, run.contract.windows
+    _check_that_all_are_there(episodes, data_root)
     plan = IndexPlan(
         scales=windows.scales,
         frame_grid=windows.frame_grid,
@@ -38,54 +97,32 @@ def _index(run: Run) -> Report:
         min_label_share=windows.min_label_share,
         swap_fisheye_cam0_cam2=windows.swap_fisheye_cam0_cam2,
     )
-    media = run.folder / MEDIA
     work = partial(_index_one, data_root=data_root, media=media, plan=plan)
-    advance = run.bar.start("index episodes", total=len(manifest.episodes))
-    made: dict[str, EpisodeIndex] = {}
-    for episode, index in each_in_a_process(work, manifest.episodes, workers=run.options.workers):
-        made[episode.episode_id] = index
+    advance = run.bar.start("index episodes", total=len(episodes))
+    made: dict[str, _Made] = {}
+    options = run.options
+    for episode, each in each_task(work, episodes, workers=options.workers, cluster=options.cluster):
+        made[episode.episode_id] = each
         advance(len(made))
-    order = sorted(made)  # the order of episodes, whatever finished first
-    skips = [skip for name in order for skip in made[name].skips]
-    out = run.folder / "window_index.jsonl"
-    num_windows = write_rows(out, (window for name in order for window in made[name].windows))
-    per_split = Counter(window.split for name in order for window in made[name].windows)
-    summary = run.folder / "window_index_manifest.json"
-    write_document(
-        summary,
-        {
-            "schema_version": SCHEMA_VERSION,
-            "split_digest": manifest.split_digest,
-            "num_windows": num_windows,
-            "windows_per_split": {split: per_split[split] for split in Split},
-            "windows_per_episode": {name: len(made[name].windows) for name in order},
-            "degenerate_labels": degenerate_labels(
-                window.supervision for name in order for window in made[name].windows
-            ),
-            "episodes_without_windows": [skip.model_dump(mode="json") for skip in skips],
-            "plan": windows.model_dump(mode="json"),
-            "synthetic": manifest.synthetic,
-        },
-    )
-    frame = window_frame(read_rows(out, Window), manifest.episodes)
-    suite = check_suite(run.suites / "window_index.yaml", frame)
-    pages = write_suite_result(suite, run.folder / "validation")
-    return Report(
-        outputs=[out, summary, media, *pages],
-        artifacts={"": [summary], "validation": pages},
-        metrics={f"rows/windows_{split}": per_split[split] for split in Split},
-        failures=suite.failures(),
-        skipped=skips,
-        taken=len(manifest.episodes),
-        made=len(manifest.episodes) - len(skips),
-    )
+    for left in media.rglob(".*.tmp"):  # by a worker that died; another one did its episode
+        left.unlink(missing_ok=True)
+    return made
 
 
-def _index_one(episode: Episode, *, data_root: Path, media: Path, plan: IndexPlan) -> EpisodeIndex:
+def _index_one(episode: Episode, *, data_root: Path, media: Path, plan: IndexPlan) -> _Made:
     """Index one episode into the folder of its split."""
     from omni_mlflow.spine.indexing import index_episode
 
-    return index_episode(episode, data_root=data_root, out=media / str(episode.split), plan=plan)
+    out = (media / _folder(episode)).parent
+    index = index_episode(episode, data_root=data_root, out=out, plan=plan)
+    labels = (window.supervision for window in index.windows)
+    answers = Counter(Labels(in_contact=each.in_contact, transition=each.transition) for each in labels)
+    return _Made(len(index.windows), answers, index.skips)
+
+
+def _folder(episode: Episode) -> str:
+    """Where the index of one episode lies: each split has a folder of its own."""
+    return f"{episode.split}/{episode.episode_id}"
 
 
 def _check_that_all_are_there(episodes: Sequence[Episode], data_root: Path) -> None:
@@ -102,13 +139,24 @@ def _settings(contract: Contract) -> Mapping[str, Any]:
     return contract.windows.model_dump(mode="json")
 
 
+def _choices(options: Options) -> Mapping[str, Any]:
+    records = options.dataset_jsonl
+    return {} if records is None else {"dataset_jsonl": file_digest(records)}
+
+
+def _needed(options: Options) -> Iterable[str]:
+    return ("select", "guard") if options.dataset_jsonl is None else ()
+
+
 INDEX = Stage(
     name="index",
     run=_index,
     rows="episodes",
     inputs={"select": ("selection.json",), "guard": ("episode_manifest.json",)},
     settings=_settings,
+    choices=_choices,
     per_backbone=False,
     resumable=True,
-    suites=("window_index",),
+    suites=("window_index", "converted_index"),
+    only_needs=_needed,
 )

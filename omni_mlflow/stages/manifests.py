@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from omni_mlflow.backbones.base import Arrays, SampleSet
 from omni_mlflow.events import DatasetInput
 from omni_mlflow.spine.rows import digest_of, file_digest, read_json_rows, read_rows
-from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, LabelledSample, Row, Split
+from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, LabelledSample, Row, Skip, Split
 from omni_mlflow.stages.base import Run
 from omni_mlflow.workspace import StaleInputError
 
@@ -51,6 +52,26 @@ class EpisodeManifest(Row):
     split_digest: str
     synthetic: bool
     episodes: tuple[Episode, ...]
+
+
+class WindowIndexManifest(Row):
+    """What an index holds. Fields are None where it was converted from exported records, or was not.
+
+    Attributes:
+        split_digest: that of the guarded split.
+        converted_from: name and sha256 of the file of records, and how many of them were skipped.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    num_windows: int
+    windows_per_split: dict[Split, int]
+    windows_per_episode: dict[str, int]
+    split_digest: str | None = None
+    plan: dict[str, Any] | None = None
+    synthetic: bool | None = None
+    degenerate_labels: dict[str, dict[str, bool | float]] | None = None
+    episodes_without_windows: tuple[Skip, ...] = ()
+    converted_from: dict[str, Any] | None = None
 
 
 class DatasetManifest(Row):

@@ -1,0 +1,266 @@
+"""Exported Qwen chat records, turned into neutral window records.
+
+Such a record is made for one model: media clips, a chat and its answer. What a neutral record needs and an
+exported one does not say (session, frame rate, stride, main task, the length of the episode) stays null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+
+from omni_mlflow.spine.rows import BadRowError
+from omni_mlflow.spine.types import Labels, Row, SensorPointer, Skip, Span, Split
+
+UNKNOWN = "unknown"
+"""How an exported answer spells that nobody annotated something."""
+
+MOST_FAULTS = 10_000
+"""A file with more unusable records than this is no such dataset; it also bounds what is remembered."""
+
+YesNo = Literal["yes", "no", "unknown"]
+
+
+class _Part(Row):
+    """A part of an exported record; what a neutral record has no place for is not kept."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Boundaries(_Part):
+    start_frame: int = Field(ge=0)
+    end_frame: int
+
+    @model_validator(mode="after")
+    def _holds_a_frame(self) -> Self:
+        if self.end_frame < self.start_frame:
+            raise ValueError(f"frames {self.start_frame} to {self.end_frame} are none")
+        return self
+
+    @property
+    def span(self) -> Span:
+        return Span(start=self.start_frame, stop=self.end_frame + 1)
+
+
+class _Window(_Boundaries):
+    num_frames: int | None = None
+
+    @model_validator(mode="after")
+    def _counts_its_frames(self) -> Self:
+        if self.num_frames not in (None, len(self.span)):
+            raise ValueError(f"frames {self.start_frame} to {self.end_frame} are not {self.num_frames}")
+        return self
+
+
+class _Video(_Part):
+    name: str
+    path: str
+
+
+class _Media(_Part):
+    video_paths: tuple[_Video, ...] = ()
+    context_start_frame: int = Field(ge=0)
+    context_end_frame: int
+    mosaic_video_path: str | None = None
+    audio_path: str | None = None
+
+    @model_validator(mode="after")
+    def _shows_a_frame(self) -> Self:
+        if self.context_end_frame < self.context_start_frame:
+            raise ValueError(f"frames {self.context_start_frame} to {self.context_end_frame} are none")
+        return self
+
+    @property
+    def context(self) -> Span:
+        return Span(start=self.context_start_frame, stop=self.context_end_frame + 1)
+
+
+class _AnswerJson(_Part):
+    action: str
+    subtask: str
+    objects: tuple[str, ...]
+    contact: YesNo
+    transition: YesNo
+    next_action: str
+    evidence_window: _Boundaries
+
+    @property
+    def labels(self) -> Labels:
+        return Labels(
+            action=_text(self.action),
+            subtask=_text(self.subtask),
+            objects=None if self.objects == (UNKNOWN,) else self.objects,
+            in_contact=_flag(self.contact),
+            transition=_flag(self.transition),
+            next_action=_text(self.next_action),
+        )
+
+
+class QwenRecord(_Part):
+    """One line of an exported ``dataset.jsonl``."""
+
+    id: str = Field(min_length=1)
+    episode_id: str = Field(min_length=1)
+    split: Split
+    center_window: _Window
+    media: _Media
+    question: str
+    answer_json: _AnswerJson
+    sensor_feature_path: str | None = None
+    sensor_feature_index: int | None = None
+    sensor_feature_dim: int | None = None
+
+    @model_validator(mode="after")
+    def _answers_about_its_window(self) -> Self:
+        answered, asked = self.answer_json.evidence_window.span, self.center_window.span
+        if answered != asked:
+            raise ValueError(f"its evidence_window {answered} is not its center_window {asked}")
+        return self
+
+
+class ConvertedWindow(Row):
+    """A neutral record made of an exported one: the keys of ``Window``, null where nobody knows.
+
+    Attributes:
+        anchor: the first frame after the window.
+        modalities: media paths as the record gives them, wherever they start. Its clips show
+            ``context_window``, and ``sees_past_anchor`` says whether that shows what is to be foretold.
+        provenance: the line of the converted file, counted from 1.
+    """
+
+    id: str
+    episode_id: str
+    session_id: str | None = None
+    split: Split
+    span: Span = Field(alias="window")
+    anchor: int
+    scale: dict[str, int | None]
+    fps: float | None = None
+    anchor_s: float | None = None
+    modalities: dict[str, Any]
+    supervision: Labels
+    adapter_views: dict[str, dict[str, Any]]
+    provenance: dict[str, Any]
+
+
+def convert_records(path: Path) -> Iterator[ConvertedWindow | Skip]:
+    """Yield one neutral record, or the reason why there is none, per line of ``path``; in constant memory.
+
+    Raises:
+        BadRowError: naming file and line of the first line that is no JSON object; or too many records are
+            unusable.
+    """
+    num_faults = 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = QwenRecord.model_validate_json(line)
+            except ValidationError as error:
+                reason = _reason(error, f"{path}:{number}")
+            else:
+                yield _converted(record, number)
+                continue
+            num_faults += 1
+            if num_faults > MOST_FAULTS:
+                raise BadRowError(
+                    f"{path}:{number}: more than {MOST_FAULTS} records are no exported Qwen records, this "
+                    f"one because of {reason}; give the dataset.jsonl of a Qwen export"
+                )
+            yield Skip(subject=f"{path.name}:{number}", stage="index", reason=reason)
+
+
+def _reason(error: ValidationError, where: str) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    if found[0]["type"] in ("json_invalid", "model_type"):
+        raise BadRowError(f"{where}: not a JSON object: {found[0]['msg']}") from error
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'record'}: {each['msg']}" for each in found)
+
+
+def _converted(record: QwenRecord, line: int) -> ConvertedWindow:
+    span = record.center_window.span
+    features = _features(record)
+    return ConvertedWindow(
+        id=record.id,
+        episode_id=record.episode_id,
+        split=record.split,
+        window=span,
+        anchor=span.stop,
+        scale={"frames": len(span), "stride": None},
+        modalities={
+            "media": {
+                "proxy_video": record.media.mosaic_video_path,
+                "proxy_audio": record.media.audio_path,
+                "video_paths": [video.model_dump() for video in record.media.video_paths],
+                "context_window": record.media.context.model_dump(),
+                "sees_past_anchor": record.media.context.stop > span.stop,
+            },
+            "sensor_features": features,
+            "language": {"main_task": None, "question": record.question},
+        },
+        supervision=record.answer_json.labels,
+        adapter_views=_views(record, features),
+        provenance={"converted_from": "exported Qwen record", "line": line},
+    )
+
+
+def _features(record: QwenRecord) -> dict[str, Any] | None:
+    path, index, dim = record.sensor_feature_path, record.sensor_feature_index, record.sensor_feature_dim
+    if path is None or index is None or dim is None:
+        return None
+    return SensorPointer(path=path, index=index, dim=dim).model_dump()
+
+
+def _views(record: QwenRecord, features: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """What each family of models finds in the record; only Qwen's clip may pass the anchor, as exported."""
+    video, audio, clip = record.media.mosaic_video_path, record.media.audio_path, record.media.context
+    span, labels = record.center_window.span, record.answer_json.labels
+    seen = Span(start=clip.start, stop=min(clip.stop, span.stop)) if clip.start < span.stop else None
+    context = seen.model_dump() if seen else None
+    after = Span(start=span.stop, stop=span.stop + len(span))
+    shown = after.stop <= clip.stop  # the clip is the only witness that these frames exist
+    known = {"action_class": labels.action, "next_action": labels.next_action}
+    return {
+        "qwen3_omni_lora": {
+            "question": "json_episode_understanding",
+            "context_window": clip.model_dump(),
+            "sees_past_anchor": clip.stop > span.stop,
+            "video": video,
+            "audio": audio,
+        },
+        "cosmos_world_model": {
+            "context_window": context,
+            "target_window": after.model_dump() if shown else None,
+            "conditioning": {
+                "video": video,
+                "audio": audio,
+                **dict.fromkeys(("pose", "depth", "mocap", "imu"), features),
+                "language": None,
+            },
+            "target": {"future_video": video, "future_sensor_features": None, "transition": None}
+            if shown
+            else None,
+        },
+        "policy_vla_branch": {
+            "observation": {
+                "context_window": context,
+                "video": video,
+                "audio": audio,
+                "sensor_features": features,
+                "state": None,
+            },
+            "instruction": None,
+            "target_kinds": [kind for kind, label in known.items() if label is not None],
+            "target": None,
+        },
+    }
+
+
+def _text(value: str) -> str | None:
+    return None if value == UNKNOWN else value
+
+
+def _flag(value: YesNo) -> bool | None:
+    return None if value == UNKNOWN else value == "yes"

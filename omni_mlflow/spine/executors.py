@@ -1,0 +1,93 @@
+"""Where independent tasks run: on processes of this machine, or on a Dask cluster.
+
+A cluster is whatever Dask's own launchers started (SSH, SLURM, Kubernetes, by hand). Its workers see the
+same folders under the same names as this machine, and hold the same packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from typing import Any
+
+from omni_mlflow.spine.processes import ResultT, TaskT, as_finished, each_in_a_process
+
+CONNECT_TIMEOUT_S = 20
+SAME_BYTES = ("av", "h5py", "numpy")
+"""Packages whose version shapes the bytes that a task writes."""
+
+
+class ClusterError(Exception):
+    """The cluster cannot be used, or went away."""
+
+
+def each_task(
+    work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], *, workers: int, cluster: str | None
+) -> Iterator[tuple[TaskT, ResultT]]:
+    """Yield every task with its result as it is finished, in no particular order.
+
+    Args:
+        workers: local processes, where there is no ``cluster``.
+        cluster: address of a Dask scheduler, such as ``tcp://host:8786``.
+
+    Raises:
+        ClusterError: saying what to start or install.
+    """
+    if cluster is None:
+        return each_in_a_process(work, tasks, workers=workers)
+    return _each_on_a_cluster(work, tasks, address=cluster)
+
+
+def _each_on_a_cluster(
+    work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], *, address: str
+) -> Iterator[tuple[TaskT, ResultT]]:
+    """A task whose worker dies is given to another one, so ``work`` may see a task twice, even at once."""
+    with _client(address) as client:
+        pool = client.get_executor(pure=False)
+        try:
+            yield from as_finished(pool, work, tasks)
+        except CancelledError as error:
+            raise ClusterError(
+                f"the scheduler at {address} went away; what was finished stays, so start it again and run "
+                "the same command"
+            ) from error
+        finally:
+            pool.shutdown(wait=False)  # cancels what has not begun
+
+
+@contextmanager
+def _client(address: str) -> Iterator[Any]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ClusterError(
+            "--cluster needs Dask, which is not installed; pip install 'omni-mlflow[cluster]' here and "
+            "on every worker"
+        ) from error
+    try:
+        client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no Dask scheduler answers at {address} ({error}); start one with 'dask scheduler' and give "
+            "the address it prints, such as tcp://host:8786"
+        ) from error
+    with client:
+        _check_workers(client, address)
+        yield client
+
+
+def _check_workers(client: Any, address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
+    except TimeoutError as error:
+        raise ClusterError(
+            f"the scheduler at {address} has no worker; start some with 'dask worker {address} --nthreads 1'"
+        ) from error
+    try:
+        client.get_versions(check=True, packages=list(SAME_BYTES))
+    except ValueError as error:
+        raise ClusterError(
+            f"the workers of {address} hold other packages than this machine; install requirements.lock and "
+            f"'omni-mlflow[cluster]' on all of them: {error}"
+        ) from error

@@ -1,0 +1,82 @@
+"""Tasks run on a real Dask cluster of two worker processes, and nothing is lost when one of them dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from omni_mlflow.spine.executors import ClusterError, each_task
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
+    ) as running:
+        yield running.scheduler_address
+
+
+def square_and_die_once(number: int, *, folder: Path) -> int:
+    """Kill the worker at the first sight of 3, as the kernel does when memory runs out."""
+    seen = folder / str(number)
+    if number == 3 and not seen.exists():
+        seen.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def test_a_task_whose_worker_is_killed_is_done_by_another_one(cluster, tmp_path):
+    work = partial(square_and_die_once, folder=tmp_path)
+    done = dict(each_task(work, range(8), workers=1, cluster=cluster))
+    assert done == {number: number * number for number in range(8)}
+    assert (tmp_path / "3").exists(), "a worker was killed"
+
+
+def fail_at_two(number: int) -> int:
+    if number == 2:
+        raise ValueError("no such frame")
+    return number
+
+
+def test_an_error_of_a_task_is_raised_here(cluster):
+    with pytest.raises(ValueError, match="no such frame"):
+        list(each_task(fail_at_two, range(4), workers=1, cluster=cluster))
+
+
+def test_an_address_where_nobody_answers_is_told_with_what_to_start(monkeypatch):
+    monkeypatch.setattr("omni_mlflow.spine.executors.CONNECT_TIMEOUT_S", 0.5)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
+    with pytest.raises(ClusterError, match=rf"{address}.*start one with 'dask scheduler'"):
+        list(each_task(fail_at_two, [1], workers=1, cluster=address))
+
+
+def test_something_that_is_no_address_is_told_with_an_example():
+    with pytest.raises(ClusterError, match="such as tcp://host:8786"):
+        list(each_task(fail_at_two, [1], workers=1, cluster="gopher://host:70"))
+
+
+def test_a_scheduler_without_workers_is_told_with_what_to_start(monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("omni_mlflow.spine.executors.CONNECT_TIMEOUT_S", 0.5)
+    with (
+        LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as nobody,
+        pytest.raises(ClusterError, match=r"has no worker; start some with 'dask worker tcp://"),
+    ):
+        list(each_task(fail_at_two, [1], workers=1, cluster=nobody.scheduler_address))
+
+
+def test_without_dask_the_extra_to_install_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ClusterError, match=r"pip install 'omni-mlflow\[cluster\]'"):
+        list(each_task(fail_at_two, [1], workers=1, cluster="tcp://host:8786"))
