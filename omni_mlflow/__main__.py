@@ -25,6 +25,7 @@ from omni_mlflow.command import Request, execute
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import OuterRun
 from omni_mlflow.registry import validate_contracts
+from omni_mlflow.selection_options import FILES, FOR_SELECT, SELECTION, SPLIT_MANIFEST, given_file, listing_of
 from omni_mlflow.spine.processes import die_with_parent
 from omni_mlflow.stage_run import Finished, Interrupted
 from omni_mlflow.stages import STAGES
@@ -74,7 +75,9 @@ CLUSTER = click.Option(
 )
 EXTRA_OPTIONS = {
     "synthesize": SYNTHESIS_OPTIONS,
-    "main": [*SYNTHESIS_OPTIONS, CLUSTER],
+    "select": FOR_SELECT,
+    "split": [SPLIT_MANIFEST],
+    "main": [*SYNTHESIS_OPTIONS, CLUSTER, SELECTION, SPLIT_MANIFEST],
     "index": [
         CLUSTER,
         click.Option(
@@ -116,6 +119,9 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
         options=Options(
             data_root=Path(texts["data_root"]).resolve() if texts["data_root"] else None,
             synthetic_root=Path(given["workspace"]).resolve() / "synthesize" / "episodes",
+            listing=listing_of(texts, given),
+            selection=given_file(texts, "selection"),
+            split_manifest=given_file(texts, "split_manifest"),
             workers=given["workers"],
             cluster=texts["cluster"],
             dataset_jsonl=records,
@@ -134,7 +140,7 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
     print(json.dumps(rows, allow_nan=False) if as_json else "\n".join(map(_line, rows)))
 
 
-TEXT_OPTIONS = ("data_root", "contract", "profile", "changes", "sizes", "cluster", "dataset_jsonl")
+TEXT_OPTIONS = (*FILES, "data_root", "contract", "profile", "changes", "sizes", "cluster", "dataset_jsonl")
 
 
 def _facts(finished: Finished, workspace: Path) -> dict[str, Any]:

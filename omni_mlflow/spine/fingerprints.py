@@ -83,7 +83,7 @@ def fingerprint_episode(folder: Path) -> Fingerprint:
         UnreadableEpisodeError: its annotation cannot be read.
     """
     from omni_mlflow.spine.episodes import open_episode
-    from omni_mlflow.spine.selection import EPISODE_FILES
+    from omni_mlflow.spine.listing import EPISODE_FILES
 
     files = {name: file_digest(folder / name) for name in EPISODE_FILES if (folder / name).is_file()}
     with open_episode(folder) as source:

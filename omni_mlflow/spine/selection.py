@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from omni_mlflow.spine.audio import audio_seconds
 from omni_mlflow.spine.episodes import ANNOTATION, EpisodeFile, UnreadableEpisodeError, open_episode
+from omni_mlflow.spine.listing import EPISODE_FILES, NOT_AN_EPISODE_FOLDER, episode_number
 from omni_mlflow.spine.types import CAMERAS, Episode, Skip
 from omni_mlflow.spine.video import UnreadableVideoError, probe_video
-
-EPISODE_FILES = (ANNOTATION, *(f"{camera}.mp4" for camera in CAMERAS))
-"""What makes an episode complete. The viewer's recording beside them is not read."""
-
-_EPISODE_FOLDER = re.compile(r"ep(\d+)")
 
 
 class DataRootError(Exception):
@@ -28,7 +24,8 @@ class _IncompleteError(Exception):
 def list_episode_folders(root: Path) -> list[Path]:
     """Return every folder of an episode under ``root``, sorted by session, then by episode number.
 
-    That is each ``<session>/ep<number>``, and each other ``<session>/<name>`` that holds an annotation.
+    That is each ``<session>/ep<number>``, whatever it is, and each other ``<session>/<name>`` that holds an
+    annotation. The folder of a session that cannot be listed stands for the episodes in it.
 
     Raises:
         DataRootError: ``root`` is no folder, or there is no such folder in it.
@@ -40,24 +37,42 @@ def list_episode_folders(root: Path) -> list[Path]:
             f"'omni-mlflow synthesize --out {root}'."
         )
     sessions = [folder for folder in root.iterdir() if folder.is_dir()]
-    folders = [folder for session in sessions for folder in session.iterdir() if folder.is_dir()]
-    found = [each for each in folders if _number(each) is not None or (each / ANNOTATION).is_file()]
+    found = [each for session in sessions for each in _episodes_in(session)]
     if not found:
         one_level_off = (root / ANNOTATION).is_file() or any(
             (each / ANNOTATION).is_file() for each in sessions
         )
         hint = " Its episodes lie one level too high: move them to <session>/ep1." if one_level_off else ""
         raise DataRootError(f"There is no episode under {root}: no folder <session>/ep<number>.{hint}")
-    return sorted(found, key=lambda each: (each.parent.name, _number(each) or 0, each.name))
+    return sorted(found, key=lambda each: (each.parent.name, episode_number(each.name) or 0, each.name))
 
 
-def _number(folder: Path) -> int | None:
-    match = _EPISODE_FOLDER.fullmatch(folder.name)
-    return int(match[1]) if match else None
+def _episodes_in(session: Path) -> list[Path]:
+    try:
+        return [each for each in session.iterdir() if _is_episode(each)]
+    except OSError:
+        return [session]
+
+
+def _is_episode(path: Path) -> bool:
+    return episode_number(path.name) is not None or (path / ANNOTATION).is_file()
+
+
+def state_of_files(root: Path) -> list[tuple[str, int, int]]:
+    """Path, bytes and time of change in nanoseconds of every file that a scan would read, sorted."""
+    found = []
+    for path in (folder / name for folder in list_episode_folders(root) for name in EPISODE_FILES):
+        with suppress(OSError):
+            stat = path.stat()
+            found.append((ascii(path.relative_to(root).as_posix()), stat.st_size, stat.st_mtime_ns))
+    return found
 
 
 def scan_data_root(
-    root: Path, *, on_episode: Callable[[str], None] | None = None
+    root: Path,
+    *,
+    wanted: Mapping[str, Mapping[str, int]] | None = None,
+    on_episode: Callable[[str], None] | None = None,
 ) -> tuple[list[Episode], list[Skip]]:
     """Return the complete episodes under ``root``, sorted, and a reason for each other one.
 
@@ -65,6 +80,8 @@ def scan_data_root(
     decoded. ``digest`` is not computed here: that would read every byte.
 
     Args:
+        wanted: bytes that are known of each episode to take, see :func:`wanted_bytes`, by id; None takes all.
+            Those that are not there get a reason, too.
         on_episode: called with each episode's id after it was looked at.
 
     Raises:
@@ -72,23 +89,53 @@ def scan_data_root(
     """
     episodes: list[Episode] = []
     skips: list[Skip] = []
+    absent = dict(wanted or {})
     for folder in list_episode_folders(root):
-        episode_id = f"{folder.parent.name}__{folder.name}"
+        episode_id = episode_id_of(folder, root)
+        known = absent.pop(episode_id, None)
         try:
-            episodes.append(_complete_episode(folder, episode_id, root))
-        except (_IncompleteError, UnreadableEpisodeError, UnreadableVideoError) as problem:
-            reason = str(problem).replace(f"{root}/", "")
+            _check_wanted(known, wanted)
+            episodes.append(_complete_episode(folder, episode_id, root, known or {}))
+        except (_IncompleteError, UnreadableEpisodeError, UnreadableVideoError, OSError) as problem:
+            reason = _readable(str(problem)).replace(f"{root}/", "")
             skips.append(Skip(subject=episode_id, stage="select", reason=reason))
         if on_episode:
             on_episode(episode_id)
+    skips += [Skip(subject=episode_id, stage="select", reason=NOT_THERE) for episode_id in absent]
     return episodes, skips
 
 
-def _complete_episode(folder: Path, episode_id: str, root: Path) -> Episode:
-    if _number(folder) is None:
-        raise _IncompleteError("the folder of an episode is called ep<number>")
+NOT_THERE = "the selection names it, but it is not under the data root: download it"
+
+
+def episode_id_of(folder: Path, root: Path) -> str:
+    """``<session>__<folder>``; the session alone where its folder cannot be listed."""
+    return _readable(folder.name if folder.parent == root else f"{folder.parent.name}__{folder.name}")
+
+
+def _readable(name: str) -> str:
+    """A file name may hold bytes that are no UTF-8; no JSON file can."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _check_wanted(known: Mapping[str, int] | None, wanted: object) -> None:
+    if wanted is not None and known is None:
+        raise _IncompleteError("not needed: the selection does not name it")
+
+
+def _complete_episode(folder: Path, episode_id: str, root: Path, known: Mapping[str, int]) -> Episode:
+    if folder.parent == root:
+        raise _IncompleteError("the folder of this session cannot be listed; check its permissions")
+    if _readable(str(folder)) != str(folder):
+        raise _IncompleteError("the name of its folder is not UTF-8; rename it")
+    if episode_number(folder.name) is None:
+        raise _IncompleteError(NOT_AN_EPISODE_FOLDER)
+    if not folder.is_dir():
+        raise _IncompleteError("it is no folder")
     if absent := [name for name in EPISODE_FILES if not (folder / name).is_file()]:
         raise _IncompleteError(f"missing {', '.join(absent)}")
+    sizes = {name: (folder / name).stat().st_size for name in EPISODE_FILES}
+    _check_sizes(sizes, known)
     for camera in CAMERAS:
         probe_video(folder / f"{camera}.mp4")
     with open_episode(folder) as source:
@@ -99,7 +146,7 @@ def _complete_episode(folder: Path, episode_id: str, root: Path) -> Episode:
             path=folder.relative_to(root).as_posix(),
             num_frames=source.num_frames,
             fps=source.fps,
-            bytes_by_file={name: (folder / name).stat().st_size for name in EPISODE_FILES},
+            bytes_by_file=sizes,
             main_task=source.main_task,
             device_id=source.device_id,
             device_clock_ns=source.device_clock_ns,
@@ -107,6 +154,25 @@ def _complete_episode(folder: Path, episode_id: str, root: Path) -> Episode:
             coverage=source.coverage(),
             synthetic=source.synthetic,
         )
+
+
+ANNOTATION_BYTES = "annotation_bytes"
+TRAINING_BYTES = "training_bytes_excluding_visualization_rrd"
+
+
+def wanted_bytes(row: Mapping[str, str]) -> dict[str, int]:
+    """What a row of a selection says about sizes: bytes of the annotation, and of it and the six videos."""
+    return {key: int(row[key]) for key in (ANNOTATION_BYTES, TRAINING_BYTES) if row.get(key, "").isdigit()}
+
+
+def _check_sizes(sizes: Mapping[str, int], known: Mapping[str, int]) -> None:
+    """A download that stopped early is found here, and not after hours of reading."""
+    found = {ANNOTATION_BYTES: sizes[ANNOTATION], TRAINING_BYTES: sum(sizes.values())}
+    for key, size in known.items():
+        if found[key] != size:
+            raise _IncompleteError(
+                f"{key} {found[key]} differs from {size} in the selection; download it again"
+            )
 
 
 def _missing_sound(folder: Path) -> dict[str, str]:

@@ -16,7 +16,8 @@ from omni_mlflow.backbones.base import Backbone
 from omni_mlflow.contract import Contract
 from omni_mlflow.events import DatasetInput
 from omni_mlflow.record import RunRecord
-from omni_mlflow.spine.types import Check, Skip
+from omni_mlflow.spine.given import GivenFile
+from omni_mlflow.spine.types import Check, Skip, Split
 from omni_mlflow.workspace import StageFolder, Workspace
 
 T = TypeVar("T")
@@ -37,12 +38,35 @@ class Synthesis:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """A list of files to select from without their data, and how; the numbers are the published pilot's.
+
+    Attributes:
+        per_band: episodes of each size band, by split.
+        bands: number of size bands.
+        min_bytes: smallest annotation that is a candidate.
+        tie_seed: seed of the random part of a score.
+        split_seed: seed of the split of each band.
+    """
+
+    path: Path
+    per_band: Mapping[Split, int]
+    bands: int = 4
+    min_bytes: int = 2**29
+    tie_seed: int = 7
+    split_seed: int = 108
+
+
+@dataclass(frozen=True)
 class Options:
     """What the command line decides beyond the contract.
 
     Attributes:
         data_root: folder that holds ``<session>/ep<k>/`` episodes; None stands for ``synthetic_root``.
         synthetic_root: where ``synthesize`` writes when it is told no other place.
+        listing: select from it, and read no data root.
+        selection: take only the episodes that it names.
+        split_manifest: the split to take over instead of making one.
         workers: processes for work that is independent per episode.
         cluster: address of a Dask scheduler whose workers ``index`` uses instead of its own processes.
         dataset_jsonl: exported Qwen records that ``index`` converts instead of reading episodes.
@@ -52,6 +76,9 @@ class Options:
 
     data_root: Path | None
     synthetic_root: Path
+    listing: Listing | None = None
+    selection: GivenFile | None = None
+    split_manifest: GivenFile | None = None
     workers: int = 2
     cluster: str | None = None
     dataset_jsonl: Path | None = None
@@ -108,6 +135,11 @@ class Run:
                 f"{self.stage} may not open {stage}/{name}; it declares {dict(self.readable)}"
             )
         return self.inputs[stage].open(name)
+
+    def open_if_made(self, stage: str, name: str) -> Path | None:
+        """Return a sealed output of an upstream stage, or None where that stage had no reason to write it."""
+        seal = self.inputs[stage].seal()
+        return self.open(stage, name) if seal is not None and name in seal.outputs else None
 
     def folder_of(self, stage: str) -> Path:
         """Return the folder of an upstream stage, for pointers that start there."""

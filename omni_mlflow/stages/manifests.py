@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from omni_mlflow.backbones.base import Arrays, SampleSet
 from omni_mlflow.events import DatasetInput
 from omni_mlflow.spine.rows import digest_of, file_digest, read_json_rows, read_rows
+from omni_mlflow.spine.splits import SplitBand
 from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, LabelledSample, Row, Skip, Split
 from omni_mlflow.stages.base import Run
 from omni_mlflow.workspace import StaleInputError
@@ -34,13 +35,19 @@ class SplitManifest(Row):
     """Which episode is in which split.
 
     Attributes:
+        rule: ``stratified`` by length of session, or ``given`` by a file.
+        given: name and sha256 of that file.
         sizes: sessions asked for per split.
+        bands: what each split got of each band of length; none where the split was given.
         digest: sha256 over the sorted ``(episode_id, split)`` pairs; two runs are comparable when it agrees.
     """
 
     schema_version: int = SCHEMA_VERSION
+    rule: Literal["stratified", "given"]
+    given: str | None = None
     seed: int
     sizes: dict[Split, int]
+    bands: tuple[SplitBand, ...] = ()
     digest: str
     episodes: tuple[Episode, ...]
 
@@ -158,13 +165,37 @@ def checkpoint_files(checkpoint: Path) -> dict[str, str]:
     }
 
 
+class NotDownloadedError(Exception):
+    """Only a listing was selected from; the episodes are not here."""
+
+
+def selected_episodes(run: Run) -> list[Episode]:
+    """The episodes that were read and found complete.
+
+    Raises:
+        NotDownloadedError: only a listing was selected from.
+    """
+    data_root_of(run)
+    return list(read_rows(run.open("select", "episodes.jsonl"), Episode))
+
+
 def data_root_of(run: Run) -> Path:
     """The data root that was selected from. No later stage can read another one.
 
     Raises:
+        NotDownloadedError: only a listing was selected from.
         StaleInputError: the command line names another data root.
     """
-    selected = Path(json.loads(run.open("select", "selection.json").read_text(encoding="utf-8"))["data_root"])
+    selection = run.open("select", "selection.json")
+    root = json.loads(selection.read_text(encoding="utf-8"))["data_root"]
+    if root is None:
+        plan = selection.with_suffix(".csv")
+        raise NotDownloadedError(
+            "the episodes were selected from a listing and are not here. Download the files that the column "
+            f"download_files of {plan} names into one folder, keeping their paths, then run "
+            f"omni-mlflow select --data-root FOLDER --selection {plan}"
+        )
+    selected = Path(root)
     given = run.options.data_root
     if given is not None and given != selected:
         raise StaleInputError(

@@ -4,48 +4,94 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from omni_mlflow.contract import Contract
+from omni_mlflow.spine.given import GivenFile, named_episodes
+from omni_mlflow.spine.given_splits import GivenSplit, hold_against
 from omni_mlflow.spine.rows import digest_of, read_rows, write_document
-from omni_mlflow.spine.splits import assign_splits
-from omni_mlflow.spine.types import Episode, Skip, Split
-from omni_mlflow.stages.base import Report, Run, Stage
-from omni_mlflow.stages.manifests import SplitManifest
+from omni_mlflow.spine.splits import SplitBand, splits_of, stratified_bands
+from omni_mlflow.spine.types import Check, Episode, Skip, Split
+from omni_mlflow.stages.base import Options, Report, Run, Stage
+from omni_mlflow.stages.manifests import SplitManifest, selected_episodes
 
 
 def _split(run: Run) -> Report:
-    episodes = list(read_rows(run.open("select", "episodes.jsonl"), Episode))
+    episodes = selected_episodes(run)
+    given = run.options.split_manifest
+    if given is not None:
+        found = _verified(run, episodes, given)
+        kept = _placed(episodes, found.split_of)
+        manifest = _manifest(run, kept, rule="given", given=f"{given.name} sha256:{given.digest}")
+        return _report(run, manifest, skips=found.skips, failures=found.checks, taken=found.taken)
     policy = run.contract.split_policy
-    sizes = policy.default_counts.by_split()
-    split_of = assign_splits((each.session_id for each in episodes), sizes=sizes, seed=policy.seed)
-    kept = tuple(
-        each.model_copy(update={"split": split_of[each.session_id]})
-        for each in episodes
-        if each.session_id in split_of
-    )
+    bands = stratified_bands(episodes, sizes=policy.default_counts.by_split(), seed=policy.seed)
+    split_of = splits_of(bands, seed=policy.seed)
+    by_episode = {each.episode_id: split_of.get(each.session_id) for each in episodes}
+    kept = _placed(episodes, by_episode)
+    reason = f"not needed: {policy.default_counts} sessions asked"
     left_out = [
-        Skip(
-            subject=each.episode_id,
-            stage=run.stage,
-            reason=f"not needed: {policy.default_counts} sessions asked",
-        )
-        for each in episodes
-        if each.session_id not in split_of
+        Skip(subject=name, stage=run.stage, reason=reason)
+        for name, split in by_episode.items()
+        if split is None
     ]
-    digest = digest_of(sorted((each.episode_id, each.split) for each in kept))
-    manifest = SplitManifest(seed=policy.seed, sizes=sizes, digest=digest, episodes=kept)
+    manifest = _manifest(run, kept, rule="stratified", bands=bands)
+    return _report(run, manifest, skips=left_out, failures=[], taken=len(episodes))
+
+
+def _verified(run: Run, episodes: list[Episode], given: GivenFile) -> GivenSplit:
+    rejections = run.open_if_made("select", "skipped_episodes.jsonl")
+    rejected = {skip.subject: skip.reason for skip in read_rows(rejections, Skip)} if rejections else {}
+    sizes = run.contract.split_policy.default_counts.by_split()
+    return hold_against(named_episodes(given), episodes, rejected=rejected, sizes=sizes)
+
+
+def _placed(episodes: list[Episode], split_of: Mapping[str, Split | None]) -> tuple[Episode, ...]:
+    return tuple(
+        each.model_copy(update={"split": split})
+        for each in episodes
+        if (split := split_of.get(each.episode_id)) is not None
+    )
+
+
+def _manifest(
+    run: Run,
+    kept: tuple[Episode, ...],
+    *,
+    rule: Literal["stratified", "given"],
+    bands: tuple[SplitBand, ...] = (),
+    given: str | None = None,
+) -> SplitManifest:
+    policy = run.contract.split_policy
+    return SplitManifest(
+        rule=rule,
+        given=given,
+        seed=policy.seed,
+        sizes=policy.default_counts.by_split(),
+        bands=bands,
+        digest=digest_of(sorted((each.episode_id, each.split) for each in kept)),
+        episodes=kept,
+    )
+
+
+def _report(
+    run: Run, manifest: SplitManifest, *, skips: list[Skip], failures: list[Check], taken: int
+) -> Report:
     out = run.folder / "split_manifest.json"
     write_document(out, manifest)
-    counts = Counter(each.split for each in kept)
+    counts = Counter(each.split for each in manifest.episodes)
     return Report(
         outputs=[out],
         artifacts={"": [out]},
-        metrics={f"rows/episodes_{split}": counts[split] for split in Split},
-        tags={"omni.split_digest": digest[:16]},
-        skipped=left_out,
-        taken=len(episodes),
-        made=len(kept),
+        metrics={
+            "rows/size_bands": len(manifest.bands),
+            **{f"rows/episodes_{split}": counts[split] for split in Split},
+        },
+        tags={"omni.split_digest": manifest.digest[:16]},
+        failures=failures,
+        skipped=skips,
+        taken=taken,
+        made=len(manifest.episodes),
     )
 
 
@@ -54,11 +100,17 @@ def _settings(contract: Contract) -> Mapping[str, Any]:
     return {"sizes": str(policy.default_counts), "split_seed": policy.seed}
 
 
+def _choices(options: Options) -> Mapping[str, Any]:
+    given = options.split_manifest
+    return {"split_manifest": given.name, "split_manifest_digest": given.digest} if given else {}
+
+
 SPLIT = Stage(
     name="split",
     run=_split,
     rows="episodes",
-    inputs={"select": ("episodes.jsonl",)},
+    inputs={"select": ("selection.json", "episodes.jsonl", "skipped_episodes.jsonl")},
     settings=_settings,
+    choices=_choices,
     per_backbone=False,
 )

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
 from handmade import STAMPS_NS, caption, segment
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from omni_mlflow.spine.selection import DataRootError, list_episode_folders, scan_data_root
+from omni_mlflow.spine.rows import write_rows
+from omni_mlflow.spine.selection import (
+    DataRootError,
+    list_episode_folders,
+    scan_data_root,
+    state_of_files,
+    wanted_bytes,
+)
 from omni_mlflow.spine.types import CAMERAS
 
 
@@ -110,3 +120,122 @@ def test_an_episode_given_as_data_root_is_recognised(make_episode, tmp_path):
     shutil.copytree(make_episode(), tmp_path / "alone")
     with pytest.raises(DataRootError, match="move them to <session>/ep1"):
         scan_data_root(tmp_path / "alone")
+
+
+def test_a_selection_takes_only_what_it_names_and_says_what_is_not_there(make_episode):
+    for session in ("a", "b", "c"):
+        root = make_episode(session, "ep1").parents[1]
+    wanted = {"a__ep1": {}, "b__ep1": {}, "d__ep2": {}}
+    episodes, skips = scan_data_root(root, wanted=wanted)
+    assert [each.episode_id for each in episodes] == ["a__ep1", "b__ep1"]
+    assert {skip.subject: skip.reason for skip in skips} == {
+        "c__ep1": "not needed: the selection does not name it",
+        "d__ep2": "the selection names it, but it is not under the data root: download it",
+    }
+
+
+@pytest.mark.parametrize("column", ["annotation_bytes", "training_bytes_excluding_visualization_rrd"])
+def test_a_download_that_stopped_early_differs_from_the_selection(make_episode, column):
+    folder = make_episode()
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    right = {"annotation_bytes": sizes["annotation.hdf5"]}
+    right["training_bytes_excluding_visualization_rrd"] = sum(sizes.values())
+    known = wanted_bytes({key: str(value) for key, value in right.items()})
+    assert scan_data_root(folder.parents[1], wanted={"kitchen__ep1": known})[1] == []
+    known[column] += 1
+    (skip,) = scan_data_root(folder.parents[1], wanted={"kitchen__ep1": known})[1]
+    assert skip.reason == f"{column} {right[column]} differs from {right[column] + 1} in the selection; " + (
+        "download it again"
+    )
+
+
+def damage_folder(name):
+    """Ways to spoil a whole episode; each leaves something under the session that is called like one."""
+
+    def to_file(folder):
+        shutil.rmtree(folder)
+        folder.write_bytes(b"")
+
+    def to_loop(folder):
+        shutil.rmtree(folder)
+        folder.symlink_to(folder)
+
+    def to_dangling(folder):
+        shutil.rmtree(folder)
+        folder.symlink_to("nowhere")
+
+    def to_empty(folder):
+        shutil.rmtree(folder)
+        folder.mkdir()
+
+    def to_bad_name(folder):
+        folder.rename(os.fsdecode(os.fsencode(folder.parent) + b"/ep1\xff"))
+
+    return {f.__name__: f for f in (to_file, to_loop, to_dangling, to_empty, to_bad_name)}[name]
+
+
+def damage_file(how):
+    def to_directory(path):
+        path.unlink()
+        path.mkdir()
+
+    def to_loop(path):
+        path.unlink()
+        path.symlink_to(path)
+
+    def truncated(path):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    def empty(path):
+        path.write_bytes(b"")
+
+    def noise(path):
+        path.write_bytes(bytes(range(256)) * 8)
+
+    def gone(path):
+        path.unlink()
+
+    return {f.__name__: f for f in (to_directory, to_loop, truncated, empty, noise, gone)}[how]
+
+
+@pytest.mark.parametrize("how", ["to_file", "to_loop", "to_dangling", "to_empty", "to_bad_name"])
+def test_a_spoilt_episode_folder_is_counted_with_a_reason(make_episode, how, tmp_path):
+    damage_folder(how)(make_episode("a", "ep1"))
+    root = make_episode("b", "ep1").parents[1]
+    episodes, skips = scan_data_root(root)
+    assert [each.episode_id for each in episodes] == ["b__ep1"]
+    (skip,) = skips
+    assert skip.subject.startswith("a__ep1")
+    assert skip.reason
+    assert write_rows(tmp_path / "skipped.jsonl", skips) == 1
+    assert len(state_of_files(root)) >= 7
+
+
+@pytest.mark.parametrize("name", ["annotation.hdf5", "fisheye_cam0.mp4", "stereo_right.mp4"])
+@pytest.mark.parametrize("how", ["to_directory", "to_loop", "truncated", "empty", "noise", "gone"])
+def test_a_spoilt_file_is_a_reason_that_names_it(make_episode, name, how):
+    folder = make_episode("a", "ep1")
+    damage_file(how)(folder / name)
+    assert name in only_reason(folder.parents[1])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("place", ["", "ep1", "ep1/annotation.hdf5", "ep1/stereo_left.mp4"])
+def test_what_may_not_be_read_is_counted_with_a_reason(make_episode, place):
+    session = make_episode("a", "ep1").parent
+    (session / place).chmod(0)
+    try:
+        assert only_reason(session.parent)
+    finally:
+        (session / place).chmod(0o755)
+
+
+@given(st.binary(max_size=4096), st.sampled_from(["annotation.hdf5", "stereo_left.mp4"]))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_bytes_a_file_holds_the_episode_is_taken_or_skipped(make_episode, head, name):
+    """The head of a sound file replaced by anything: never an error, never one episode more or less."""
+    folder = make_episode()
+    path = folder / name
+    path.write_bytes(head + path.read_bytes()[len(head) :])
+    episodes, skips = scan_data_root(folder.parents[1])
+    assert len(episodes) + len(skips) == 1
