@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 
 Rule = Literal["old", "new"]
 Frame = dict[str, Any]
+Labels = list[tuple[Any, ...]]
 
 SLAM = ("slam/quat_wxyz", "slam/trans_xyz", "slam/frame_names")
 COUNTED_BY = ("hand_mocap/left_joints_3d", "depth/depth", "full_body_mocap/keypoints")
@@ -54,6 +55,28 @@ def load(path: Path, *, rule: Rule) -> OfficialEpisode:
         return OfficialEpisode(names, poses, hands, body, contacts, "", None)
     task = document.get("config", {}).get("Main Task", "N/A")
     return OfficialEpisode(names, poses, hands, body, contacts, task, lay_out(document, names, rule=rule))
+
+
+def labels(frames: list[Frame]) -> Labels:
+    """Return action, subtask, objects and interaction of every frame; an empty text and N/A are no label."""
+
+    def plain(text: Any) -> Any:
+        return None if text in (None, "", "N/A") else text
+
+    return [
+        (
+            plain(frame.get("action_label")),
+            plain(frame.get("theme")),
+            tuple(frame["objects"]) if frame.get("objects") else None,
+            plain(frame.get("interaction")),
+        )
+        for frame in frames
+    ]
+
+
+def our_labels(captions: Any) -> Labels:
+    """Return what our reader made of a caption, in the same shape."""
+    return list(zip(captions.action, captions.subtask, captions.objects, captions.interaction, strict=True))
 
 
 def _placed(file: h5py.File) -> tuple[list[str], np.ndarray]:
@@ -147,11 +170,21 @@ def _lay_out_segment(segment: Any, frames: list[Frame], references: NewReference
     for i in range(start, end + 1):
         frames[i].setdefault("theme", theme)
         if actions and not frames[i].get("action_label"):
-            over = [label for _, last, label in actions if last < i]
-            frames[i]["action_label"] = over[-1] if over else actions[0][2]
+            frames[i]["action_label"] = _label_before(actions, i)
         for key, moments in going_on.items():
             if earlier := [moment for moment in moments if moment <= i]:
                 frames[i].setdefault(key, frames[earlier[-1]].get(key))
+
+
+def _label_before(actions: list[tuple[int, int, str]], i: int) -> str:
+    """The label of the last action that is over at frame i; of the first one, when none is."""
+    label = actions[0][2]
+    for start, end, each in actions:
+        if end < i:
+            label = each
+        elif start > i:
+            break
+    return label
 
 
 class _References:

@@ -14,7 +14,6 @@ import numpy as np
 import official_reader
 import pytest
 
-from omni_mlflow.spine.captions import FrameCaptions
 from omni_mlflow.spine.episodes import UnreadableEpisodeError, open_episode
 from omni_mlflow.spine.selection import scan_data_root
 from omni_mlflow.spine.synthetic import PLANTINGS, Anomaly
@@ -36,29 +35,6 @@ ONLY_THE_OLD_RULE_RAISES = {Anomaly.MIXED_REFERENCES: ValueError}
 OFFICIAL_HAS_NO_CAPTION = {Anomaly.NO_CAPTION, Anomaly.CAPTION_EMPTY, Anomaly.CAPTION_TRAILING_GARBAGE}
 OFFICIAL_LOSES_THE_LABELS = {Anomaly.NO_SLAM}  # its frames are counted, the caption's are timed
 
-Labels = list[tuple[Any, ...]]
-
-
-def labels_of(captions: FrameCaptions) -> Labels:
-    return list(zip(captions.action, captions.subtask, captions.objects, captions.interaction, strict=True))
-
-
-def official_labels(frames: list[dict[str, Any]]) -> Labels:
-    """The same in our words: an empty text and N/A are no label."""
-
-    def plain(text: Any) -> Any:
-        return None if text in (None, "", "N/A") else text
-
-    return [
-        (
-            plain(frame.get("action_label")),
-            plain(frame.get("theme")),
-            tuple(frame["objects"]) if frame.get("objects") else None,
-            plain(frame.get("interaction")),
-        )
-        for frame in frames
-    ]
-
 
 @pytest.fixture(scope="module")
 def folder_of(every_anomaly) -> dict[Anomaly | None, Path]:
@@ -75,25 +51,6 @@ def toolkit() -> Callable[[Path], dict[str, Any]]:
     sys.path.insert(0, checkout)
     load = importlib.import_module("data_loader").load_from_annotation_hdf5
     return lambda path: load(path, 0, -1)
-
-
-@pytest.mark.parametrize("rule", ["new", "old"])
-def test_the_official_rules_read_every_clean_episode_as_we_do(every_anomaly, rule):
-    root, synthesis = every_anomaly
-    clean = [root / episode.path for episode in synthesis.episodes if episode.anomaly is None]
-    assert len(clean) == 3
-    for folder in clean:
-        official = official_reader.load(folder / "annotation.hdf5", rule=rule)
-        with open_episode(folder) as ours:
-            poses, posed = ours.camera_to_world()
-            assert list(ours.frame_names) == official.names
-            assert ours.main_task == official.main_task
-            assert labels_of(ours.captions(rule)) == official_labels(official.frames)
-            assert posed.all()
-            np.testing.assert_allclose(poses, official.camera_to_world, atol=1e-9)
-            np.testing.assert_array_equal(ours.hands()[0], official.hands)
-            np.testing.assert_array_equal(ours.body()[0], official.body)
-            np.testing.assert_array_equal(ours.contacts()[0], official.contacts > 0.5)
 
 
 @pytest.mark.parametrize("rule", ["new", "old"])
@@ -114,10 +71,10 @@ def test_where_the_official_rules_raise_or_lose_labels_we_do_not_and_elsewhere_b
             assert official.frames is None
             assert captions is None
         elif anomaly in OFFICIAL_LOSES_THE_LABELS:
-            assert not any(map(any, official_labels(official.frames)))
+            assert not any(map(any, official_reader.labels(official.frames)))
             assert all(captions.action)
         else:
-            assert labels_of(captions) == official_labels(official.frames)
+            assert official_reader.our_labels(captions) == official_reader.labels(official.frames)
             assert ours.num_frames == len(official.names)
 
 
@@ -137,13 +94,15 @@ def test_the_toolkit_itself_does_what_its_restated_rules_do(folder_of, toolkit):
         frames = real["caption_frame_info_map"]
         in_order = None if frames is None else [frames[i] for i in range(len(restated.names))]
         assert (in_order is None) == (restated.frames is None), anomaly
-        assert official_labels(in_order or []) == official_labels(restated.frames or []), anomaly
+        assert official_reader.labels(in_order or []) == official_reader.labels(restated.frames or []), (
+            anomaly
+        )
 
 
 def test_the_old_and_the_new_rule_differ_where_frames_are_counted(folder_of):
     annotation = folder_of[Anomaly.INTEGER_REFERENCES] / "annotation.hdf5"
     old, new = (official_reader.load(annotation, rule=rule).frames for rule in ("old", "new"))
-    assert official_labels(old) != official_labels(new)
+    assert official_reader.labels(old) != official_reader.labels(new)
 
 
 def test_counted_frames_say_what_timed_ones_said(every_anomaly, folder_of):

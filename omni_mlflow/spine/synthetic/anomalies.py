@@ -58,6 +58,7 @@ class Anomaly(StrEnum):
     SWAPPED_FISHEYES = "swapped_fisheyes"
     SILENT = "silent"
     CUT_VIDEO = "cut_video"
+    CUT_STREAM = "cut_stream"
 
     EMPTY_FILE = "empty_file"
     FLIPPED_BYTE = "flipped_byte"
@@ -204,7 +205,10 @@ PLANTINGS: Mapping[Anomaly, Planting] = {
         "videos", "the files of fisheye_cam0 and fisheye_cam2 are exchanged", video_edits.swapped_fisheyes
     ),
     Anomaly.SILENT: Planting("videos", "no video has a sound track", video_edits.silent),
-    Anomaly.CUT_VIDEO: Planting("damage", "an MP4 ends halfway", damage.cut_video),
+    Anomaly.CUT_VIDEO: Planting("damage", "an MP4 ends halfway, before its index", damage.cut_video),
+    Anomaly.CUT_STREAM: Planting(
+        "damage", "an MP4 ends halfway, after its index, which promises the rest", damage.cut_stream
+    ),
     Anomaly.EMPTY_FILE: Planting("damage", "the annotation is an empty file", damage.empty_file),
     Anomaly.FLIPPED_BYTE: Planting(
         "damage", "one byte in the index of the annotation's groups is wrong", damage.flipped_byte

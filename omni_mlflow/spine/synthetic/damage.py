@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from omni_mlflow.spine.annotation import ANNOTATION
+from omni_mlflow.spine.synthetic.video_edits import put_index_first
 
 CUT_BYTES = 5000
 _GROUP_INDEX = b"TREE"  # the signature of the nodes in which HDF5 looks up the members of a group
@@ -29,6 +30,16 @@ def flipped_byte(folder: Path) -> None:
 
 
 def cut_video(folder: Path) -> None:
-    """Cut an MP4 to its first half: the list of its pictures stands at the end, and is gone."""
+    """Cut an MP4 to its first half: the index of its pictures stands at the end, and is gone."""
+    _halve(folder / "fisheye_cam2.mp4")
+
+
+def cut_stream(folder: Path) -> None:
+    """Cut an MP4 for streaming to its first half: it opens, and its first pictures can be seen."""
     video = folder / "fisheye_cam2.mp4"
-    os.truncate(video, video.stat().st_size // 2)
+    put_index_first(video)
+    _halve(video)
+
+
+def _halve(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ def exact_video(folder: Path) -> None:
 
 def silent(folder: Path) -> None:
     _copy_packets(folder / f"{SOUND_CAMERA}.mp4", lambda packet: packet.stream.type == "video")
+
+
+def put_index_first(video: Path) -> None:
+    _copy_packets(video, lambda _: True, {"movflags": "faststart"})
 
 
 def swapped_fisheyes(folder: Path) -> None:
@@ -92,12 +96,15 @@ def _decoded(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]
     return images, np.concatenate(sound) if sound else None
 
 
-def _copy_packets(path: Path, keep: Callable[[Any], bool]) -> None:
+def _copy_packets(path: Path, keep: Callable[[Any], bool], options: Mapping[str, str] | None = None) -> None:
     """Write an MP4 anew, uncoded, from the packets that ``keep`` approves; it may move them in time."""
     import av
 
     copy = path.with_suffix(".copy")
-    with av.open(str(path)) as source, av.open(str(copy), "w", format="mp4") as target:
+    with (
+        av.open(str(path)) as source,
+        av.open(str(copy), "w", format="mp4", options=dict(options or {})) as target,
+    ):
         packets = [packet for packet in source.demux() if packet.dts is not None and keep(packet)]
         streams = {
             stream: target.add_stream_from_template(stream)
