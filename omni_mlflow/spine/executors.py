@@ -23,27 +23,34 @@ class ClusterError(Exception):
 
 
 def each_task(
-    work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], *, workers: int, cluster: str | None
+    work: Callable[[TaskT], ResultT],
+    tasks: Iterable[TaskT],
+    *,
+    workers: int,
+    cluster: str | None,
+    code: Callable[[], str],
 ) -> Iterator[tuple[TaskT, ResultT]]:
     """Yield every task with its result as it is finished, in no particular order.
 
     Args:
         workers: local processes, where there is no ``cluster``.
         cluster: address of a Dask scheduler, such as ``tcp://host:8786``.
+        code: names the code behind ``work``; every worker of a cluster must give the same answer.
 
     Raises:
         ClusterError: saying what to start or install.
     """
     if cluster is None:
         return each_in_a_process(work, tasks, workers=workers)
-    return _each_on_a_cluster(work, tasks, address=cluster)
+    return _each_on_a_cluster(work, tasks, address=cluster, code=code)
 
 
 def _each_on_a_cluster(
-    work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], *, address: str
+    work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], *, address: str, code: Callable[[], str]
 ) -> Iterator[tuple[TaskT, ResultT]]:
     """A task whose worker dies is given to another one, so ``work`` may see a task twice, even at once."""
     with _client(address) as client:
+        _check_code(client, address, code)
         pool = client.get_executor(pure=False)
         try:
             yield from as_finished(pool, work, tasks)
@@ -62,8 +69,8 @@ def _client(address: str) -> Iterator[Any]:
         from distributed import Client
     except ImportError as error:
         raise ClusterError(
-            "--cluster needs Dask, which is not installed; pip install 'omni-mlflow[cluster]' here and "
-            "on every worker"
+            "--cluster needs Dask, which is not installed; run pip install -e '.[cluster]' in this project, "
+            "here and on every worker"
         ) from error
     try:
         client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
@@ -89,5 +96,20 @@ def _check_workers(client: Any, address: str) -> None:
     except ValueError as error:
         raise ClusterError(
             f"the workers of {address} hold other packages than this machine; install requirements.lock and "
-            f"'omni-mlflow[cluster]' on all of them: {error}"
+            f"'.[cluster]' on all of them: {error}"
         ) from error
+
+
+def _check_code(client: Any, address: str, code: Callable[[], str]) -> None:
+    here = code()
+    try:
+        others = sorted(worker for worker, there in client.run(code).items() if there != here)
+    except ImportError as error:
+        raise ClusterError(
+            f"the workers of {address} lack this project ({error}); install this checkout on all of them"
+        ) from error
+    if others:
+        raise ClusterError(
+            f"workers of {address} run other code than this machine, first {others[0]}; "
+            "install this checkout on all of them and start them again"
+        )

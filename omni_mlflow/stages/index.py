@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from omni_mlflow.code_digest import code_digest
 from omni_mlflow.contract import Contract
 from omni_mlflow.spine.executors import each_task
 from omni_mlflow.spine.rows import file_digest, join_files, read_document, read_rows, write_document
@@ -100,8 +101,14 @@ def _index_each(run: Run, episodes: Sequence[Episode]) -> dict[str, _Made]:
     work = partial(_index_one, data_root=data_root, media=media, plan=plan)
     advance = run.bar.start("index episodes", total=len(episodes))
     made: dict[str, _Made] = {}
-    options = run.options
-    for episode, each in each_task(work, episodes, workers=options.workers, cluster=options.cluster):
+    results = each_task(
+        work,
+        episodes,
+        workers=run.options.workers,
+        cluster=run.options.cluster,
+        code=partial(code_digest, __name__),
+    )
+    for episode, each in results:
         made[episode.episode_id] = each
         advance(len(made))
     for left in media.rglob(".*.tmp"):  # by a worker that died; another one did its episode

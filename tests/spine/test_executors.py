@@ -24,6 +24,14 @@ def cluster():
         yield running.scheduler_address
 
 
+def same() -> str:
+    return "the same code"
+
+
+def own_process() -> str:
+    return str(os.getpid())
+
+
 def square_and_die_once(number: int, *, folder: Path) -> int:
     """Kill the worker at the first sight of 3, as the kernel does when memory runs out."""
     seen = folder / str(number)
@@ -35,7 +43,7 @@ def square_and_die_once(number: int, *, folder: Path) -> int:
 
 def test_a_task_whose_worker_is_killed_is_done_by_another_one(cluster, tmp_path):
     work = partial(square_and_die_once, folder=tmp_path)
-    done = dict(each_task(work, range(8), workers=1, cluster=cluster))
+    done = dict(each_task(work, range(8), workers=1, cluster=cluster, code=same))
     assert done == {number: number * number for number in range(8)}
     assert (tmp_path / "3").exists(), "a worker was killed"
 
@@ -48,7 +56,14 @@ def fail_at_two(number: int) -> int:
 
 def test_an_error_of_a_task_is_raised_here(cluster):
     with pytest.raises(ValueError, match="no such frame"):
-        list(each_task(fail_at_two, range(4), workers=1, cluster=cluster))
+        list(each_task(fail_at_two, range(4), workers=1, cluster=cluster, code=same))
+
+
+def test_workers_that_run_other_code_are_refused_before_any_task(cluster, tmp_path):
+    work = partial(square_and_die_once, folder=tmp_path)
+    with pytest.raises(ClusterError, match="run other code than this machine"):
+        list(each_task(work, [3], workers=1, cluster=cluster, code=own_process))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_address_where_nobody_answers_is_told_with_what_to_start(monkeypatch):
@@ -57,12 +72,12 @@ def test_an_address_where_nobody_answers_is_told_with_what_to_start(monkeypatch)
         unused.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
     with pytest.raises(ClusterError, match=rf"{address}.*start one with 'dask scheduler'"):
-        list(each_task(fail_at_two, [1], workers=1, cluster=address))
+        list(each_task(fail_at_two, [1], workers=1, cluster=address, code=same))
 
 
 def test_something_that_is_no_address_is_told_with_an_example():
     with pytest.raises(ClusterError, match="such as tcp://host:8786"):
-        list(each_task(fail_at_two, [1], workers=1, cluster="gopher://host:70"))
+        list(each_task(fail_at_two, [1], workers=1, cluster="gopher://host:70", code=same))
 
 
 def test_a_scheduler_without_workers_is_told_with_what_to_start(monkeypatch):
@@ -73,10 +88,10 @@ def test_a_scheduler_without_workers_is_told_with_what_to_start(monkeypatch):
         LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as nobody,
         pytest.raises(ClusterError, match=r"has no worker; start some with 'dask worker tcp://"),
     ):
-        list(each_task(fail_at_two, [1], workers=1, cluster=nobody.scheduler_address))
+        list(each_task(fail_at_two, [1], workers=1, cluster=nobody.scheduler_address, code=same))
 
 
 def test_without_dask_the_extra_to_install_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ClusterError, match=r"pip install 'omni-mlflow\[cluster\]'"):
-        list(each_task(fail_at_two, [1], workers=1, cluster="tcp://host:8786"))
+    with pytest.raises(ClusterError, match=r"pip install -e '\.\[cluster\]'"):
+        list(each_task(fail_at_two, [1], workers=1, cluster="tcp://host:8786", code=same))
