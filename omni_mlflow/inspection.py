@@ -69,6 +69,7 @@ def _look_at_videos(folder: Path, source: EpisodeFile) -> tuple[dict[str, float]
     coverage = dict.fromkeys(CAMERAS, 0.0)
     audio_s = 0.0
     anomalies = []
+    odd_rates: dict[str, list[str]] = {}
     for camera in CAMERAS:
         path = folder / f"{camera}.mp4"
         if not path.is_file():
@@ -84,7 +85,11 @@ def _look_at_videos(folder: Path, source: EpisodeFile) -> tuple[dict[str, float]
         audio_s = max(audio_s, audio_seconds(path))
         anomalies += _odd_length(path.name, num_pictures, source.num_frames)
         if claimed_fps is not None and abs(claimed_fps / NOMINAL_FPS - 1) > _FPS_TOLERANCE:
-            anomalies.append(f"{path.name} plays at {claimed_fps:.4g} frames per second; frames are counted")
+            odd_rates.setdefault(f"{claimed_fps:.4g}", []).append(path.name)
+    anomalies += [
+        f"{rate} frames per second claimed by {', '.join(names)}: frames are counted, not timed"
+        for rate, names in odd_rates.items()
+    ]
     if audio_s == 0 and any(coverage.values()):
         anomalies.append("no sound: no video has an audio track")
     return {**coverage, "audio": min(1.0, audio_s * source.fps / source.num_frames)}, anomalies

@@ -334,6 +334,16 @@ def test_a_caption_that_lies_elsewhere_is_read_and_told(episode, place):
     assert found.modalities["action"] == 1.0
 
 
+def test_a_caption_that_is_not_utf8_throughout_is_read_and_told(episode):
+    with h5py.File(episode / "annotation.hdf5", "r+") as file:
+        text = file["caption"][()]
+        del file["caption"]
+        file["caption"] = np.bytes_(text.replace(b"The person", b"The p\xffrson"))
+    found = inspect_episode(episode)
+    assert found.anomalies == ("the caption holds bytes that are not UTF-8: they are read as \ufffd",)
+    assert found.modalities["action"] == 1.0
+
+
 def test_exchanged_fisheye_videos_cannot_be_told_from_the_files(episode):
     first, third, aside = (episode / f"{name}.mp4" for name in ("fisheye_cam0", "fisheye_cam2", "aside"))
     first.rename(aside)

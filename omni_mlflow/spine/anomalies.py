@@ -113,6 +113,8 @@ def _captions(source: EpisodeFile) -> Iterator[str]:
         return
     if "caption" not in source.caption_texts:
         yield f"the caption is not in the dataset 'caption' but in {', '.join(source.caption_texts)!r}"
+    if any(isinstance(text, bytes) and not _is_utf8(text) for text in source.caption_texts.values()):
+        yield "the caption holds bytes that are not UTF-8: they are read as \ufffd"
     if captions.dropped_segments:
         count = captions.dropped_segments + len(captions.segments)
         yield f"caption segments that name no frame of this episode: {captions.dropped_segments} of {count}"
@@ -125,6 +127,14 @@ def _captions(source: EpisodeFile) -> Iterator[str]:
             f"the two published rules for captions disagree in {percent(differ / source.num_frames)} of "
             "frames: the new one is used"
         )
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _contact(source: EpisodeFile) -> Iterator[str]:

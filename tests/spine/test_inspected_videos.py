@@ -27,10 +27,13 @@ def test_a_video_without_the_surplus_picture_is_told_and_so_is_one_with_more(mak
     ]
 
 
-def test_a_video_that_claims_another_rate_is_told(make_episode):
+def test_videos_that_claim_another_rate_are_told_together(make_episode):
     folder = make_episode()
-    write_video(folder / "stereo_left.mp4", 9, fps=19)
-    assert about_videos(folder) == ["stereo_left.mp4 plays at 19 frames per second; frames are counted"]
+    for camera in ("fisheye_cam1", "stereo_left"):
+        write_video(folder / f"{camera}.mp4", 9, fps=19)
+    assert about_videos(folder) == [
+        "19 frames per second claimed by fisheye_cam1.mp4, stereo_left.mp4: frames are counted, not timed"
+    ]
 
 
 def test_an_episode_of_one_frame_is_inspected(make_episode):
