@@ -20,7 +20,7 @@ from omni_mlflow.spine.caption_references import CaptionRule
 from omni_mlflow.spine.episodes import EpisodeFile, UnreadableEpisodeError, open_episode
 from omni_mlflow.spine.features import FEATURE_NAMES, window_features
 from omni_mlflow.spine.poses import Bools
-from omni_mlflow.spine.rows import appearing_at_once, digest_of, read_rows, write_rows
+from omni_mlflow.spine.rows import appearing_at_once, digest_of, read_rows, write_rows, write_text
 from omni_mlflow.spine.types import (
     Episode,
     Labels,
@@ -33,13 +33,14 @@ from omni_mlflow.spine.types import (
     Span,
     Window,
 )
-from omni_mlflow.spine.video import UnreadableVideoError, write_proxy
+from omni_mlflow.spine.video import Proxy, UnreadableVideoError, write_proxy
 from omni_mlflow.spine.windows import FrameLabels, cut_windows, window_id
 
 CAPTION_RULE: CaptionRule = "new"
 
-MOSAIC, AUDIO, FEATURES, TRAJECTORIES, WINDOWS = (
+MOSAIC, FRAME_PLAN, AUDIO, FEATURES, TRAJECTORIES, WINDOWS = (
     "mosaic.mp4",
+    "frame_plan.json",
     "audio.wav",
     "features.npz",
     "trajectories.npz",
@@ -137,8 +138,8 @@ class _Task:
     made_from: str
 
     def windows(self) -> tuple[Window, ...]:
-        media, repeated_frames = self._write_media()
-        provenance = self._provenance(media, repeated_frames)
+        media, proxy = self._write_media()
+        provenance = self._provenance(proxy)
         frames, share = self._frame_labels(), self.plan.min_label_share
         cuts = [
             (scale, span, labels)
@@ -185,23 +186,25 @@ class _Task:
             provenance=provenance,
         )
 
-    def _write_media(self) -> tuple[Media, dict[str, int]]:
+    def _write_media(self) -> tuple[Media, Proxy | None]:
         folder = self.out / self.episode.episode_id
         streams = self.source.video_files(swap_fisheye_cam0_cam2=self.plan.swap_fisheye_cam0_cam2)
         if not streams:
-            return Media(proxy_video=None), {}
+            return Media(proxy_video=None), None
         grid = range(0, self.source.num_frames, self.plan.frame_grid)
         proxy = write_proxy(streams, folder / MOSAIC, frame_grid=grid, tile=self.plan.tile)
+        write_text(folder / FRAME_PLAN, proxy.plan.model_dump_json() + "\n")
         # All six files carry the same sound; the first one that has any is taken.
         has_audio = any(extract_audio(path, folder / AUDIO) for path in streams.values())
         media = Media(
             proxy_video=self._pointer(MOSAIC),
             grid_stride=self.plan.frame_grid,
             num_proxy_frames=len(grid),
-            tiles=proxy.tiles,
+            tiles=proxy.plan.tiles,
+            frame_plan=self._pointer(FRAME_PLAN),
             proxy_audio=self._pointer(AUDIO) if has_audio else None,
         )
-        return media, proxy.repeated_frames
+        return media, proxy
 
     def _frame_labels(self) -> FrameLabels:
         in_contact, known = self.source.hand_contact()
@@ -254,8 +257,7 @@ class _Task:
     def _pointer(self, name: str) -> str:
         return f"{self.episode.episode_id}/{name}"
 
-    def _provenance(self, media: Media, repeated_frames: dict[str, int]) -> dict[str, Any]:
-        frame_plan = [media.grid_stride, media.num_proxy_frames, [tile.model_dump() for tile in media.tiles]]
+    def _provenance(self, proxy: Proxy | None) -> dict[str, Any]:
         return {
             "made_from": self.made_from,
             "episode_digest": self.episode.digest,
@@ -263,8 +265,8 @@ class _Task:
             "caption_rule": CAPTION_RULE,
             "label_rule": {"majority_of_labelled_frames": self.plan.min_label_share},
             "contact_rule": {"wrist_probability_above": 0.5},
-            "frame_plan_digest": digest_of(frame_plan),
-            "repeated_frames": repeated_frames,
+            "frame_plan_digest": proxy.plan.digest if proxy else None,
+            "repeated_frames": proxy.repeated_frames if proxy else {},
         }
 
 

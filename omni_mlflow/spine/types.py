@@ -171,6 +171,7 @@ class Media(Row):
     Attributes:
         proxy_video: mosaic MP4, relative to the ``index`` folder; its frame k shows source frame
             ``k * grid_stride``.
+        frame_plan: JSON file that says which frames were taken from each camera's file, and by which decoder.
         proxy_audio: 16 kHz mono WAV that starts at frame 0, or None where the episode has no audio.
     """
 
@@ -178,6 +179,7 @@ class Media(Row):
     grid_stride: int = Field(default=1, ge=1)
     num_proxy_frames: int = Field(default=0, ge=0)
     tiles: tuple[Tile, ...] = ()
+    frame_plan: str | None = None
     proxy_audio: str | None = None
     audio_sample_rate: int = 16_000
 

@@ -7,8 +7,8 @@ the containers' clocks differ from the device's.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,23 +19,28 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from omni_mlflow.spine.frame_plan import (
+    CameraPass,
+    FramePlan,
+    UnreadableVideoError,
+    check_length,
+    display_order,
+    naming,
+)
 from omni_mlflow.spine.mosaic import FRAMES_PER_GROUP, Encoder, Image, Mosaic, mosaic_tiles
 from omni_mlflow.spine.rows import appearing_at_once
-from omni_mlflow.spine.types import Tile
+
+__all__ = [
+    "ProxyReader",
+    "UnreadableVideoError",
+    "container_fps",
+    "count_frames",
+    "probe_video",
+    "read_frames",
+    "write_proxy",
+]
 
 NOMINAL_FPS = 20
-
-
-class UnreadableVideoError(Exception):
-    """A video file cannot be decoded."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}; the copy is incomplete or damaged, download it again"
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,15 @@ class Proxy:
     """What was written.
 
     Attributes:
-        tiles: where each camera lies in the mosaic.
+        plan: what each of its frames shows, and where each camera lies in it.
         repeated_frames: for each camera whose file is too short, how many proxy frames repeat its last one.
     """
 
-    tiles: tuple[Tile, ...]
+    plan: FramePlan
     repeated_frames: dict[str, int]
 
 
-def write_proxy(
-    streams: Mapping[str, Path], out: Path, *, frame_grid: Sequence[int], tile: tuple[int, int]
-) -> Proxy:
+def write_proxy(streams: Mapping[str, Path], out: Path, *, frame_grid: range, tile: tuple[int, int]) -> Proxy:
     """Write the mosaic of all cameras at the source frames ``frame_grid`` as one H.264 MP4.
 
     Each camera is decoded once, up to the last frame of the grid, all of them in step, so memory does not
@@ -61,37 +64,39 @@ def write_proxy(
 
     Args:
         streams: the file of each camera that there is; a camera that is not named stays black.
-        frame_grid: ascending source frames; proxy frame k shows ``frame_grid[k]``.
+        frame_grid: source frames from 0 on; proxy frame k shows ``frame_grid[k]``.
         tile: width and height of one camera's tile in pixels, both even.
 
     Raises:
-        UnreadableVideoError: a file cannot be decoded, or holds no frame.
+        UnreadableVideoError: a file cannot be decoded, holds no frame, or not certainly these ones.
     """
     if tile[0] % 2 or tile[1] % 2 or min(tile) < 2:
         raise ValueError(f"a tile of {tile[0]} x {tile[1]} pixels; H.264 needs even numbers")
     tiles = mosaic_tiles(tile)
     height, width = tiles[-1].y + tile[1], tiles[-1].x + tile[0]
     mosaic = Mosaic(width, height)
-    repeated = dict.fromkeys(streams, 0)
-    stride = frame_grid[1] - frame_grid[0] if len(frame_grid) > 1 else 1
+    passes = {camera: CameraPass(path, frame_grid) for camera, path in streams.items()}
     with ExitStack() as stack:
         cameras = {
-            place: stack.enter_context(_decoded(streams[place.camera], frame_grid))
+            place: stack.enter_context(closing(passes[place.camera].pictures()))
             for place in tiles
             if place.camera in streams
         }
         scalers = {place.camera: VideoReformatter() for place in cameras}
         temporary = stack.enter_context(appearing_at_once(out))
-        encoder = stack.enter_context(Encoder(temporary, width, height, Fraction(NOMINAL_FPS, stride)))
+        encoder = stack.enter_context(
+            Encoder(temporary, width, height, Fraction(NOMINAL_FPS, frame_grid.step))
+        )
         for _ in frame_grid:
             for place, pictures in cameras.items():
-                picture = next(pictures)
-                if picture is None:
-                    repeated[place.camera] += 1
-                else:
+                if (picture := next(pictures)) is not None:
                     mosaic.paste(place, picture, scalers[place.camera])
             encoder.write(mosaic)
-    return Proxy(tiles, {camera: count for camera, count in repeated.items() if count})
+        taken = {camera: each.record() for camera, each in passes.items()}
+    return Proxy(
+        FramePlan(grid_stride=frame_grid.step, num_proxy_frames=len(frame_grid), tiles=tiles, cameras=taken),
+        {camera: each.num_repeated for camera, each in passes.items() if each.num_repeated},
+    )
 
 
 def probe_video(path: Path) -> None:
@@ -100,26 +105,23 @@ def probe_video(path: Path) -> None:
     Raises:
         UnreadableVideoError: that is not so. Damage inside the file is only found by decoding all of it.
     """
-    with _decoded(path, (0,)) as pictures:
-        next(pictures)
-    with _named(path), av.open(str(path)) as container:
-        wanted = max(
-            (entry.pos + entry.size for entry in container.streams.video[0].index_entries), default=0
-        )
-    if wanted > (size := path.stat().st_size):
-        raise UnreadableVideoError(path, f"it ends at byte {size} of {wanted}")
+    with naming(path), av.open(str(path)) as container:
+        if not container.streams.video:
+            raise UnreadableVideoError(path, "it holds no video stream")
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        if next(container.decode(stream), None) is None:
+            raise UnreadableVideoError(path, "it holds no frame")
+        check_length(path, stream)
 
 
 def count_frames(path: Path) -> int:
-    """Return how many pictures a video file holds: it is read to its end, but nothing is decoded.
+    """Return how many pictures a video file shows: it is read to its end, but nothing is decoded.
 
     Raises:
-        UnreadableVideoError: the file cannot be opened as a video.
+        UnreadableVideoError: the file cannot be opened as a video, or is cut short.
     """
-    with _named(path), av.open(str(path)) as container:
-        if not container.streams.video:
-            raise UnreadableVideoError(path, "it holds no video stream")
-        return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+    return len(display_order(path).pts)
 
 
 def container_fps(path: Path) -> float | None:
@@ -128,7 +130,7 @@ def container_fps(path: Path) -> float | None:
     Raises:
         UnreadableVideoError: the file cannot be opened as a video.
     """
-    with _named(path), av.open(str(path)) as container:
+    with naming(path), av.open(str(path)) as container:
         rate = container.streams.video[0].average_rate if container.streams.video else None
         return float(rate) if rate else None
 
@@ -159,7 +161,7 @@ class ProxyReader:
         self.num_decoded_frames = 0
         self._cache_bytes = cache_bytes
         self._groups: OrderedDict[int, list[Image]] = OrderedDict()
-        with _named(path):
+        with naming(path):
             self._container = av.open(str(path))
             self._stream = self._container.streams.video[0]
             self._stream.codec_context.thread_count = 1
@@ -211,7 +213,7 @@ class ProxyReader:
         """Decode one group of frames, from its key frame at position ``first``."""
         stop = min(first + FRAMES_PER_GROUP, self.num_frames)
         group: list[Image] = []
-        with _named(self.path):
+        with naming(self.path):
             self._container.seek(round(first * self._ticks), stream=self._stream)
             for frame in self._container.decode(self._stream):
                 if round(frame.pts / self._ticks) == first + len(group):
@@ -219,44 +221,3 @@ class ProxyReader:
                 if first + len(group) == stop:
                     return group
         raise UnreadableVideoError(self.path, f"frames {first + len(group)}..{stop - 1} cannot be decoded")
-
-
-@contextmanager
-def _decoded(path: Path, grid: Sequence[int]) -> Iterator[Iterator[av.VideoFrame | None]]:
-    """Decode the frames ``grid`` of a video in one pass; None stands for each frame after its end."""
-    with _named(path):
-        container = av.open(str(path))
-    with container:
-        yield _at(grid, container, path)
-
-
-def _at(
-    grid: Sequence[int], container: av.container.InputContainer, path: Path
-) -> Iterator[av.VideoFrame | None]:
-    wanted = iter(grid)
-    target = next(wanted)
-    num_frames = 0
-    with _named(path):
-        if not container.streams.video:
-            raise UnreadableVideoError(path, "it holds no video stream")
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        for num_frames, frame in enumerate(container.decode(stream), start=1):
-            if num_frames == target + 1:
-                yield frame
-                if (target := next(wanted, -1)) < 0:
-                    return
-    if num_frames == 0:
-        raise UnreadableVideoError(path, "it holds no frame")
-    yield None
-    for _ in wanted:
-        yield None
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Name the file in every error of the decoder."""
-    try:
-        yield
-    except av.FFmpegError as error:
-        raise UnreadableVideoError(path, f"it cannot be decoded as video: {error.strerror}") from error

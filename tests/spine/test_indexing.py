@@ -12,10 +12,11 @@ from handmade import STAMPS_NS, caption, grey_of, segment
 
 from omni_mlflow.spine.audio import read_audio
 from omni_mlflow.spine.features import FEATURE_NAMES
+from omni_mlflow.spine.frame_plan import FramePlan
 from omni_mlflow.spine.indexing import IndexPlan, UnsplitEpisodeError, index_episode
-from omni_mlflow.spine.rows import read_rows
+from omni_mlflow.spine.rows import read_document, read_rows
 from omni_mlflow.spine.selection import scan_data_root
-from omni_mlflow.spine.types import Scale, Span, Split, Window
+from omni_mlflow.spine.types import CAMERAS, Scale, Span, Split, Window
 from omni_mlflow.spine.video import read_frames
 
 PLAN = IndexPlan(
@@ -69,6 +70,16 @@ def test_every_pointer_starts_at_the_folder_of_all_indexes(indexed):
     pointer = index.windows[3].modalities.sensor_features
     with np.load(out / pointer.path) as arrays:
         assert arrays["windows"].shape == (WINDOWS, pointer.dim) == (WINDOWS, len(FEATURE_NAMES))
+
+
+def test_the_frame_plan_of_an_episode_is_kept_beside_its_proxy(indexed):
+    index, out = indexed()
+    media = index.windows[0].modalities.media
+    plan = read_document(out / media.frame_plan, FramePlan)
+    assert tuple(plan.cameras) == CAMERAS
+    assert {camera.frames for camera in plan.cameras.values()} == {(0, 2, 4, 6)}
+    assert (plan.grid_stride, plan.num_proxy_frames) == (media.grid_stride, media.num_proxy_frames)
+    assert {window.provenance["frame_plan_digest"] for window in index.windows} == {plan.digest}
 
 
 def test_the_row_of_the_following_window_is_that_window_s_own_row(indexed):

@@ -48,7 +48,7 @@ def test_every_proxy_frame_shows_its_source_frame_of_every_camera(tmp_path, prox
 
 def test_tiles_say_where_each_camera_lies(tmp_path, proxy_of):
     _, proxy = proxy_of({"fisheye_cam0": write_video(tmp_path / "a.mp4", 2)}, range(1))
-    assert [(tile.camera, tile.x, tile.y) for tile in proxy.tiles] == [
+    assert [(tile.camera, tile.x, tile.y) for tile in proxy.plan.tiles] == [
         ("fisheye_cam0", 0, 0),
         ("fisheye_cam1", 16, 0),
         ("fisheye_cam2", 32, 0),
