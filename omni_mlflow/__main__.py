@@ -84,6 +84,17 @@ EXTRA_OPTIONS = {
             ["--dataset-jsonl"], default="none", help="Convert exported Qwen records; no episode is read."
         ),
     ],
+    "guard": [
+        click.Option(
+            ["--verify-digests"],
+            type=bool,
+            is_flag=False,
+            flag_value=True,
+            default=False,
+            show_default=True,
+            help="Read every byte again, and compare with what was read before.",
+        )
+    ],
     "evaluate": [click.Option(["--limit"], type=click.IntRange(min=0), default=0, help="0: every sample.")],
     "validate": [
         click.Option(
@@ -128,6 +139,7 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
             synthesis=Synthesis(**synthesis),
             limit=given.get("limit") or None,
             require_stage=given.get("require_stage", "eval"),
+            verify_digests=given.get("verify_digests", False),
         ),
         outer=OuterRun(run_id, os.environ.get("MLFLOW_EXPERIMENT_ID")) if run_id else None,
     )

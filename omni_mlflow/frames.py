@@ -13,14 +13,21 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from omni_mlflow.spine.dataset_records import ConvertedWindow
+from omni_mlflow.spine.leak_graph import LeakGraph
 from omni_mlflow.spine.strict_json import strict_json
 from omni_mlflow.spine.types import Episode, Split, Window
 
 TableRow = dict[str, Any]
 
 
-def manifest_frame(episodes: Iterable[Episode]) -> list[TableRow]:
-    """Return the table of ``episode_manifest.yaml``: one row per episode."""
+def manifest_frame(episodes: Iterable[Episode], graph: LeakGraph) -> list[TableRow]:
+    """Return the table of ``episode_manifest.yaml``: one row per episode, with its leaks."""
+    blocking, warnings = (
+        Counter(end for edge in graph.edges if edge.blocks is blocks for end in (edge.first, edge.second))
+        for blocks in (True, False)
+    )
+    near_duplicates = [rule for rule in graph.rules if rule.layer == "near_duplicate"]
+    abstained = Counter(each.episode_id for rule in near_duplicates for each in rule.abstained)
     return [
         {
             "episode_id": episode.episode_id,
@@ -33,6 +40,9 @@ def manifest_frame(episodes: Iterable[Episode]) -> list[TableRow]:
             "missing_modalities": ",".join(sorted(episode.missing_modalities)),
             "num_frames": episode.num_frames,
             "fps": episode.fps,
+            "num_leaks": blocking[episode.episode_id],
+            "num_leak_warnings": warnings[episode.episode_id],
+            "num_signals": len(near_duplicates) - abstained[episode.episode_id],
         }
         for episode in episodes
     ]

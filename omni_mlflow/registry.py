@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from omni_mlflow.backbones.base import Backbone
 from omni_mlflow.contract import Contract, ContractError, explain, load_contract, nearest, resolve
 from omni_mlflow.publication.detectors import DETECTORS
-from omni_mlflow.spine.fingerprints import LEAK_RULES
+from omni_mlflow.spine.leaks import LEAK_RULES
 from omni_mlflow.stages import STAGES
 
 ENTRY_POINT_GROUP = "omni_mlflow.backbones"

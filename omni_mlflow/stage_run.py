@@ -77,6 +77,8 @@ def run_stage(stage: Stage, context: Context) -> Finished:
             check_lineage(context, seals)
             fingerprint = fingerprint_of(stage, context, seals)
             _make_room(stage, folder, fingerprint)
+            if folder.seal() is not None and stage.looks_again(context.options):
+                folder.clear()
             if folder.seal() is not None:
                 return _reuse(stage, context, folder, folder.verify())
             return _execute(

@@ -15,6 +15,7 @@ import yaml
 from omni_mlflow.expectations import SuiteError, check_suite, load_suite, write_suite_result
 from omni_mlflow.frames import converted_frame, ledger_frame, manifest_frame, prediction_frame, window_frame
 from omni_mlflow.spine.dataset_records import ConvertedWindow
+from omni_mlflow.spine.leak_graph import Abstention, LeakGraph, RuleReport, edge_between
 from omni_mlflow.spine.rows import read_document
 from omni_mlflow.spine.types import Episode, Labels, Language, Media, Modalities, Scale, Span, Split, Window
 from omni_mlflow.suite_result import SuiteResult
@@ -68,6 +69,10 @@ EPISODES = [
     episode(4, "garden", Split.TEST),
     episode(5, "cellar", Split.TEST),
 ]
+COMPARED = RuleReport(
+    rule="motion_disjoint", layer="near_duplicate", blocks=True, looks_at="motion", pairs=11, edges=0
+)
+NO_LEAKS = LeakGraph(nodes=(), edges=(), rules=(COMPARED,))
 WINDOWS = [window(number, owner, 0, 20) for number, owner in enumerate(EPISODES)]
 WINDOWS.append(window(6, EPISODES[0], 10, 30))
 ANSWER = '{"id": "%s", "split": "test", "outcome": "answered"}'
@@ -77,7 +82,7 @@ def sound(suite: str) -> Rows:
     """A table that the suite has nothing against."""
     consumed = {"e0": 4, "e1": 4, "e2": 4, "e3": 1}
     tables: dict[str, Callable[[], Rows]] = {
-        "episode_manifest": lambda: manifest_frame(EPISODES),
+        "episode_manifest": lambda: manifest_frame(EPISODES, NO_LEAKS),
         "window_index": lambda: list(window_frame(WINDOWS, EPISODES)),
         "converted_index": lambda: list(converted_frame(map(converted, WINDOWS))),
         "training_ledger": lambda: ledger_frame(
@@ -135,6 +140,9 @@ FAULTS = {
         Fault("M21", put(2, fps=0.0), ("e2",)),
         Fault("M22", put(2, fps=None), ("e2",)),
         Fault("M23", put(2, missing_modalities="audio"), ("e2",)),
+        Fault("M24", put(2, num_leaks=1), ("e2",)),
+        Fault("M25", put(2, num_leak_warnings=1), ("e2",)),
+        Fault("M26", put(2, num_signals=0), ("e2",)),
     ],
     "window_index": [
         Fault("W01", put(2, id=None), (None,)),
@@ -412,10 +420,29 @@ def test_a_check_that_cannot_run_in_one_part_has_failed(suite_file, monkeypatch)
 
 
 def test_the_manifest_table_names_the_session_folder_and_missing_modalities():
-    [row] = manifest_frame([episode(7, "attic", None, missing_modalities={"imu": "absent", "audio": "mute"})])
+    seventh = episode(7, "attic", None, missing_modalities={"imu": "absent", "audio": "mute"})
+    [row] = manifest_frame([seventh], NO_LEAKS)
     assert (row["folder"], row["missing_modalities"], row["split"]) == ("attic", "audio,imu", None)
     assert row["size_bytes"] == 10
-    assert manifest_frame([episode(7, "attic", None, path="ep7")])[0]["folder"] == "ep7"
+    assert manifest_frame([episode(7, "attic", None, path="ep7")], NO_LEAKS)[0]["folder"] == "ep7"
+
+
+def test_the_manifest_table_counts_the_leaks_of_each_episode_and_the_signals_that_could_be_compared():
+    first, second = EPISODES[0], EPISODES[4]
+    edges = [
+        edge_between("motion_disjoint", "near_duplicate", first, second, "the same motion"),
+        edge_between("captions_disjoint", "text", first, second, "the same words").model_copy(
+            update={"blocks": False}
+        ),
+    ]
+    silent = COMPARED.model_copy(
+        update={"rule": "sound_disjoint", "abstained": (Abstention(episode_id="e4", reason="it is silent"),)}
+    )
+    graph = LeakGraph(nodes=(), edges=tuple(edges), rules=(COMPARED, silent))
+    rows = manifest_frame(EPISODES, graph)
+    assert [row["num_leaks"] for row in rows] == [1, 0, 0, 0, 1, 0]
+    assert [row["num_leak_warnings"] for row in rows] == [1, 0, 0, 0, 1, 0]
+    assert [row["num_signals"] for row in rows] == [2, 2, 2, 2, 1, 2]
 
 
 def test_a_window_of_an_episode_that_the_manifest_lacks_has_no_manifest_values():

@@ -9,19 +9,14 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from omni_mlflow.reporting import tables, wording
+from omni_mlflow.reporting import parts, tables, wording
 from omni_mlflow.reporting.contact_sheets import ContactSheet, strip
 from omni_mlflow.reporting.facts import RunFacts
 from omni_mlflow.reporting.figures import ReportFigure
-from omni_mlflow.reporting.style import STYLE
 from omni_mlflow.reporting.tables import Table
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_DIFFERS = "differs"
-_MARKS = {True: "equal", False: _DIFFERS, None: "not annotated"}
-_CELL_CLASSES = {wording.BEATS: "good", wording.DOES_NOT_BEAT: "bad", _DIFFERS: "bad"}
+_MARKS = {True: "equal", False: wording.DIFFERS, None: "not annotated"}
 _LONGEST_QUESTION = 1_200
-_NARROW_COLUMNS = 5
 
 
 def render_page(
@@ -33,28 +28,21 @@ def render_page(
         f'<p class="class {facts.evidence.value}">{escape(wording.run_class(facts))}</p>',
         f"<h1>{escape(title)}</h1>",
         f'<p class="lede">{escape(_lede(facts))}</p>',
-        *_block("Findings", _list(wording.findings(facts))),
-        *_block("Metrics", _table(tables.results_table(facts)), _note(wording.HOW_TO_READ)),
+        *parts.block("Findings", _list(wording.findings(facts))),
+        *parts.block("Metrics", parts.table(tables.results_table(facts)), parts.note(wording.HOW_TO_READ)),
         _list(wording.remarks(facts)),
         *(_figure(figure) for figure in figures),
         *_tabled("Controls", tables.controls_table(facts), note=wording.HOW_TO_READ_CONTROLS),
         *_tabled("Floors", tables.floors_table(facts)),
         *_tabled("Actions seen and not seen in training", tables.seen_table(facts)),
         *_tabled("What the samples are worth", tables.clusters_table(facts)),
-        *_block("Windows to look at", *(map(_sheet, contact_sheets))),
+        *parts.block("Windows to look at", *(map(_sheet, contact_sheets))),
         *_tabled("What was evaluated", tables.identity_table(facts)),
         *_tabled("In, out and skipped", tables.flows_table(facts)),
         *_tabled("Skipped, by reason", tables.skips_table(facts)),
         *_tabled("Files", tables.files_table(facts)),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in body if part)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    return parts.document(title, body)
 
 
 def _lede(facts: RunFacts) -> str:
@@ -64,42 +52,10 @@ def _lede(facts: RunFacts) -> str:
     )
 
 
-def _block(title: str, *parts: str) -> Iterable[str]:
-    return (f"<h2>{escape(title)}</h2>", *parts) if any(parts) else ()
-
-
 def _tabled(title: str, table: Table, *, note: str = "") -> Iterable[str]:
     if not table.rows:
-        return _block(title, _note("None."))
-    return _block(title, _table(table), _note(note) if note else "")
-
-
-def _table(table: Table) -> str:
-    head = "".join(_cell("th", text, column in table.numeric) for column, text in enumerate(table.header))
-    rows = [
-        "<tr>"
-        + "".join(_cell("td", text, column in table.numeric) for column, text in enumerate(row))
-        + "</tr>"
-        for row in table.rows
-    ]
-    lines = [
-        f'<div class="scroll"><table{" class=wide" if len(table.header) > _NARROW_COLUMNS else ""}>',
-        f"<thead><tr>{head}</tr></thead>",
-        "<tbody>",
-        *rows,
-        "</tbody></table></div>",
-    ]
-    return "\n".join(lines)
-
-
-def _cell(tag: str, text: str, is_number: bool) -> str:
-    kind = "number" if is_number else _CELL_CLASSES.get(text, "code" if _is_digest(text) else "")
-    shown = escape(text.replace("-", "−") if is_number and tag == "td" else text)
-    return f'<{tag} class="{kind}">{shown}</{tag}>' if kind else f"<{tag}>{shown}</{tag}>"
-
-
-def _is_digest(text: str) -> bool:
-    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+        return parts.block(title, parts.note("None."))
+    return parts.block(title, parts.table(table), parts.note(note) if note else "")
 
 
 def _figure(figure: ReportFigure) -> str:
@@ -118,10 +74,13 @@ def _sheet(sheet: ContactSheet) -> str:
         ("Key", "Answer", "Truth", ""),
         tuple((key, said, true, _MARKS[same]) for key, said, true, same in sheet.compared()),
     )
-    reply = "" if sheet.answer else f"{_note('The reply is no JSON object:')}<pre>{escape(sheet.raw)}</pre>"
+    reply = (
+        "" if sheet.answer else f"{parts.note('The reply is no JSON object:')}<pre>{escape(sheet.raw)}</pre>"
+    )
     return (
-        f'<section class="sheet"><h3>{escape(sheet.sample_id)}</h3>\n{image}\n{_note(sheet.frames_are)}\n'
-        f"<pre>{escape(question)}</pre>\n{reply}{_table(compared)}</section>"
+        f'<section class="sheet"><h3>{escape(sheet.sample_id)}</h3>\n{image}\n'
+        f"{parts.note(sheet.frames_are)}\n"
+        f"<pre>{escape(question)}</pre>\n{reply}{parts.table(compared)}</section>"
     )
 
 
@@ -135,7 +94,3 @@ def _list(sentences: Sequence[str]) -> str:
         return f"<p>{escape(sentences[0])}</p>"
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return f"<ul>{items}</ul>" if items else ""
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>'

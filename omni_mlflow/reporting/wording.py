@@ -15,6 +15,8 @@ FLOOR_TITLES = {
     "next_given_current": "usual successor of the true current action",
     "copy_prompt": "the window in the prompt",
 }
+DIFFERS = "differs"
+BLOCKS = "blocks"
 BEATS = "beats its floor"
 DOES_NOT_BEAT = "does not beat its floor"
 NOTHING = "–"

@@ -1,25 +1,32 @@
-"""Leaks between splits, found in what episodes contain and not in what they are called.
+"""What an episode is, whatever it is called: digests of its bytes, and signals that survive small changes.
 
-A rule compares all episodes and returns an edge of the leak graph for each pair that two splits share.
-Layers so far: ``identity`` (the same session, the same moment of the same device) and ``bytes`` (the same
-file, the same recorded numbers).
+A file is read once: the result is kept under its path, size and time of change until one of them differs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from omni_mlflow.spine.rows import file_digest
-from omni_mlflow.spine.types import Episode, Row, Split
+import numpy as np
+from pydantic import Field
+
+from omni_mlflow.spine.caption_print import CaptionPrint, caption_print
+from omni_mlflow.spine.key_frames import KeyFrames
+from omni_mlflow.spine.motion_trace import MotionTrace
+from omni_mlflow.spine.rows import BadRowError, digest_of, file_digest, read_document, write_document
+from omni_mlflow.spine.sound_bits import SoundBits
+from omni_mlflow.spine.types import CAMERAS, Row
 
 if TYPE_CHECKING:
     from omni_mlflow.spine.episodes import EpisodeFile
+
+SOUND_CAMERA = "fisheye_cam0"
+"""The file whose soundtrack is compared; all six carry the same sound, where they carry any."""
 
 IDENTITY_DATASETS = (
     "slam/quat_wxyz",
@@ -34,21 +41,53 @@ IDENTITY_DATASETS = (
 """Arrays that two recordings cannot have in common: noise of a sensor, or times."""
 
 
-class Fingerprint(Row):
-    """What an episode is, whatever it is called.
+class Recording(Row):
+    """What the annotation says about the recording it belongs to.
 
     Attributes:
-        files: sha256 of every file that is read, by name.
-        datasets: sha256 of the content of every identity-bearing array of the annotation, by its path;
-            attributes, layout and compression do not matter. Constant arrays identify nothing: left out.
+        datasets: sha256 of the content of every identity-bearing array, by its path; attributes, layout
+            and compression do not matter. Constant arrays identify nothing: left out.
         recorded_ns: when the recording around the episode began and ended, on the host's clock (epoch).
     """
 
-    files: dict[str, str]
     datasets: dict[str, str]
     device_id: str | None
     device_clock_ns: tuple[int, int] | None
     recorded_ns: tuple[int, int] | None = None
+    motion: MotionTrace | None = None
+    caption: CaptionPrint | None = None
+
+
+class FilePrint(Row):
+    """What one file of an episode holds.
+
+    Attributes:
+        unreadable: why its pictures or sound could not be decoded.
+    """
+
+    sha256: str
+    recording: Recording | None = None
+    key_frames: KeyFrames | None = None
+    sound: SoundBits | None = None
+    unreadable: str | None = None
+
+
+class Fingerprint(Recording):
+    """What an episode is.
+
+    Attributes:
+        files: sha256 of every file that is read, by name.
+        key_frames: by camera.
+        unreadable: why the pictures or sound of a file could not be decoded, by its name.
+        changed_files: files whose bytes are others than those that were remembered under the same path,
+            size and time of change; only known where every byte was read again.
+    """
+
+    files: dict[str, str]
+    key_frames: dict[str, KeyFrames] = Field(default_factory=dict)
+    sound: SoundBits | None = None
+    unreadable: dict[str, str] = Field(default_factory=dict)
+    changed_files: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -57,170 +96,144 @@ class Fingerprint(Row):
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
-class Leak(Row):
-    """An edge of the leak graph: two episodes that must not be in two splits.
+Fingerprints = Mapping[str, Fingerprint]
 
-    ``second`` is None when ``first`` cannot be placed at all, because its identity is unknown.
+
+class _State(Row):
+    """Which file, as it was, and which code: what was found holds as long as none of them changes."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    code: str
+
+
+class _Remembered(Row):
+    state: _State
+    found: FilePrint
+
+
+@dataclass(frozen=True)
+class FingerprintStore:
+    """Fingerprints of files that were read before, one JSON document per file.
+
+    Attributes:
+        folder: where they lie; the newest one of a path replaces the one before.
+        code: digest of the code that makes fingerprints; those of other code count as unknown.
     """
 
-    rule: str
-    layer: Literal["identity", "bytes"]
-    first: str
-    first_split: Split
-    second: str | None = None
-    second_split: Split | None = None
-    evidence: str
+    folder: Path
+    code: str
+
+    def get(self, path: Path) -> FilePrint | None:
+        """Return what is known of the file as it is now."""
+        document = self._document(path)
+        try:
+            known = read_document(document, _Remembered) if document.is_file() else None
+        except BadRowError:  # a full disk or another version left it; reading the file again mends it
+            return None
+        return known.found if known and self._state(path) == known.state else None
+
+    def read(self, path: Path) -> FilePrint:
+        """Read every byte of a file and remember what was found, unless it changed meanwhile."""
+        before = self._state(path)
+        found = print_of(path)
+        if self._state(path) == before:
+            self.remember(path, found)
+        return found
+
+    def remember(self, path: Path, found: FilePrint) -> None:
+        """Keep what was found in a file as long as neither it nor the code changes."""
+        write_document(self._document(path), _Remembered(state=self._state(path), found=found))
+
+    def _state(self, path: Path) -> _State:
+        stat = path.stat()
+        return _State(path=str(path.resolve()), size=stat.st_size, mtime_ns=stat.st_mtime_ns, code=self.code)
+
+    def _document(self, path: Path) -> Path:
+        return self.folder / f"{digest_of(str(path.resolve()))[:32]}.json"
 
 
-Fingerprints = Mapping[str, Fingerprint]
-LeakRule = Callable[[Sequence[Episode], Fingerprints], list[Leak]]
+def known_fingerprint(folder: Path, store: FingerprintStore) -> Fingerprint | None:
+    """Return the fingerprint of an episode of which every file is known; None when one must be read."""
+    known = {path.name: store.get(path) for path in _files_of(folder)}
+    complete = {name: found for name, found in known.items() if found is not None}
+    return _assembled(complete) if known and len(complete) == len(known) else None
 
 
-def fingerprint_episode(folder: Path) -> Fingerprint:
-    """Read every byte of the episode in ``folder``.
+def fingerprint_episode(folder: Path, store: FingerprintStore, *, anew: bool = False) -> Fingerprint:
+    """Return the fingerprint of the episode in ``folder``; files that are not known are read.
+
+    Args:
+        anew: read every byte again, and tell which files are not what was remembered of them.
 
     Raises:
         UnreadableEpisodeError: its annotation cannot be read.
     """
-    from omni_mlflow.spine.episodes import open_episode
+    known = {path: store.get(path) for path in _files_of(folder)}
+    found = {path: store.read(path) if print_ is None or anew else print_ for path, print_ in known.items()}
+    changed = [path.name for path, before in known.items() if before and before.sha256 != found[path].sha256]
+    fingerprint = _assembled({path.name: print_ for path, print_ in found.items()})
+    return fingerprint.model_copy(update={"changed_files": tuple(sorted(changed))})
+
+
+def print_of(path: Path) -> FilePrint:
+    """Read every byte of one file of an episode, and decode what identifies its recording.
+
+    Raises:
+        UnreadableEpisodeError: it is an annotation that cannot be read.
+    """
+    from omni_mlflow.spine.episodes import ANNOTATION, open_episode
+    from omni_mlflow.spine.key_frames import key_frames_of
+    from omni_mlflow.spine.sound_bits import sound_of
+    from omni_mlflow.spine.video import UnreadableVideoError
+
+    sha256 = file_digest(path)
+    if path.name == ANNOTATION:
+        with open_episode(path.parent) as source:
+            return FilePrint(sha256=sha256, recording=_recording_of(source))
+    try:
+        return FilePrint(
+            sha256=sha256,
+            key_frames=key_frames_of(path),
+            sound=sound_of(path) if path.stem == SOUND_CAMERA else None,
+        )
+    except UnreadableVideoError as error:
+        return FilePrint(sha256=sha256, unreadable=error.reason)
+
+
+def _files_of(folder: Path) -> list[Path]:
     from omni_mlflow.spine.listing import EPISODE_FILES
 
-    files = {name: file_digest(folder / name) for name in EPISODE_FILES if (folder / name).is_file()}
-    with open_episode(folder) as source:
-        digests = ((name, _content_digest(source, name)) for name in IDENTITY_DATASETS)
-        return Fingerprint(
-            files=files,
-            datasets={name: digest for name, digest in digests if digest is not None},
-            device_id=source.device_id,
-            device_clock_ns=source.device_clock_ns,
-            recorded_ns=_recorded_ns(source.annotation.text("metadata/health_report")),
-        )
+    return [folder / name for name in EPISODE_FILES if (folder / name).is_file()]
 
 
-def find_leaks(
-    episodes: Sequence[Episode], fingerprints: Fingerprints, *, rules: Iterable[str] | None = None
-) -> list[Leak]:
-    """Return every leak between two splits, and every episode whose identity is unknown.
-
-    Args:
-        episodes: only those with a split are looked at.
-        fingerprints: by episode id.
-        rules: names in :data:`LEAK_RULES`, by default all. That identities are known is always asked.
-    """
-    placed = sorted((each for each in episodes if each.split), key=lambda each: each.episode_id)
-    leaks = _unknown_identities(placed, fingerprints)
-    known = [each for each in placed if each.episode_id in fingerprints]
-    for name in LEAK_RULES if rules is None else rules:
-        leaks += LEAK_RULES[name](known, fingerprints)
-    return leaks
-
-
-def _unknown_identities(episodes: Sequence[Episode], fingerprints: Fingerprints) -> list[Leak]:
-    leaks = []
-    for episode in episodes:
-        fingerprint = fingerprints.get(episode.episode_id)
-        facts = {
-            "session": episode.session_id.strip(),
-            "fingerprint": fingerprint,
-            "device id": fingerprint and fingerprint.device_id,
-            "device clock": fingerprint and fingerprint.device_clock_ns,
-        }
-        unknown = [name for name, fact in facts.items() if not fact]
-        if unknown:
-            evidence = f"unknown {', '.join(unknown)}: it cannot be told apart from the other splits"
-            leaks.append(_leak("identity_known", "identity", episode, None, evidence))
-    return leaks
-
-
-def _session_disjoint(episodes: Sequence[Episode], _: Fingerprints) -> list[Leak]:
-    """No session has episodes in two splits."""
-    sessions = ((each.session_id, each) for each in episodes if each.session_id.strip())
-    return [
-        _leak("session_disjoint", "identity", first, second, f"both belong to session {session}")
-        for session, first, second in _shared(sessions)
-    ]
-
-
-def _device_clock_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) -> list[Leak]:
-    """No device was at the same moment of its own clock in two splits.
-
-    The clock starts again when a device does. Two recordings whose host times are known and apart are
-    therefore two moments, also where the device clocks agree.
-    """
-    devices = ((fingerprints[each.episode_id].device_id, each) for each in episodes)
-    leaks = []
-    for device, first, second in _shared((device, each) for device, each in devices if device):
-        one, other = fingerprints[first.episode_id], fingerprints[second.episode_id]
-        if not _overlap(one.device_clock_ns, other.device_clock_ns):
-            continue
-        if one.recorded_ns and other.recorded_ns and not _overlap(one.recorded_ns, other.recorded_ns):
-            continue
-        evidence = f"device {device} recorded both at {one.device_clock_ns} and {other.device_clock_ns} ns"
-        leaks.append(_leak("device_clock_disjoint", "identity", first, second, evidence))
-    return leaks
-
-
-def _content_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) -> list[Leak]:
-    """No file and no recorded array occurs in two splits."""
-    contents = (
-        (digest, each, name)
-        for each in episodes
-        for part in (fingerprints[each.episode_id].files, fingerprints[each.episode_id].datasets)
-        for name, digest in part.items()
+def _assembled(prints: Mapping[str, FilePrint]) -> Fingerprint:
+    """Put together what the files of one episode hold, by their names."""
+    recording = next((each.recording for each in prints.values() if each.recording), None)
+    by_camera = {camera: prints[f"{camera}.mp4"] for camera in CAMERAS if f"{camera}.mp4" in prints}
+    return Fingerprint(
+        **(dict(recording) if recording else {"datasets": {}, "device_id": None, "device_clock_ns": None}),
+        files={name: each.sha256 for name, each in prints.items()},
+        key_frames={camera: each.key_frames for camera, each in by_camera.items() if each.key_frames},
+        sound=next((each.sound for each in by_camera.values() if each.sound), None),
+        unreadable={name: each.unreadable for name, each in prints.items() if each.unreadable},
     )
-    names: dict[tuple[str, str], str] = {}
-    occurrences = []
-    for digest, episode, name in contents:
-        names[digest, episode.episode_id] = name
-        occurrences.append((digest, episode))
-    evidence: dict[tuple[str, str], list[str]] = defaultdict(list)
-    by_id = {each.episode_id: each for each in episodes}
-    for digest, first, second in _shared(occurrences):
-        one, other = names[digest, first.episode_id], names[digest, second.episode_id]
-        evidence[first.episode_id, second.episode_id].append(one if one == other else f"{one} = {other}")
-    return [
-        _leak("content_disjoint", "bytes", by_id[a], by_id[b], f"same content: {', '.join(sorted(same))}")
-        for (a, b), same in sorted(evidence.items())
-    ]
 
 
-LEAK_RULES: dict[str, LeakRule] = {
-    "session_disjoint": _session_disjoint,
-    "device_clock_disjoint": _device_clock_disjoint,
-    "content_disjoint": _content_disjoint,
-}
-"""The rules that a contract's ``leakage_guard`` may name."""
+def _recording_of(source: EpisodeFile) -> Recording:
+    from omni_mlflow.spine.motion_trace import motion_of
 
-
-def _shared(
-    occurrences: Iterable[tuple[Hashable, Episode]],
-) -> Iterator[tuple[Any, Episode, Episode]]:
-    """Yield every pair of episodes of two splits that has a key in common, with that key."""
-    groups: dict[Hashable, dict[str, Episode]] = defaultdict(dict)
-    for key, episode in occurrences:
-        groups[key][episode.episode_id] = episode
-    for key, group in groups.items():
-        for first, second in combinations(group.values(), 2):
-            if first.split != second.split:
-                yield key, first, second
-
-
-def _overlap(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
-    return bool(one and other and one[0] <= other[1] and other[0] <= one[1])
-
-
-def _leak(
-    rule: str, layer: Literal["identity", "bytes"], first: Episode, second: Episode | None, evidence: str
-) -> Leak:
-    assert first.split is not None
-    return Leak(
-        rule=rule,
-        layer=layer,
-        first=first.episode_id,
-        first_split=first.split,
-        second=second.episode_id if second else None,
-        second_split=second.split if second else None,
-        evidence=evidence,
+    digests = ((name, _content_digest(source, name)) for name in IDENTITY_DATASETS)
+    captions = source.captions()
+    seconds = np.array([source.seconds_at(frame) for frame in range(source.num_frames)])
+    return Recording(
+        datasets={name: digest for name, digest in digests if digest is not None},
+        device_id=source.device_id,
+        device_clock_ns=source.device_clock_ns,
+        recorded_ns=_recorded_ns(source.annotation.text("metadata/health_report")),
+        motion=motion_of(source),
+        caption=caption_print(captions, seconds) if captions else None,
     )
 
 

@@ -72,6 +72,7 @@ class Options:
         dataset_jsonl: exported Qwen records that ``index`` converts instead of reading episodes.
         limit: evaluate only the first so many held-out samples; makes the run a smoke run.
         require_stage: how much of a run ``validate`` must find.
+        verify_digests: ``guard`` reads every byte again instead of trusting size and time of change.
     """
 
     data_root: Path | None
@@ -85,6 +86,7 @@ class Options:
     synthesis: Synthesis = Synthesis()
     limit: int | None = None
     require_stage: str = "eval"
+    verify_digests: bool = False
 
 
 class Bar(Protocol):
@@ -194,6 +196,7 @@ class Stage:
         per_backbone: it has one folder per backbone.
         resumable: it goes on from what an interrupted attempt left in its folder.
         only_needs: the inputs that given options really ask for; by default all of them.
+        looks_again: given options ask to do finished work anew, because what it looked at may have changed.
     """
 
     name: str
@@ -206,6 +209,7 @@ class Stage:
     suites: tuple[str, ...] = ()
     resumable: bool = False
     only_needs: Callable[[Options], Iterable[str]] | None = None
+    looks_again: Callable[[Options], bool] = field(default=lambda _: False)
 
     def needed(self, options: Options) -> list[str]:
         """The stages that must have finished before this one runs with ``options``."""

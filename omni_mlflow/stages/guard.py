@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from omni_mlflow.code_digest import code_digest
 from omni_mlflow.contract import Contract
-from omni_mlflow.spine.fingerprints import Fingerprint, Leak, find_leaks, fingerprint_episode
+from omni_mlflow.spine.fingerprints import (
+    Fingerprint,
+    Fingerprints,
+    FingerprintStore,
+    fingerprint_episode,
+    known_fingerprint,
+)
+from omni_mlflow.spine.leak_graph import Leak, LeakGraph
+from omni_mlflow.spine.leaks import find_leaks
 from omni_mlflow.spine.processes import each_in_a_process
-from omni_mlflow.spine.rows import read_document, write_document
-from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Episode, Split
+from omni_mlflow.spine.rows import read_document, write_document, write_text
+from omni_mlflow.spine.types import Check, Episode, Split
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.stages.manifests import EpisodeManifest, SplitManifest, data_root_of
+from omni_mlflow.suite_result import SuiteResult
+
+FINGERPRINT_FOLDER = "fingerprints"
+"""Below the workspace: what was read of the data, so that it is read once whatever is split how often."""
 
 
 def _guard(run: Run) -> Report:
-    from omni_mlflow.expectations import check_suite, write_suite_result
-    from omni_mlflow.frames import manifest_frame
+    from omni_mlflow.expectations import write_suite_result
+    from omni_mlflow.reporting.leak_page import leak_page
 
     manifest = read_document(run.open("split", "split_manifest.json"), SplitManifest)
     prints = _fingerprints(run, manifest.episodes)
@@ -25,62 +39,85 @@ def _guard(run: Run) -> Report:
         episode.model_copy(update={"digest": prints[episode.episode_id].digest})
         for episode in manifest.episodes
     )
-    leaks = find_leaks(episodes, prints, rules=run.contract.split_policy.leakage_guard)
-    counts = Counter(episode.split for episode in episodes)
-    wanted = {
-        f"num_{split}": size for split, size in run.contract.split_policy.default_counts.by_split().items()
-    }
-    suite = check_suite(
-        run.suites / "episode_manifest.yaml",
-        manifest_frame(episodes),
-        parameters=wanted,
-    )
+    graph = find_leaks(episodes, prints, blocking=run.contract.split_policy.leakage_guard)
+    suite = _checked(run, episodes, graph)
     pages = write_suite_result(suite, run.folder / "validation")
-    shown = [run.folder / "episode_manifest.json", run.folder / "leak_graph.json"]
+    names = ("episode_manifest.json", "leak_graph.json", "leak_graph.html")
+    listed, edges, page = shown = [run.folder / name for name in names]
+    synthetic = any(episode.synthetic for episode in episodes)
     write_document(
-        shown[0],
-        EpisodeManifest(
-            split_digest=manifest.digest,
-            synthetic=any(episode.synthetic for episode in episodes),
-            episodes=episodes,
-        ),
+        listed, EpisodeManifest(split_digest=manifest.digest, synthetic=synthetic, episodes=episodes)
     )
-    write_document(
-        shown[1],
-        {"schema_version": SCHEMA_VERSION, "leaks": [leak.model_dump(mode="json") for leak in leaks]},
-    )
+    write_document(edges, graph)
+    write_text(page, leak_page(graph))
+    counts = Counter(episode.split for episode in episodes)
     return Report(
         outputs=[*shown, *pages],
         artifacts={"": shown, "validation": pages},
-        metrics={"checks/leaks": len(leaks), **{f"rows/episodes_{split}": counts[split] for split in Split}},
-        failures=[*suite.failures(), *_leak_checks(leaks)],
+        metrics={
+            "checks/leaks": len(graph.blocking),
+            "checks/leak_warnings": len(graph.edges) - len(graph.blocking),
+            **{f"rows/episodes_{split}": counts[split] for split in Split},
+        },
+        failures=[*suite.failures(), *map(_leak_check, graph.blocking), *_changed_files(prints)],
         taken=len(manifest.episodes),
         made=len(episodes),
     )
 
 
 def _fingerprints(run: Run, episodes: Sequence[Episode]) -> dict[str, Fingerprint]:
+    """Return the fingerprint of every episode by its id; files that were read before are not read again."""
     data_root = data_root_of(run)
+    store = FingerprintStore(
+        run.workspace.root / FINGERPRINT_FOLDER, code_digest("omni_mlflow.spine.fingerprints")
+    )
     id_of = {data_root / episode.path: episode.episode_id for episode in episodes}
-    advance = run.bar.start("read every byte", total=len(id_of))
-    prints: dict[str, Fingerprint] = {}
-    for folder, found in each_in_a_process(fingerprint_episode, id_of, workers=run.options.workers):
+    anew = run.options.verify_digests
+    known = {folder: None if anew else known_fingerprint(folder, store) for folder in id_of}
+    prints = {id_of[folder]: found for folder, found in known.items() if found is not None}
+    to_read = [folder for folder, found in known.items() if found is None]
+    if not to_read:
+        return prints
+    advance = run.bar.start("read every byte", total=len(id_of), done=len(prints))
+    work = partial(fingerprint_episode, store=store, anew=anew)
+    for folder, found in each_in_a_process(work, to_read, workers=run.options.workers):
         prints[id_of[folder]] = found
         advance(len(prints))
     return prints
 
 
-def _leak_checks(leaks: Sequence[Leak]) -> list[Check]:
-    return [
-        Check(
-            rule=leak.rule,
-            subject=f"{leak.first} ({leak.first_split}) / {leak.second} ({leak.second_split})",
-            expected="nothing shared between two splits",
-            found=leak.evidence,
-            ok=False,
-        )
-        for leak in leaks
-    ]
+def _checked(run: Run, episodes: Sequence[Episode], graph: LeakGraph) -> SuiteResult:
+    from omni_mlflow.expectations import check_suite
+    from omni_mlflow.frames import manifest_frame
+
+    counts = run.contract.split_policy.default_counts.by_split()
+    return check_suite(
+        run.suites / "episode_manifest.yaml",
+        manifest_frame(episodes, graph),
+        parameters={f"num_{split}": size for split, size in counts.items()},
+    )
+
+
+def _leak_check(leak: Leak) -> Check:
+    return Check(
+        rule=leak.rule,
+        subject=f"{leak.first} ({leak.first_split}) / {leak.second} ({leak.second_split})",
+        expected="nothing shared between two splits",
+        found=leak.evidence if leak.score is None else f"{leak.evidence}, score {leak.score:g}",
+        ok=False,
+    )
+
+
+def _changed_files(prints: Fingerprints) -> Iterable[Check]:
+    for episode_id, found in sorted(prints.items()):
+        for name in found.changed_files:
+            yield Check(
+                rule="digests_verified",
+                subject=f"{episode_id} {name}",
+                expected="the bytes that were read before",
+                found="other bytes under the same size and time of change; check the disk, run guard again",
+                ok=False,
+            )
 
 
 def _settings(contract: Contract) -> Mapping[str, Any]:
@@ -96,4 +133,5 @@ GUARD = Stage(
     settings=_settings,
     per_backbone=False,
     suites=("episode_manifest",),
+    looks_again=lambda options: options.verify_digests,
 )

@@ -1,8 +1,9 @@
-"""Leaks between splits are found in content, whatever episodes are called."""
+"""What an episode is, whatever it is called; and no file is read twice."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import h5py
@@ -10,137 +11,15 @@ import numpy as np
 import pytest
 from handmade import STAMPS_NS
 
-from omni_mlflow.spine.fingerprints import (
-    LEAK_RULES,
-    Fingerprint,
-    find_leaks,
-    fingerprint_episode,
-)
+from omni_mlflow.spine.fingerprints import FingerprintStore, fingerprint_episode, known_fingerprint
+from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks
 from omni_mlflow.spine.types import Episode, Split
 
-CLOCK_NS = (1_000, 2_000)
 
-
-def an_episode(name, split, *, session=None):
+def an_episode(name, split):
     return Episode(
-        episode_id=name,
-        session_id=name if session is None else session,
-        path=name,
-        split=split,
-        num_frames=8,
-        fps=20,
-        bytes_by_file={},
+        episode_id=name, session_id=name, path=name, split=split, num_frames=8, fps=20, bytes_by_file={}
     )
-
-
-def a_fingerprint(name, **changes):
-    """Of an episode that has nothing in common with any other name."""
-    facts = {
-        "files": {"annotation.hdf5": f"file of {name}"},
-        "datasets": {"imu/accel_xyz": f"array of {name}"},
-        "device_id": f"device of {name}",
-        "device_clock_ns": CLOCK_NS,
-    }
-    return Fingerprint(**{**facts, **changes})
-
-
-@pytest.fixture
-def leaks_between():
-    """Leaks of a train episode and a test episode whose fingerprints have these changes."""
-
-    def find(changes=(), other_changes=(), *, split=Split.TEST):
-        episodes = [an_episode("a", Split.TRAIN), an_episode("b", split)]
-        fingerprints = {
-            "a": a_fingerprint("a", **dict(changes)),
-            "b": a_fingerprint("b", **dict(other_changes)),
-        }
-        return find_leaks(episodes, fingerprints)
-
-    return find
-
-
-def test_clean_episodes_have_no_leak():
-    names = [f"episode_{number}" for number in range(60)]
-    episodes = [an_episode(name, list(Split)[number % 3]) for number, name in enumerate(names)]
-    assert find_leaks(episodes, {name: a_fingerprint(name) for name in names}) == []
-
-
-def test_a_session_in_two_splits_is_a_leak():
-    episodes = [an_episode("a", Split.TRAIN, session="s"), an_episode("b", Split.VAL, session="s")]
-    (leak,) = find_leaks(episodes, {name: a_fingerprint(name) for name in "ab"})
-    assert (leak.rule, leak.layer) == ("session_disjoint", "identity")
-    assert (leak.first, leak.first_split, leak.second, leak.second_split) == (
-        "a",
-        Split.TRAIN,
-        "b",
-        Split.VAL,
-    )
-    assert leak.evidence == "both belong to session s"
-
-
-def test_a_device_at_the_same_moment_in_two_splits_is_a_leak(leaks_between):
-    device = {"device_id": "7211577584"}
-    (leak,) = leaks_between(device, {**device, "device_clock_ns": (2_000, 3_000)})
-    assert leak.rule == "device_clock_disjoint"
-    assert leak.evidence == "device 7211577584 recorded both at (1000, 2000) and (2000, 3000) ns"
-    assert leaks_between(device, {**device, "device_clock_ns": (2_001, 3_000)}) == []
-
-
-def test_a_clock_that_started_again_is_no_leak_where_the_host_knows_that_the_times_are_apart(leaks_between):
-    device = {"device_id": "7211577584"}
-    monday, tuesday = {"recorded_ns": (10**18, 10**18 + 5)}, {"recorded_ns": (10**18 + 9, 10**18 + 12)}
-    assert leaks_between({**device, **monday}, {**device, **tuesday}) == []
-    assert len(leaks_between({**device, **monday}, {**device, **monday})) == 1
-    assert len(leaks_between({**device, **monday}, device)) == 1
-
-
-def test_the_same_file_or_array_in_two_splits_is_one_leak_that_lists_them(leaks_between):
-    (leak,) = leaks_between(
-        {"files": {"fisheye_cam0.mp4": "x"}, "datasets": {"slam/quat_wxyz": "y", "imu/gyro_xyz": "p"}},
-        {"files": {"fisheye_cam2.mp4": "x"}, "datasets": {"slam/quat_wxyz": "y", "imu/gyro_xyz": "q"}},
-    )
-    assert (leak.rule, leak.layer) == ("content_disjoint", "bytes")
-    assert leak.evidence == "same content: fisheye_cam0.mp4 = fisheye_cam2.mp4, slam/quat_wxyz"
-
-
-def test_what_one_split_shares_with_itself_is_no_leak(leaks_between):
-    same = {"device_id": "d", "files": {"annotation.hdf5": "x"}}
-    assert leaks_between(same, same, split=Split.TRAIN) == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "unknown"),
-    [({"device_id": None}, "device id"), ({"device_clock_ns": None}, "device clock")],
-)
-def test_an_unknown_identity_is_a_failure(leaks_between, changes, unknown):
-    (leak,) = leaks_between(changes)
-    assert (leak.rule, leak.first, leak.second) == ("identity_known", "a", None)
-    assert leak.evidence.startswith(f"unknown {unknown}:")
-
-
-def test_an_episode_without_session_or_fingerprint_is_a_failure():
-    (leak,) = find_leaks([an_episode("a", Split.TEST, session=" ")], {})
-    assert leak.evidence.startswith("unknown session, fingerprint, device id, device clock:")
-
-
-def test_an_episode_in_no_split_is_not_compared():
-    episodes = [an_episode("a", Split.TRAIN, session="s"), an_episode("b", None, session="s")]
-    assert find_leaks(episodes, {name: a_fingerprint(name) for name in "ab"}) == []
-
-
-def test_a_contract_may_name_fewer_rules():
-    episodes = [an_episode("a", Split.TRAIN, session="s"), an_episode("b", Split.VAL, session="s")]
-    fingerprints = {name: a_fingerprint(name) for name in "ab"}
-    assert find_leaks(episodes, fingerprints, rules=["content_disjoint"]) == []
-    assert set(LEAK_RULES) == {"session_disjoint", "device_clock_disjoint", "content_disjoint"}
-
-
-def test_the_order_of_the_episodes_changes_nothing():
-    episodes = [an_episode(name, split, session="s") for name, split in zip("abc", Split, strict=True)]
-    fingerprints = {name: a_fingerprint(name, datasets={"slam/quat_wxyz": "y"}) for name in "abc"}
-    leaks = find_leaks(episodes, fingerprints)
-    assert len(leaks) == 6
-    assert find_leaks(episodes[::-1], fingerprints) == leaks
 
 
 def noisy(seed):
@@ -169,17 +48,32 @@ def two_recordings(make_episode):
     return first, make_episode("garage", "ep1", {**noisy(2), **clock}, seed=9)
 
 
-def leaks_of(first, second):
-    episodes = [an_episode("first", Split.TRAIN), an_episode("second", Split.TEST)]
-    prints = {"first": fingerprint_episode(first), "second": fingerprint_episode(second)}
-    return find_leaks(episodes, prints)
+@pytest.fixture
+def store(tmp_path):
+    return FingerprintStore(tmp_path / "fingerprints", code="this code")
 
 
-def test_two_recordings_share_nothing(two_recordings):
+@pytest.fixture
+def fingerprint_of(store):
+    return lambda folder: fingerprint_episode(folder, store)
+
+
+@pytest.fixture
+def leaks_of(fingerprint_of):
+    def find(first, second):
+        episodes = [an_episode("first", Split.TRAIN), an_episode("second", Split.TEST)]
+        prints = {"first": fingerprint_of(first), "second": fingerprint_of(second)}
+        edges = find_leaks(episodes, prints, blocking=LEAK_RULES).edges
+        return [edge for edge in edges if edge.layer in ("identity", "bytes")]
+
+    return find
+
+
+def test_two_recordings_share_nothing(two_recordings, leaks_of):
     assert leaks_of(*two_recordings) == []
 
 
-def test_a_renamed_copy_is_found_by_its_bytes_and_its_clock(two_recordings, tmp_path):
+def test_a_renamed_copy_is_found_by_its_bytes_and_its_clock(two_recordings, tmp_path, leaks_of):
     first, _ = two_recordings
     shutil.copytree(first, tmp_path / "renamed" / "ep7")
     leaks = leaks_of(first, tmp_path / "renamed" / "ep7")
@@ -201,7 +95,9 @@ def test_a_renamed_copy_is_found_by_its_bytes_and_its_clock(two_recordings, tmp_
         "video/device_timestamp",
     ],
 )
-def test_an_array_copied_into_another_file_is_found_whatever_is_written_around_it(two_recordings, name):
+def test_an_array_copied_into_another_file_is_found_whatever_is_written_around_it(
+    two_recordings, name, leaks_of
+):
     first, second = two_recordings
     with h5py.File(first / "annotation.hdf5") as source, h5py.File(second / "annotation.hdf5", "a") as target:
         stolen = source[name][()]
@@ -212,15 +108,15 @@ def test_an_array_copied_into_another_file_is_found_whatever_is_written_around_i
     assert leak.evidence == f"same content: {name}"
 
 
-def test_one_copied_video_is_found(two_recordings):
+def test_one_copied_video_is_found(two_recordings, leaks_of):
     first, second = two_recordings
     shutil.copy(first / "stereo_left.mp4", second / "fisheye_cam1.mp4")
     (leak,) = leaks_of(first, second)
     assert leak.evidence == "same content: stereo_left.mp4 = fisheye_cam1.mp4"
 
 
-def test_constant_arrays_identify_nothing(make_episode):
-    assert set(fingerprint_episode(make_episode()).datasets) == {
+def test_constant_arrays_identify_nothing(make_episode, fingerprint_of):
+    assert set(fingerprint_of(make_episode()).datasets) == {
         "slam/frame_names",
         "slam/point_cloud",
         "imu/device_timestamp_ns",
@@ -228,15 +124,65 @@ def test_constant_arrays_identify_nothing(make_episode):
     }
 
 
-def test_a_digest_changes_with_every_byte_and_not_with_the_place(two_recordings, tmp_path):
+def test_a_digest_changes_with_every_byte_and_not_with_the_place(two_recordings, tmp_path, fingerprint_of):
     first, second = two_recordings
     shutil.copytree(first, tmp_path / "moved")
-    assert fingerprint_episode(tmp_path / "moved").digest == fingerprint_episode(first).digest
-    assert fingerprint_episode(second).digest != fingerprint_episode(first).digest
+    assert fingerprint_of(tmp_path / "moved").digest == fingerprint_of(first).digest
+    assert fingerprint_of(second).digest != fingerprint_of(first).digest
 
 
-def test_the_time_of_a_recording_comes_from_its_health_report(make_episode, real_sample):
-    assert fingerprint_episode(real_sample).recorded_ns == (1770984599869762796, 1770984946929664462)
+def test_the_time_of_a_recording_comes_from_its_health_report(make_episode, real_sample, fingerprint_of):
+    assert fingerprint_of(real_sample).recorded_ns == (1770984599869762796, 1770984946929664462)
     report = {"recordings": [{"wav_mjpeg_overlap": {}}]}
     folder = make_episode(changes={"metadata/health_report": json.dumps(report)})
-    assert fingerprint_episode(folder).recorded_ns is None
+    assert fingerprint_of(folder).recorded_ns is None
+
+
+def test_a_file_is_read_once_and_again_when_its_size_or_time_or_the_code_changes(make_episode, store):
+    folder = make_episode()
+    assert known_fingerprint(folder, store) is None
+    found = fingerprint_episode(folder, store)
+    again = known_fingerprint(folder, store)
+    assert again.model_dump(mode="json") == found.model_dump(mode="json")
+    other_code = FingerprintStore(store.folder, code="other code")
+    assert known_fingerprint(folder, other_code) is None
+    os.utime(folder / "stereo_left.mp4", ns=(1, 1))
+    assert known_fingerprint(folder, store) is None
+    assert fingerprint_episode(folder, store).files == found.files
+    (folder / "stereo_left.mp4").write_bytes(b"another file")
+    assert fingerprint_episode(folder, store).files != found.files
+
+
+def test_a_file_that_changed_behind_its_size_and_time_is_found_when_every_byte_is_read_again(
+    make_episode, store
+):
+    folder = make_episode()
+    path = folder / "stereo_left.mp4"
+    before, times = fingerprint_episode(folder, store), path.stat().st_mtime_ns
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times, times))
+    assert known_fingerprint(folder, store).files == before.files
+    anew = fingerprint_episode(folder, store, anew=True)
+    assert anew.changed_files == ("stereo_left.mp4",)
+    assert anew.files["stereo_left.mp4"] != before.files["stereo_left.mp4"]
+    assert fingerprint_episode(folder, store, anew=True).changed_files == ()
+
+
+def test_a_store_that_was_damaged_is_mended_by_reading_the_file_again(make_episode, store):
+    folder = make_episode()
+    found = fingerprint_episode(folder, store)
+    for document in store.folder.iterdir():
+        document.write_text("{")
+    assert known_fingerprint(folder, store) is None
+    assert fingerprint_episode(folder, store).files == found.files
+
+
+def test_a_video_that_cannot_be_decoded_is_digested_and_abstains(make_episode, store):
+    folder = make_episode()
+    (folder / "stereo_left.mp4").write_bytes(b"no video")
+    found = fingerprint_episode(folder, store)
+    assert len(found.files["stereo_left.mp4"]) == 64
+    assert "stereo_left" not in found.key_frames
+    assert list(found.unreadable) == ["stereo_left.mp4"]

@@ -1,0 +1,230 @@
+"""What the leak detector finds, what it takes for a leak, and what it costs.
+
+    python -m benchmarks.leak_corpus [--sessions 200] [--copies 24] [--frames 200]
+
+First the scores of planted copies and of all pairs of unrelated sessions, rule by rule; then the seconds to
+fingerprint one episode of real picture sizes, and to check a manifest of 128 episodes of 5 minutes again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from omni_mlflow.spine import key_frames, motion_trace, sound_bits
+from omni_mlflow.spine.alignment import Match, best_match, transform_size, transformed
+from omni_mlflow.spine.fingerprints import (
+    FilePrint,
+    Fingerprint,
+    FingerprintStore,
+    Recording,
+    fingerprint_episode,
+    known_fingerprint,
+)
+from omni_mlflow.spine.key_frames import KeyFrames, best_view
+from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks
+from omni_mlflow.spine.motion_trace import MotionTrace
+from omni_mlflow.spine.processes import each_in_a_process
+from omni_mlflow.spine.sound_bits import SoundBits
+from omni_mlflow.spine.synthetic import write_episode_set
+from omni_mlflow.spine.types import CAMERAS, Episode, Split
+from tests.spine.planted_leaks import CHANGES, disguised
+
+THRESHOLDS = {
+    "motion": motion_trace.THRESHOLD,
+    "sound": sound_bits.THRESHOLD,
+    "pictures": key_frames.THRESHOLD,
+}
+SIZES = {camera: (512, 512) if camera.startswith("stereo") else (1312, 1080) for camera in CAMERAS}
+LONG_S = 300
+
+
+def scores_between(one: Fingerprint, other: Fingerprint) -> dict[str, float]:
+    """Score of each signal that neither side abstains from."""
+    views = [
+        {camera: each for camera, each in side.key_frames.items() if not each.abstains}
+        for side in (one, other)
+    ]
+    found: dict[str, Match | None] = {
+        "motion": _aligned(one.motion, other.motion, motion_trace.RATE_HZ),
+        "sound": _aligned(one.sound, other.sound, sound_bits.RATE_HZ),
+        "pictures": best_view(*views),
+    }
+    return {name: match.score for name, match in found.items() if match is not None}
+
+
+def _aligned(one: Any, other: Any, rate_hz: float) -> Match | None:
+    if one is None or other is None or one.abstains or other.abstains:
+        return None
+    signals = one.signal(), other.signal()
+    size = transform_size(max(each.shape[1] for each in signals))
+    return best_match(*(transformed(each, size=size) for each in signals), rate_hz=rate_hz)
+
+
+def fingerprints_of(
+    folders: Iterable[Path], store: FingerprintStore, *, workers: int
+) -> dict[Path, Fingerprint]:
+    work = partial(fingerprint_episode, store=store)
+    return dict(each_in_a_process(work, folders, workers=workers))
+
+
+def show_scores(name: str, scores: list[Mapping[str, float]]) -> None:
+    """Print quantiles of each signal, and how many pairs some signal takes for copies."""
+    for signal, threshold in THRESHOLDS.items():
+        values = np.array([each[signal] for each in scores if signal in each])
+        if len(values):
+            low, middle, high = np.quantile(values, [0, 0.5, 1])
+            print(
+                f"{name:<14}{signal:<10}{len(values):>7} of {len(scores)} compared"
+                f"   lowest {low:5.2f}   median {middle:5.2f}   highest {high:5.2f}"
+                f"   at or above {threshold}: {np.count_nonzero(values >= threshold)}"
+            )
+    caught = sum(any(each[name] >= THRESHOLDS[name] for name in each) for each in scores)
+    print(f"{name:<14}{'any':<10}{caught:>7} of {len(scores)} pairs taken for copies")
+
+
+def measure_corpus(root: Path, *, sessions: int, copies: int, frames: int, workers: int) -> None:
+    data, store = root / "episodes", FingerprintStore(root / "prints", code="this code")
+    write_episode_set(data, sessions=sessions, frames=frames, seed=17, anomalies="none", workers=workers)
+    folders = sorted(data.glob("*/ep1"))
+    clean = fingerprints_of(folders, store, workers=workers)
+    show_scores("unrelated", [scores_between(clean[a], clean[b]) for a, b in combinations(folders, 2)])
+    for name, change in CHANGES.items():
+        made = {disguised(each, root / name / each.parent.name, change): each for each in folders[:copies]}
+        found = fingerprints_of(made, store, workers=workers)
+        show_scores(name, [scores_between(clean[made[copy]], found[copy]) for copy in made])
+
+
+def write_full_size(folder: Path, *, frames: int, gop: int) -> None:
+    """Six videos of real size and a moving picture; no annotation."""
+    folder.mkdir(parents=True)
+    texture = np.random.default_rng(1).integers(0, 255, (82, 68, 3), np.uint8).repeat(20, 0).repeat(20, 1)
+    for camera, (height, width) in SIZES.items():
+        with av.open(str(folder / f"{camera}.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=20, options={"preset": "ultrafast", "crf": "28"})
+            stream.height, stream.width, stream.pix_fmt, stream.gop_size = height, width, "yuv420p", gop
+            for number in range(frames):
+                top, left = number % 300, (2 * number) % 260
+                image = np.ascontiguousarray(texture[top : top + height, left : left + width])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode(None))
+
+
+def measure_reading(root: Path, *, frames: int) -> None:
+    """Seconds to hash the pictures of one full-size episode, beside decoding all of it."""
+    for gop in (30, 250):
+        folder = root / f"gop{gop}"
+        write_full_size(folder, frames=frames, gop=gop)
+        began = time.process_time()
+        for camera in CAMERAS:
+            key_frames.key_frames_of(folder / f"{camera}.mp4")
+        hashing = time.process_time() - began
+        began = time.process_time()
+        for camera in CAMERAS:
+            with av.open(str(folder / f"{camera}.mp4")) as container:
+                container.streams.video[0].codec_context.thread_count = 1
+                for _ in container.decode(video=0):
+                    pass
+        decoding = time.process_time() - began
+        print(
+            f"{frames} frames, 4 x 1080x1312 + 2 x 512x512, GOP {gop}: {hashing:.2f} CPU s to hash, "
+            f"{decoding:.2f} CPU s to decode every frame"
+        )
+
+
+def measure_recheck(root: Path, *, episodes: int) -> None:
+    """Seconds to check a manifest again whose files are known: 96/16/16 episodes of 5 minutes."""
+    store = FingerprintStore(root / "known", code="this code")
+    splits = [Split.TRAIN] * 96 + [Split.VAL] * 16 + [Split.TEST] * 16
+    rows = []
+    for number, split in zip(range(episodes), splits, strict=True):
+        folder = root / "manifest" / f"s{number:03d}" / "ep1"
+        folder.mkdir(parents=True)
+        for name, found in long_episode(number).items():
+            (folder / name).write_bytes(b"x")
+            store.remember(folder / name, found)
+        name = folder.parent.name
+        rows.append(
+            Episode(
+                episode_id=name,
+                session_id=name,
+                path=f"{name}/ep1",
+                split=split,
+                num_frames=6000,
+                fps=20,
+                bytes_by_file={},
+            )
+        )
+    began = time.perf_counter()
+    known = {row.episode_id: known_fingerprint(root / "manifest" / row.path, store) for row in rows}
+    prints = {name: found for name, found in known.items() if found is not None}
+    loaded = time.perf_counter()
+    graph = find_leaks(rows, prints, blocking=LEAK_RULES)
+    done = time.perf_counter()
+    pairs = {rule.rule: rule.pairs for rule in graph.rules}
+    print(
+        f"{len(prints)} episodes known again in {loaded - began:.2f} s, {pairs['content_disjoint']} pairs "
+        f"compared in {done - loaded:.2f} s (motion {pairs['motion_disjoint']}, sound "
+        f"{pairs['sound_disjoint']}, pictures {pairs['pictures_disjoint']}); {len(graph.edges)} edges"
+    )
+
+
+def long_episode(seed: int) -> dict[str, FilePrint]:
+    """File prints as large as those of 5 minutes, with random content."""
+    rng = np.random.default_rng(seed)
+    keys = np.arange(0, LONG_S, 4.0)
+    bursts = (np.arange(0, 3, 0.25) + LONG_S * (np.arange(8) + 0.5)[:, None] / 8).ravel()
+    seconds = np.sort(np.concatenate([keys, bursts])).astype(np.float32)
+    moved = np.clip(rng.normal(0, 40, (2, int(LONG_S * motion_trace.RATE_HZ))), -120, 120).astype(np.int8)
+    heard = int(LONG_S * sound_bits.RATE_HZ)
+    recording = Recording(
+        datasets={},
+        device_id=f"device {seed}",
+        device_clock_ns=(0, LONG_S * 10**9),
+        motion=MotionTrace(levels=moved),
+    )
+    found = {"annotation.hdf5": FilePrint(sha256=f"{seed}", recording=recording)}
+    for place, camera in enumerate(CAMERAS):
+        signs, strong = key_frames.perceptual_hashes(
+            rng.normal(size=(len(seconds), 32, 32)).astype(np.float32)
+        )
+        found[f"{camera}.mp4"] = FilePrint(
+            sha256=f"{seed} {camera}",
+            key_frames=KeyFrames(seconds=seconds, signs=signs, strong=strong, length_s=LONG_S),
+            sound=SoundBits(
+                bits=rng.integers(0, 2**16, heard, dtype=np.uint16), heard=np.ones(heard, dtype=bool)
+            )
+            if place == 0
+            else None,
+        )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--copies", type=int, default=24)
+    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        measure_recheck(root, episodes=128)
+        measure_reading(root, frames=400)
+        measure_corpus(
+            root, sessions=given.sessions, copies=given.copies, frames=given.frames, workers=given.workers
+        )
+
+
+if __name__ == "__main__":
+    main()

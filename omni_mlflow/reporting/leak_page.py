@@ -1,0 +1,100 @@
+"""``leak_graph.html``: what was compared, what was found and what could not be compared, layer by layer.
+
+The page shows ids and numbers, never a word, picture or sound of an episode.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from html import escape
+
+from omni_mlflow.reporting import parts, wording
+from omni_mlflow.reporting.tables import Table
+from omni_mlflow.spine.leak_graph import Leak, LeakGraph, RuleReport
+
+LAYERS = {
+    "identity": "Identity: the same session, or the same moment of the same device",
+    "bytes": "Bytes: the same file, or the same recorded numbers",
+    "near_duplicate": "Near duplicates: re-encoded, trimmed, shifted or mirrored",
+    "text": "Text: the same caption, copied or reworded",
+}
+_WARNS = "warns"
+_MOST_ROWS = 200
+_HOW_TO_READ = (
+    "A score is 1 for equal recordings. What the second episode shows at t seconds, the first shows at t "
+    "plus the offset."
+)
+
+
+def leak_page(graph: LeakGraph) -> str:
+    """Return the page. Same graph, same bytes."""
+    num_blocking = len(graph.blocking)
+    title = "No leak blocks this split" if not num_blocking else f"{num_blocking} leaks block this split"
+    counts = Counter(node.split.value for node in graph.nodes)
+    sizes = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test"))
+    lede = (
+        f"{sizes} episodes; {len(graph.edges) - num_blocking} more leaks were found by rules that only warn"
+    )
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="lede">{escape(lede)}</p>',
+        *parts.block("What was compared", parts.table(_rules(graph.rules))),
+    ]
+    for layer, heading in LAYERS.items():
+        edges = [edge for edge in graph.edges if edge.layer == layer]
+        body += parts.block(heading, *_edges(edges))
+    abstained = _abstained(graph.rules)
+    if abstained.rows:
+        body += parts.block("What could not be compared", parts.table(abstained))
+    return parts.document(title, body)
+
+
+def _rules(rules: tuple[RuleReport, ...]) -> Table:
+    return Table(
+        ("Rule", "Looks at", "When broken", "Pairs compared", "Leaks", "Episodes that abstain"),
+        tuple(
+            (
+                rule.rule,
+                rule.looks_at,
+                wording.BLOCKS if rule.blocks else _WARNS,
+                str(rule.pairs),
+                str(rule.edges),
+                str(len(rule.abstained)),
+            )
+            for rule in rules
+        ),
+        numeric=frozenset({3, 4, 5}),
+    )
+
+
+def _edges(edges: list[Leak]) -> list[str]:
+    if not edges:
+        return [parts.note("None.")]
+    shown = sorted(edges, key=lambda edge: (not edge.blocks, edge.rule, edge.first, edge.second or ""))
+    table = Table(
+        ("Rule", "First", "Second", "Evidence", "Score", "Threshold", "Offset, s", ""),
+        tuple(_edge(edge) for edge in shown[:_MOST_ROWS]),
+        numeric=frozenset({4, 5, 6}),
+    )
+    rest = len(shown) - _MOST_ROWS
+    more = [parts.note(f"and {rest} more, in leak_graph.json")] if rest > 0 else []
+    scored = [parts.note(_HOW_TO_READ)] if any(edge.score is not None for edge in edges) else []
+    return [parts.table(table), *more, *scored]
+
+
+def _edge(edge: Leak) -> tuple[str, ...]:
+    second = f"{edge.second} ({edge.second_split})" if edge.second else "any other split"
+    numbers = (edge.score, edge.threshold, edge.offset_s)
+    return (
+        edge.rule,
+        f"{edge.first} ({edge.first_split})",
+        second,
+        edge.evidence,
+        *("" if number is None else f"{number:.2f}" for number in numbers),
+        wording.BLOCKS if edge.blocks else _WARNS,
+    )
+
+
+def _abstained(rules: tuple[RuleReport, ...]) -> Table:
+    rows = [(rule.rule, each.episode_id, each.reason) for rule in rules for each in rule.abstained]
+    return Table(("Rule", "Episode", "Why"), tuple(rows))

@@ -1,0 +1,117 @@
+"""Leaks that are equalities: the same session, the same moment of a device, the same bytes or numbers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any
+
+from omni_mlflow.spine.fingerprints import Fingerprint, Fingerprints
+from omni_mlflow.spine.leak_graph import (
+    Finding,
+    Leak,
+    LeakRule,
+    edge_between,
+    num_pairs_across,
+    pairs_across,
+)
+from omni_mlflow.spine.types import Episode
+
+
+def unknown_identities(episodes: Sequence[Episode], fingerprints: Fingerprints) -> list[Leak]:
+    """Return an edge to nowhere for each episode whose session, device or clock cannot be established."""
+    leaks = []
+    for episode in episodes:
+        fingerprint = fingerprints.get(episode.episode_id)
+        facts = {
+            "session": episode.session_id.strip(),
+            "fingerprint": fingerprint,
+            "device id": fingerprint and fingerprint.device_id,
+            "device clock": fingerprint and fingerprint.device_clock_ns,
+        }
+        unknown = [name for name, fact in facts.items() if not fact]
+        if unknown:
+            evidence = f"unknown {', '.join(unknown)}: it cannot be told apart from the other splits"
+            leaks.append(edge_between("identity_known", "identity", episode, None, evidence))
+    return leaks
+
+
+def _session_disjoint(episodes: Sequence[Episode], _: Fingerprints) -> Finding:
+    sessions = ((each.session_id, each) for each in episodes if each.session_id.strip())
+    edges = [
+        edge_between("session_disjoint", "identity", first, second, f"both belong to session {session}")
+        for session, first, second in _shared(sessions)
+    ]
+    return Finding(edges, num_pairs_across(episodes))
+
+
+def _device_clock_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) -> Finding:
+    """No device was at the same moment of its own clock in two splits.
+
+    The clock starts again when a device does. Two recordings whose host times are known and apart are
+    therefore two moments, also where the device clocks agree.
+    """
+    devices = ((fingerprints[each.episode_id].device_id, each) for each in episodes)
+    edges = []
+    for device, first, second in _shared((device, each) for device, each in devices if device):
+        one, other = fingerprints[first.episode_id], fingerprints[second.episode_id]
+        if not _overlap(one.device_clock_ns, other.device_clock_ns):
+            continue
+        if one.recorded_ns and other.recorded_ns and not _overlap(one.recorded_ns, other.recorded_ns):
+            continue
+        evidence = f"device {device} recorded both at {one.device_clock_ns} and {other.device_clock_ns} ns"
+        edges.append(edge_between("device_clock_disjoint", "identity", first, second, evidence))
+    return Finding(edges, num_pairs_across(episodes))
+
+
+def _content_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) -> Finding:
+    names: dict[tuple[str, str], str] = {}
+    occurrences = []
+    for episode in episodes:
+        for name, digest in _contents(fingerprints[episode.episode_id]):
+            names[digest, episode.episode_id] = name
+            occurrences.append((digest, episode))
+    same: dict[tuple[str, str], list[str]] = defaultdict(list)
+    by_id = {each.episode_id: each for each in episodes}
+    for digest, first, second in _shared(occurrences):
+        one, other = names[digest, first.episode_id], names[digest, second.episode_id]
+        same[first.episode_id, second.episode_id].append(one if one == other else f"{one} = {other}")
+    edges = [
+        edge_between(
+            "content_disjoint", "bytes", by_id[a], by_id[b], f"same content: {', '.join(sorted(what))}"
+        )
+        for (a, b), what in sorted(same.items())
+    ]
+    return Finding(edges, num_pairs_across(episodes))
+
+
+EXACT_RULES = {
+    "session_disjoint": LeakRule("identity", "session ids", _session_disjoint),
+    "device_clock_disjoint": LeakRule(
+        "identity", "device ids with the span of the device's clock, and host times", _device_clock_disjoint
+    ),
+    "content_disjoint": LeakRule(
+        "bytes", "sha256 of every file, and of the numbers of every recorded array", _content_disjoint
+    ),
+}
+
+
+def _contents(fingerprint: Fingerprint) -> Iterator[tuple[str, str]]:
+    yield from fingerprint.files.items()
+    yield from fingerprint.datasets.items()
+
+
+def _shared(
+    occurrences: Iterable[tuple[Hashable, Episode]],
+) -> Iterator[tuple[Any, Episode, Episode]]:
+    """Yield every pair of episodes of two splits that has a key in common, with that key."""
+    groups: dict[Hashable, dict[str, Episode]] = defaultdict(dict)
+    for key, episode in occurrences:
+        groups[key][episode.episode_id] = episode
+    for key, group in groups.items():
+        for first, second in pairs_across(list(group.values())):
+            yield key, first, second
+
+
+def _overlap(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
+    return bool(one and other and one[0] <= other[1] and other[0] <= one[1])

@@ -1,0 +1,168 @@
+"""Perceptual hashes of a few frames of a video: 63 signs of its coarse structure per frame.
+
+The hash holds the signs of the lowest cosine frequencies of a small grey picture, without its mean (the
+DCT hash of Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010, with the
+threshold at 0 instead of the median). A sign is trusted where its frequency is among the stronger half:
+the others change with every encoding. A mirror image negates the odd horizontal frequencies, so its hash
+is ``hash ^ MIRROR``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+
+from omni_mlflow.spine.alignment import SELF_OFFSET_S, Match, wanted_overlap
+from omni_mlflow.spine.packed import Packed
+from omni_mlflow.spine.types import Row
+
+THRESHOLD = 0.8
+"""Share of the moments in common, at one offset and over all cameras, that must look the same."""
+
+MIN_CAMERAS = 3
+MIN_MOMENTS = 4
+OFFSET_STEP_S = 0.125
+MIN_CONTRAST = 8.0  # grey levels of 255; a covered lens stays below it
+
+FREQUENCIES = 8
+STRONG_SIGNS = 32
+MIN_COMMON_SIGNS, MAX_DIFFERENT_SIGNS = 20, 3  # of two pictures with the same look
+
+Seconds = NDArray[np.float32]
+
+_ODD_COLUMNS = [column % 2 == 1 for _ in range(FREQUENCIES) for column in range(FREQUENCIES)]
+MIRROR = np.uint64(sum(1 << place for place, odd in enumerate(_ODD_COLUMNS) if odd))
+
+
+class KeyFrames(Row):
+    """Hashes of one camera.
+
+    Attributes:
+        seconds: when each hashed frame is shown, after the first frame, ascending.
+        signs: unsigned 64-bit numbers, one per frame; bit 0, the mean, is not used.
+        strong: likewise, which of the signs can be trusted.
+        length_s: of the video.
+        abstains: why this camera identifies no recording; None where it can be compared.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    seconds: Packed
+    signs: Packed
+    strong: Packed
+    length_s: float
+    abstains: str | None = None
+
+
+def key_frames_of(mp4: Path) -> KeyFrames:
+    """Hash a few frames of ``mp4``.
+
+    Raises:
+        UnreadableVideoError: it cannot be decoded.
+    """
+    from omni_mlflow.spine.sparse_frames import read_sparse_frames
+
+    sparse = read_sparse_frames(mp4)
+    return key_frames(sparse.seconds, sparse.pictures, length_s=sparse.length_s)
+
+
+def key_frames(seconds: NDArray[np.float64], pictures: NDArray[np.float32], *, length_s: float) -> KeyFrames:
+    """Return the fingerprint of grey pictures, shape (frames, 32, 32), 0..255, shown at ``seconds``.
+
+    Pictures without contrast are left out.
+    """
+    clear = pictures.std(axis=(1, 2)) >= MIN_CONTRAST
+    signs, strong = perceptual_hashes(pictures[clear])
+    shown = seconds[clear].astype(np.float32)
+    found = KeyFrames(seconds=shown, signs=signs, strong=strong, length_s=length_s)
+    return found.model_copy(update={"abstains": _why_not(found)})
+
+
+def perceptual_hashes(pictures: NDArray[np.float32]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return signs and strong signs of grey pictures, shape (frames, 32, 32), as one number per frame."""
+    from scipy import fft
+
+    coarse = fft.dctn(pictures, axes=(1, 2))[:, :FREQUENCIES, :FREQUENCIES]
+    coarse = coarse.reshape(len(pictures), FREQUENCIES**2)
+    coarse[:, 0] = 0
+    strength = np.abs(coarse)
+    weakest = np.sort(strength, axis=1)[:, -STRONG_SIGNS, None]
+    return _as_numbers(coarse > 0), _as_numbers(strength >= weakest)
+
+
+def best_view(
+    one: Mapping[str, KeyFrames],
+    other: Mapping[str, KeyFrames],
+    *,
+    min_cameras: int = MIN_CAMERAS,
+    min_offset_s: float = 0.0,
+    at_least: float = -1.0,
+) -> Match | None:
+    """Return the offset, and whether mirrored, at which cameras of the same name look most alike.
+
+    The score is the share (0..1) of the moments in common, over all cameras, with the same look. None when
+    too few cameras, or no offset with enough moments, can be compared.
+
+    Args:
+        at_least: lower scores are not looked for; where there cannot be a higher one, the score is 0.
+    """
+    cameras = [camera for camera in one if camera in other]
+    if len(cameras) < min_cameras:
+        return None
+    looks = [_looks(one[each], other[each]) for each in cameras]
+    lengths_s = [max(each[camera].length_s for camera in cameras) for each in (one, other)]
+    wanted = MIN_MOMENTS * len(cameras)
+    if sum(map(np.count_nonzero, looks)) < at_least * wanted:
+        return Match(score=0.0, offset_s=0.0, overlap_s=0.0)
+    origin, stop = (int(length / OFFSET_STEP_S) + 2 for length in reversed(lengths_s))
+    offsets = (np.arange(origin + stop) - origin + 1) * OFFSET_STEP_S
+    overlap = np.minimum(lengths_s[0], offsets + lengths_s[1]) - np.maximum(0, offsets)
+    apart = [one[each].seconds[:, None] - other[each].seconds[None, :] for each in cameras]
+    common = _per_offset([each.ravel() for each in apart], origin, len(offsets))
+    alike = [
+        _per_offset([far[same[kind]] for far, same in zip(apart, looks)], origin, len(offsets))
+        for kind in (0, 1)
+    ]
+    allowed = (overlap >= wanted_overlap(*lengths_s)) & (np.abs(offsets) >= min_offset_s)
+    allowed &= common >= wanted
+    if not allowed.any():
+        return None
+    share = np.where(allowed, np.stack(alike) / np.maximum(common, 1), -1.0)
+    mirrored, best = np.unravel_index(int(share.argmax()), share.shape)
+    score = float(share[mirrored, best])
+    return Match(score, float(offsets[best]), float(overlap[best]), mirrored=bool(mirrored))
+
+
+def _looks(one: KeyFrames, other: KeyFrames) -> NDArray[np.bool_]:
+    """Return which pairs of moments look the same, as they are and mirrored, shape (2, moments, moments)."""
+    strong = one.strong[:, None] & other.strong[None, :]
+    different = (one.signs[:, None] ^ other.signs[None, :]) & strong
+    counts = np.stack([np.bitwise_count(different), np.bitwise_count(different ^ (strong & MIRROR))])
+    return (counts <= MAX_DIFFERENT_SIGNS) & (np.bitwise_count(strong) >= MIN_COMMON_SIGNS)
+
+
+def _per_offset(apart: Sequence[Seconds], origin: int, num_offsets: int) -> NDArray[np.int64]:
+    """Count pairs of moments at each offset, those within one step of it, over all cameras."""
+    steps = np.floor(np.concatenate(apart) / OFFSET_STEP_S).astype(np.int64) + origin
+    counts = np.bincount(steps, minlength=num_offsets + 1)
+    return np.asarray(counts[:-1] + counts[1:])
+
+
+def _as_numbers(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    places = np.uint64(1) << np.arange(bits.shape[1], dtype=np.uint64)
+    numbers: NDArray[np.uint64] = (bits * places).sum(axis=1, dtype=np.uint64)
+    return numbers
+
+
+def _why_not(found: KeyFrames) -> str | None:
+    if len(found.signs) < MIN_MOMENTS:
+        return "too few frames have contrast"
+    own = {"camera": found}
+    repeated = best_view(own, own, min_cameras=1, min_offset_s=SELF_OFFSET_S)
+    if repeated is not None and repeated.score >= THRESHOLD:
+        return f"the scene hardly changes: it looks the same {abs(repeated.offset_s):.1f} s later"
+    return None

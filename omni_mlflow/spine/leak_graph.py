@@ -1,0 +1,143 @@
+"""The leak graph: which episodes of two splits share something, by which rule, and on what evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Literal
+
+from omni_mlflow.spine.fingerprints import Fingerprints
+from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, Row, Split
+
+Layer = Literal["identity", "bytes", "near_duplicate", "text"]
+
+
+class Leak(Row):
+    """An edge of the leak graph: two episodes of two splits that share something.
+
+    Attributes:
+        second: None when ``first`` cannot be placed at all, because its identity is unknown.
+        evidence: what they share, in words.
+        score: how alike they are, 1 for equal; None where equality was compared.
+        threshold: the score from which this rule speaks of a leak.
+        offset_s: what the second shows at ``t`` seconds, the first shows at ``t + offset_s``.
+        blocks: the contract's leakage guard names the rule, so nothing may be trained on this split.
+    """
+
+    rule: str
+    layer: Layer
+    first: str
+    first_split: Split
+    second: str | None = None
+    second_split: Split | None = None
+    evidence: str
+    score: float | None = None
+    threshold: float | None = None
+    offset_s: float | None = None
+    blocks: bool = True
+
+
+class Node(Row):
+    episode_id: str
+    session_id: str
+    split: Split
+    digest: str | None
+
+
+class Abstention(Row):
+    """Why a rule could not compare an episode."""
+
+    episode_id: str
+    reason: str
+
+
+class RuleReport(Row):
+    """What one rule looked at.
+
+    Attributes:
+        pairs: pairs of episodes of two splits that were compared.
+        abstained: episodes that were compared with none.
+    """
+
+    rule: str
+    layer: Layer
+    blocks: bool
+    looks_at: str
+    pairs: int
+    edges: int
+    abstained: tuple[Abstention, ...] = ()
+
+
+class LeakGraph(Row):
+    """``leak_graph.json``. It holds no text, picture or sound of any episode."""
+
+    schema_version: int = SCHEMA_VERSION
+    nodes: tuple[Node, ...]
+    edges: tuple[Leak, ...]
+    rules: tuple[RuleReport, ...]
+
+    @property
+    def blocking(self) -> list[Leak]:
+        return [edge for edge in self.edges if edge.blocks]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule found: its edges, how many pairs it compared, and why not the others, by episode id."""
+
+    edges: list[Leak]
+    pairs: int
+    abstained: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LeakRule:
+    """A rule of the graph.
+
+    Attributes:
+        looks_at: what it compares, for a reader of the page.
+        find: from episodes with a split and a fingerprint, sorted by id, to what they share.
+    """
+
+    layer: Layer
+    looks_at: str
+    find: Callable[[Sequence[Episode], Fingerprints], Finding]
+
+
+def pairs_across(episodes: Sequence[Episode]) -> Iterator[tuple[Episode, Episode]]:
+    """Yield every pair of episodes of two splits."""
+    for first, second in combinations(episodes, 2):
+        if first.split != second.split:
+            yield first, second
+
+
+def num_pairs_across(episodes: Sequence[Episode]) -> int:
+    sizes = [sum(each.split == split for each in episodes) for split in Split]
+    return sum(one * other for one, other in combinations(sizes, 2))
+
+
+def edge_between(
+    rule: str,
+    layer: Layer,
+    first: Episode,
+    second: Episode | None,
+    evidence: str,
+    *,
+    score: float | None = None,
+    threshold: float | None = None,
+    offset_s: float | None = None,
+) -> Leak:
+    assert first.split is not None
+    return Leak(
+        rule=rule,
+        layer=layer,
+        first=first.episode_id,
+        first_split=first.split,
+        second=second.episode_id if second else None,
+        second_split=second.split if second else None,
+        evidence=evidence,
+        score=score,
+        threshold=threshold,
+        offset_s=offset_s,
+    )

@@ -1,0 +1,213 @@
+"""The same motion, sound or pictures are found over any offset; signals that say nothing abstain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from omni_mlflow.spine.alignment import best_match, transform_size, transformed
+from omni_mlflow.spine.fingerprints import Fingerprint
+from omni_mlflow.spine.key_frames import best_view, key_frames
+from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks
+from omni_mlflow.spine.motion_trace import motion_trace
+from omni_mlflow.spine.sound_bits import SAMPLE_RATE, sound_bits
+from omni_mlflow.spine.types import CAMERAS, Episode, Split
+
+SECONDS = 20
+IMU_HZ = 200
+
+
+def noise(seed):
+    return np.random.default_rng(seed)
+
+
+def some_motion(seed):
+    """Hands at work: bursts of shaking of 1 to 6 Hz over gravity and slow turns, with a sensor's noise."""
+    rng = noise(seed)
+    seconds = np.arange(0, SECONDS, 1 / IMU_HZ)
+    shaking = gaussian_filter(rng.normal(size=(2, len(seconds))), (0, IMU_HZ / 20))
+    norms = np.array([[9.81], [0.4]]) + np.array([[30.0], [6.0]]) * shaking
+    return seconds, np.abs(norms + rng.normal(0, 0.01, norms.shape))
+
+
+def some_sound(seed):
+    """Clatter: noise whose colour and loudness change ten times a second."""
+    rng = noise(seed)
+    pieces = []
+    for _ in range(SECONDS * 10):
+        spectrum = rng.lognormal(0, 1.5, SAMPLE_RATE // 20 + 1) * np.exp(2j * np.pi * rng.random(401))
+        pieces.append(np.fft.irfft(gaussian_filter(np.abs(spectrum), 8) * np.exp(1j * np.angle(spectrum))))
+    sound = np.concatenate(pieces)
+    return (0.1 * sound / sound.std()).astype(np.float32)
+
+
+def some_view(seed, *, first=0.0, stop=SECONDS, every=0.2):
+    """A camera that pans over a textured room, as pictures every 0.2 s from ``first`` on."""
+    rng = noise(seed)
+    room = gaussian_filter(rng.normal(size=(160, 160)), 3)
+    room = np.clip(128 + 45 * room / room.std(), 0, 255).astype(np.float32)
+    phases, hertz = rng.uniform(0, 2 * np.pi, 4), rng.uniform(0.03, 0.12, 4)
+    seconds = np.arange(first, stop, every)
+    turns = 2 * np.pi * hertz[:, None] * seconds + phases[:, None]
+    rows, columns = (np.rint(64 + 32 * np.sin(turns[2 * axis : 2 * axis + 2]).sum(axis=0)) for axis in (0, 1))
+    pictures = [
+        room[int(row) : int(row) + 32, int(column) : int(column) + 32]
+        for row, column in zip(np.clip(rows, 0, 127), np.clip(columns, 0, 127), strict=True)
+    ]
+    return seconds - first, np.stack(pictures)
+
+
+def match_of(one, other, rate_hz):
+    signals = one.signal(), other.signal()
+    size = transform_size(max(each.shape[1] for each in signals))
+    return best_match(*(transformed(each, size=size) for each in signals), rate_hz=rate_hz)
+
+
+def test_a_trimmed_motion_is_found_with_its_offset_also_on_another_time_grid_and_mirrored():
+    seconds, norms = some_motion(1)
+    later = np.arange(6.5, 18, 1 / 173)  # the norms of a mirrored motion are the same
+    part = np.stack([np.interp(later, seconds, each) for each in norms])
+    match = match_of(motion_trace(seconds, norms), motion_trace(later - 6.5, part), 50)
+    assert match.score > 0.9
+    assert match.offset_s == pytest.approx(6.5, abs=0.02)
+    assert match.overlap_s == pytest.approx(11.5, abs=0.1)
+
+
+def test_motions_of_two_people_do_not_match():
+    traces = [motion_trace(*some_motion(seed)) for seed in range(12)]
+    scores = [match_of(one, other, 50).score for one in traces for other in traces if one is not other]
+    assert max(scores) < 0.45
+
+
+def test_a_steady_walk_abstains_because_every_step_looks_like_the_next():
+    seconds, norms = some_motion(1)
+    steps = 2 * np.sin(2 * np.pi * 1.9 * seconds) + 0.7 * np.sin(2 * np.pi * 3.8 * seconds + 1)
+    walk = motion_trace(seconds, np.stack([norms[0] * 0 + 9.81 + steps, 0.4 + 0.1 * steps]))
+    assert walk.abstains.startswith("it repeats itself after ")
+
+
+@pytest.mark.parametrize("still", [0.0, np.nan])
+def test_a_rig_that_measured_nothing_abstains(still):
+    seconds = np.arange(0, SECONDS, 1 / IMU_HZ)
+    assert motion_trace(seconds, np.full((2, len(seconds)), still)).abstains is not None
+
+
+def test_a_sound_is_found_in_a_louder_noisier_part_of_it():
+    whole = some_sound(1)
+    part = 2.0 * whole[int(4.03 * SAMPLE_RATE) : 15 * SAMPLE_RATE]
+    part = part + noise(2).normal(0, 0.02, len(part)).astype(np.float32)
+    match = match_of(sound_bits(whole), sound_bits(part), 16)
+    assert match.score > 0.35
+    assert match.offset_s == pytest.approx(4.03, abs=0.04)
+
+
+def test_sounds_of_two_rooms_do_not_match():
+    sounds = [sound_bits(some_sound(seed)) for seed in range(8)]
+    scores = [match_of(one, other, 16).score for one in sounds for other in sounds if one is not other]
+    assert max(scores) < 0.25
+
+
+def test_silence_abstains():
+    assert sound_bits(np.zeros(SECONDS * SAMPLE_RATE, np.float32)).abstains == "it is silent"
+    hiss = noise(1).normal(0, 2e-4, SECONDS * SAMPLE_RATE).astype(np.float32)
+    assert sound_bits(hiss).abstains == "it is silent"
+
+
+def test_a_sound_that_repeats_itself_abstains():
+    seconds = np.arange(SECONDS * SAMPLE_RATE) / SAMPLE_RATE
+    alarm = 0.3 * np.sin(2 * np.pi * np.where(seconds % 1 < 0.5, 700, 1500) * seconds)
+    assert sound_bits(alarm.astype(np.float32)).abstains.startswith("it repeats itself after ")
+
+
+def rig(seed, change=lambda pictures: pictures, **when):
+    """All six cameras of one recording."""
+    views = {camera: some_view([seed, place], **when) for place, camera in enumerate(CAMERAS)}
+    return {
+        camera: key_frames(seconds, change(pictures), length_s=float(seconds[-1] + 0.2))
+        for camera, (seconds, pictures) in views.items()
+    }
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_pictures_are_found_trimmed_at_odd_moments_coarse_and_mirrored(mirrored):
+    def spoil(pictures):
+        coarse = 12 * np.rint((0.8 * pictures + noise(3).normal(0, 4, pictures.shape)) / 12)
+        return (coarse[..., ::-1] if mirrored else coarse).astype(np.float32)
+
+    match = best_view(rig(1), rig(1, spoil, first=5.07, stop=17))
+    assert match.score > 0.8
+    assert match.mirrored is mirrored
+    assert match.offset_s == pytest.approx(5.07, abs=0.15)
+
+
+def test_pictures_of_two_rooms_do_not_match():
+    rigs = [rig(seed) for seed in range(6)]
+    matches = [best_view(one, other) for one in rigs for other in rigs if one is not other]
+    assert max(match.score for match in matches) < 0.5
+
+
+def test_a_dark_camera_and_one_that_sees_the_same_all_the_time_abstain():
+    seconds, pictures = some_view(1)
+    dark = key_frames(seconds, pictures / 50, length_s=SECONDS)
+    assert dark.abstains == "too few frames have contrast"
+    fixed = key_frames(seconds, np.repeat(pictures[:1], len(pictures), axis=0), length_s=SECONDS)
+    assert fixed.abstains.startswith("the scene hardly changes")
+
+
+def a_fingerprint(name, **signals):
+    return Fingerprint(
+        files={"annotation.hdf5": name}, datasets={}, device_id=name, device_clock_ns=(1, 2), **signals
+    )
+
+
+@pytest.fixture
+def graph_of():
+    def find(first, second):
+        episodes = [
+            Episode(
+                episode_id=name,
+                session_id=name,
+                path=name,
+                split=split,
+                num_frames=8,
+                fps=20,
+                bytes_by_file={},
+            )
+            for name, split in (("a", Split.TRAIN), ("b", Split.TEST))
+        ]
+        prints = {"a": a_fingerprint("a", **first), "b": a_fingerprint("b", **second)}
+        return find_leaks(episodes, prints, blocking=LEAK_RULES)
+
+    return find
+
+
+def test_an_edge_says_how_alike_both_ends_are_and_at_which_offset(graph_of):
+    seconds, norms = some_motion(1)
+    part = seconds >= 5
+    graph = graph_of(
+        {"motion": motion_trace(seconds, norms)}, {"motion": motion_trace(seconds[part] - 5, norms[:, part])}
+    )
+    [edge] = graph.edges
+    assert (edge.rule, edge.layer, edge.first, edge.second) == ("motion_disjoint", "near_duplicate", "a", "b")
+    assert edge.score > edge.threshold == 0.6
+    assert edge.offset_s == pytest.approx(5, abs=0.02)
+    assert edge.evidence == "the same motion for 15.0 s"
+
+
+def test_a_mirrored_recording_is_an_edge(graph_of):
+    mirrored = rig(1, lambda pictures: np.ascontiguousarray(pictures[..., ::-1]))
+    [edge] = graph_of({"key_frames": rig(1)}, {"key_frames": mirrored}).edges
+    assert (edge.rule, edge.evidence) == ("pictures_disjoint", "the same pictures for 20.0 s, mirrored")
+
+
+def test_silence_on_both_sides_is_no_edge_and_both_abstain(graph_of):
+    silence = {"sound": sound_bits(np.zeros(SECONDS * SAMPLE_RATE, np.float32))}
+    graph = graph_of(silence, silence)
+    assert graph.edges == ()
+    [report] = [each for each in graph.rules if each.rule == "sound_disjoint"]
+    assert report.pairs == 0
+    assert [(each.episode_id, each.reason) for each in report.abstained] == [
+        ("a", "it is silent"),
+        ("b", "it is silent"),
+    ]

@@ -1,0 +1,106 @@
+"""Planted leaks are found, whatever was done to hide them, and clean sessions are let through."""
+
+from __future__ import annotations
+
+import pytest
+from planted_leaks import (
+    CHANGES,
+    Change,
+    disguised,
+    renamed,
+    with_copied_video,
+    with_motion_of,
+    with_new_ids,
+    with_videos_of,
+)
+
+from omni_mlflow.spine.fingerprints import FingerprintStore, fingerprint_episode
+from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks
+from omni_mlflow.spine.synthetic import write_episode_set
+from omni_mlflow.spine.types import Episode, Split
+
+BLOCKING = [name for name, rule in LEAK_RULES.items() if rule.layer != "text"]
+
+
+@pytest.fixture(scope="session")
+def sessions(tmp_path_factory):
+    """Clean sessions of 10 s, of which copies are made."""
+    out = tmp_path_factory.mktemp("planted") / "episodes"
+    write_episode_set(out, sessions=3, frames=200, seed=5, anomalies="none", workers=1)
+    return sorted(out.glob("*/ep1"))
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    return FingerprintStore(tmp_path_factory.mktemp("fingerprints"), code="this code")
+
+
+def graph_of(folders, store, *, blocking=BLOCKING):
+    """The leak graph of episodes that take turns in train, val and test, by their position."""
+    prints = {f"e{place:03d}": fingerprint_episode(folder, store) for place, folder in enumerate(folders)}
+    episodes = [
+        Episode(
+            episode_id=name,
+            session_id=name,
+            path=name,
+            split=list(Split)[place % 3],
+            num_frames=200,
+            fps=20,
+            bytes_by_file={},
+        )
+        for place, name in enumerate(prints)
+    ]
+    return find_leaks(episodes, prints, blocking=blocking)
+
+
+def rules_between(graph, first, second):
+    return {edge.rule for edge in graph.edges if (edge.first, edge.second) == (first, second)}
+
+
+def test_clean_sessions_share_nothing(sessions, store):
+    graph = graph_of(sessions, store)
+    assert graph.edges == ()
+    assert {rule.rule: rule.pairs for rule in graph.rules}["motion_disjoint"] == 3
+
+
+def test_a_renamed_session_is_found_by_its_bytes_its_clock_and_its_signals(sessions, store, tmp_path):
+    graph = graph_of([sessions[0], renamed(sessions[0], tmp_path / "other" / "ep9")], store)
+    found = rules_between(graph, "e000", "e001")
+    assert {"device_clock_disjoint", "content_disjoint", "motion_disjoint", "sound_disjoint"} <= found
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_disguised_copy_is_found_by_its_signals_alone(sessions, store, tmp_path, change):
+    copy = disguised(sessions[0], tmp_path / "copy", CHANGES[change])
+    graph = graph_of([sessions[0], copy, sessions[1]], store)
+    assert {edge.layer for edge in graph.edges} <= {"near_duplicate", "text"}
+    assert {"motion_disjoint", "sound_disjoint"} <= rules_between(graph, "e000", "e001")
+    assert {edge.second for edge in graph.blocking} == {"e001"}
+    [motion] = [edge for edge in graph.edges if edge.rule == "motion_disjoint"]
+    kept = CHANGES[change]
+    assert motion.offset_s == pytest.approx((kept.first - kept.lead) / 20, abs=0.05)
+
+
+def test_arrays_copied_beside_new_attributes_and_ids_are_found(sessions, store, tmp_path):
+    copy = with_new_ids(sessions[0], sessions[1], tmp_path / "copy")
+    graph = graph_of([sessions[0], copy], store)
+    [edge] = [edge for edge in graph.edges if edge.layer == "bytes"]
+    assert edge.evidence == ("same content: imu/accel_xyz, imu/gyro_xyz, slam/quat_wxyz, slam/trans_xyz")
+
+
+def test_one_video_under_another_name_is_found(sessions, store, tmp_path):
+    graph = graph_of([sessions[0], with_copied_video(sessions[0], sessions[1], tmp_path / "copy")], store)
+    [edge] = graph.edges
+    assert edge.evidence == "same content: stereo_left.mp4 = fisheye_cam1.mp4"
+
+
+def test_videos_of_one_session_beside_the_annotation_of_another_are_found_by_their_sound(
+    sessions, store, tmp_path
+):
+    copy = with_videos_of(sessions[0], sessions[1], tmp_path / "copy", CHANGES["trimmed"])
+    assert "sound_disjoint" in rules_between(graph_of([sessions[0], copy], store), "e000", "e001")
+
+
+def test_an_annotation_beside_the_videos_of_another_session_is_found_by_its_motion(sessions, store, tmp_path):
+    copy = with_motion_of(sessions[0], sessions[1], tmp_path / "copy", Change(first=37, stop=163))
+    assert "motion_disjoint" in rules_between(graph_of([sessions[0], copy], store), "e000", "e001")
