@@ -26,7 +26,7 @@ MIN_WEIGHT = 15.0  # as much as five runs of words that one of 20 episodes has
 CHANGES_THRESHOLD = 0.8
 """Share of the changes of action, in the time two episodes have in common, that fall together."""
 MIN_CHANGES = 6
-MAX_CHANCE = 1e-6  # of so many falling together at any offset
+MAX_CHANCE = 1e-5  # of so many falling together at any offset
 STEP_S = 0.1
 
 

@@ -20,8 +20,11 @@ from omni_mlflow.spine.alignment import SELF_OFFSET_S, Match, wanted_overlap
 from omni_mlflow.spine.packed import Packed
 from omni_mlflow.spine.types import Row
 
-THRESHOLD = 0.8
+THRESHOLD = 0.9
 """Share of the moments in common, at one offset and over all cameras, that must look the same."""
+
+CONSTANT = 0.8
+"""Share of the moments at which a camera looks as it did before, from which its scene hardly changes."""
 
 MIN_CAMERAS = 3
 MIN_MOMENTS = 4
@@ -115,18 +118,18 @@ def best_view(
         return None
     looks = [_looks(one[each], other[each]) for each in cameras]
     lengths_s = [max(each[camera].length_s for camera in cameras) for each in (one, other)]
-    wanted = MIN_MOMENTS * len(cameras)
-    if sum(map(np.count_nonzero, looks)) < at_least * wanted:
-        return Match(score=0.0, offset_s=0.0, overlap_s=0.0)
     origin, stop = (int(length / OFFSET_STEP_S) + 2 for length in reversed(lengths_s))
-    offsets = (np.arange(origin + stop) - origin + 1) * OFFSET_STEP_S
-    overlap = np.minimum(lengths_s[0], offsets + lengths_s[1]) - np.maximum(0, offsets)
     apart = [one[each].seconds[:, None] - other[each].seconds[None, :] for each in cameras]
-    common = _per_offset([each.ravel() for each in apart], origin, len(offsets))
     alike = [
-        _per_offset([far[same[kind]] for far, same in zip(apart, looks)], origin, len(offsets))
+        _per_offset([far[same[kind]] for far, same in zip(apart, looks)], origin, origin + stop)
         for kind in (0, 1)
     ]
+    wanted = MIN_MOMENTS * len(cameras)
+    if np.max(alike) < at_least * wanted:
+        return Match(score=0.0, offset_s=0.0, overlap_s=0.0)
+    common = _per_offset([each.ravel() for each in apart], origin, origin + stop)
+    offsets = (np.arange(origin + stop) - origin + 1) * OFFSET_STEP_S
+    overlap = np.minimum(lengths_s[0], offsets + lengths_s[1]) - np.maximum(0, offsets)
     allowed = (overlap >= wanted_overlap(*lengths_s)) & (np.abs(offsets) >= min_offset_s)
     allowed &= common >= wanted
     if not allowed.any():
@@ -163,6 +166,6 @@ def _why_not(found: KeyFrames) -> str | None:
         return "too few frames have contrast"
     own = {"camera": found}
     repeated = best_view(own, own, min_cameras=1, min_offset_s=SELF_OFFSET_S)
-    if repeated is not None and repeated.score >= THRESHOLD:
+    if repeated is not None and repeated.score >= CONSTANT:
         return f"the scene hardly changes: it looks the same {abs(repeated.offset_s):.1f} s later"
     return None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
+
 import pytest
 from planted_leaks import (
     CHANGES,
     Change,
     disguised,
     renamed,
+    with_caption_of,
     with_copied_video,
     with_motion_of,
     with_new_ids,
@@ -16,6 +20,7 @@ from planted_leaks import (
 
 from omni_mlflow.spine.fingerprints import FingerprintStore, fingerprint_episode
 from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks
+from omni_mlflow.spine.processes import each_in_a_process
 from omni_mlflow.spine.synthetic import write_episode_set
 from omni_mlflow.spine.types import Episode, Split
 
@@ -104,3 +109,57 @@ def test_videos_of_one_session_beside_the_annotation_of_another_are_found_by_the
 def test_an_annotation_beside_the_videos_of_another_session_is_found_by_its_motion(sessions, store, tmp_path):
     copy = with_motion_of(sessions[0], sessions[1], tmp_path / "copy", Change(first=37, stop=163))
     assert "motion_disjoint" in rules_between(graph_of([sessions[0], copy], store), "e000", "e001")
+
+
+@pytest.fixture(scope="session")
+def many_sessions(tmp_path_factory, store):
+    """200 clean sessions of 10 s, already fingerprinted."""
+    out = tmp_path_factory.mktemp("clean") / "episodes"
+    workers = os.cpu_count() or 1
+    write_episode_set(out, sessions=200, frames=200, seed=23, anomalies="none", workers=workers)
+    folders = sorted(out.glob("*/ep1"))
+    work = partial(fingerprint_episode, store=store)
+    assert len(list(each_in_a_process(work, folders, workers=workers))) == 200
+    return folders
+
+
+@pytest.mark.slow
+def test_200_clean_sessions_are_let_through(many_sessions, store):
+    graph = graph_of(many_sessions, store)
+    pairs = {rule.rule: rule.pairs for rule in graph.rules}
+    assert pairs["motion_disjoint"] == pairs["sound_disjoint"] == 67 * 67 + 2 * 67 * 66
+    assert graph.blocking == []
+
+
+@pytest.mark.slow
+def test_of_the_copies_of_24_sessions_at_least_95_in_100_are_found_by_near_duplicate_rules(
+    many_sessions, store, tmp_path
+):
+    sources = many_sessions[:24]
+    for name, change in CHANGES.items():
+        copies = [disguised(each, tmp_path / name / each.parent.name, change) for each in sources]
+        turns = [each for pair in zip(sources, copies, strict=True) for each in (*pair, many_sessions[-1])]
+        found = {
+            (edge.first, edge.second)
+            for edge in graph_of(turns, store).edges
+            if edge.layer == "near_duplicate"
+        }
+        planted = {(f"e{place:03d}", f"e{place + 1:03d}") for place in range(0, len(turns), 3)}
+        assert len(found & planted) >= 0.95 * len(planted), name
+
+
+@pytest.fixture
+def long_sessions(tmp_path):
+    """Ten sessions of 50 s: enough sentences to know which are common, and enough changes of action."""
+    out = tmp_path / "long"
+    write_episode_set(out, sessions=10, frames=1000, seed=29, anomalies="none", workers=2)
+    return sorted(out.glob("*/ep1"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reworded", [False, True])
+def test_a_caption_of_another_session_is_found_copied_and_reworded(long_sessions, store, tmp_path, reworded):
+    copy = with_caption_of(long_sessions[0], long_sessions[1], tmp_path / "copy", reworded=reworded)
+    graph = graph_of([long_sessions[0], copy, *long_sessions[2:]], store)
+    [edge] = [edge for edge in graph.edges if edge.layer == "text"]
+    assert (edge.first, edge.second, edge.blocks) == ("e000", "e001", False)
