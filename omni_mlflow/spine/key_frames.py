@@ -27,7 +27,7 @@ CONSTANT = 0.8
 """Share of the moments at which a camera looks as it did before, from which its scene hardly changes."""
 
 MIN_CAMERAS = 3
-MIN_MOMENTS = 4
+MIN_MOMENTS = 8
 OFFSET_STEP_S = 0.125
 MIN_CONTRAST = 8.0  # grey levels of 255; a covered lens stays below it
 

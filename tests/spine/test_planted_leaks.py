@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 
 import pytest
 from planted_leaks import (
@@ -18,13 +19,15 @@ from planted_leaks import (
     with_videos_of,
 )
 
+from omni_mlflow.contract import load_contract
 from omni_mlflow.spine.fingerprints import FingerprintStore, fingerprint_episode
-from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks
+from omni_mlflow.spine.leaks import find_leaks
 from omni_mlflow.spine.processes import each_in_a_process
 from omni_mlflow.spine.synthetic import write_episode_set
 from omni_mlflow.spine.types import Episode, Split
 
-BLOCKING = [name for name, rule in LEAK_RULES.items() if rule.layer != "text"]
+CONTRACT = Path(__file__).parents[2] / "contracts" / "qwen3_omni_lora.yaml"
+BLOCKING = load_contract(CONTRACT).split_policy.leakage_guard
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +145,7 @@ def test_of_the_copies_of_24_sessions_at_least_95_in_100_are_found_by_near_dupli
         found = {
             (edge.first, edge.second)
             for edge in graph_of(turns, store).edges
-            if edge.layer == "near_duplicate"
+            if edge.layer == "near_duplicate" and edge.blocks
         }
         planted = {(f"e{place:03d}", f"e{place + 1:03d}") for place in range(0, len(turns), 3)}
         assert len(found & planted) >= 0.95 * len(planted), name
