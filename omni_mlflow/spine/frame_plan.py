@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
+import numpy as np
 
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row, Tile
@@ -264,7 +265,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _pixels(picture: av.VideoFrame) -> str:
-    return hashlib.sha256(picture.to_ndarray().tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(picture.to_ndarray()).data).hexdigest()
 
 
 def _decoder(codec: str, threads: str) -> Decoder:

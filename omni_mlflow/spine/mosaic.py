@@ -34,8 +34,14 @@ _BLACK = (16, 128, 128)  # Y, U, V in the limited range of BT.601
 
 
 def mosaic_tiles(tile: tuple[int, int]) -> tuple[Tile, ...]:
-    """Return the places of the six cameras: two rows of three tiles of (width, height) pixels."""
+    """Return the places of the six cameras: two rows of three tiles of (width, height) pixels.
+
+    Raises:
+        ValueError: a number of pixels is odd.
+    """
     width, height = tile
+    if width % 2 or height % 2 or min(tile) < 2:
+        raise ValueError(f"a tile of {width} x {height} pixels; H.264 needs even numbers")
     return tuple(
         Tile(
             camera=camera,
@@ -57,29 +63,42 @@ class Mosaic:
         for plane, value in zip(self._planes, _BLACK, strict=True):
             plane[:] = value
 
-    def paste(self, place: Tile, picture: av.VideoFrame, scaler: VideoReformatter) -> None:
-        """Scale ``picture`` into its tile: whole, in its own aspect ratio, centred, on black."""
-        scale = min(place.width / picture.width, place.height / picture.height)
-        width, height = _even(picture.width * scale), _even(picture.height * scale)
+    def paste(self, place: Tile, picture: Image) -> None:
+        """Put a picture that :meth:`TileScaler.fit` made into the middle of its tile."""
+        height, width = picture.shape[0] * 2 // 3, picture.shape[1]
         left = place.x + (place.width - width) // 4 * 2
         top = place.y + (place.height - height) // 4 * 2
-        scaled = scaler.reformat(
-            picture,
-            width,
-            height,
-            "yuv420p",
-            dst_colorspace=Colorspace.ITU601,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=_SCALING,
-        )
         for shrink, target, plane in zip(
-            (1, 2, 2), self._planes, _planes(scaled.to_ndarray(), width, height), strict=True
+            (1, 2, 2), self._planes, _planes(picture, width, height), strict=True
         ):
             y, x = top // shrink, left // shrink
             target[y : y + plane.shape[0], x : x + plane.shape[1]] = plane
 
     def frame(self) -> av.VideoFrame:
         return av.VideoFrame.from_ndarray(self._buffer, format="yuv420p")
+
+
+class TileScaler:
+    """Scales the pictures of one camera to its tile."""
+
+    def __init__(self, place: Tile) -> None:
+        self._place = place
+        self._scaler = VideoReformatter()
+
+    def fit(self, picture: av.VideoFrame) -> Image:
+        """Return the whole picture in its own aspect ratio, as YUV 4:2:0, shape (height * 3 / 2, width)."""
+        scale = min(self._place.width / picture.width, self._place.height / picture.height)
+        scaled = self._scaler.reformat(
+            picture,
+            _even(picture.width * scale),
+            _even(picture.height * scale),
+            "yuv420p",
+            dst_colorspace=Colorspace.ITU601,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=_SCALING,
+        )
+        fitted: Image = scaled.to_ndarray()
+        return fitted
 
 
 class Encoder:

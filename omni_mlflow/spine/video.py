@@ -7,17 +7,17 @@ the containers' clocks differ from the device's.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from omni_mlflow.spine.frame_plan import (
     CameraPass,
@@ -27,8 +27,9 @@ from omni_mlflow.spine.frame_plan import (
     display_order,
     naming,
 )
-from omni_mlflow.spine.mosaic import FRAMES_PER_GROUP, Encoder, Image, Mosaic, mosaic_tiles
+from omni_mlflow.spine.mosaic import FRAMES_PER_GROUP, Encoder, Image, Mosaic, TileScaler, mosaic_tiles
 from omni_mlflow.spine.rows import appearing_at_once
+from omni_mlflow.spine.types import Tile
 
 __all__ = [
     "ProxyReader",
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 NOMINAL_FPS = 20
+_FRAMES_PER_TURN = 32
+"""Cameras take turns of so many proxy frames: six decoders in step push each other out of the CPU's cache."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class Proxy:
 def write_proxy(streams: Mapping[str, Path], out: Path, *, frame_grid: range, tile: tuple[int, int]) -> Proxy:
     """Write the mosaic of all cameras at the source frames ``frame_grid`` as one H.264 MP4.
 
-    Each camera is decoded once, up to the last frame of the grid, all of them in step, so memory does not
-    grow with the episode. Same inputs, same bytes.
+    Each camera is decoded once, up to the last frame of the grid, in turns of a few frames, so memory does
+    not grow with the episode. Same inputs, same bytes.
 
     Args:
         streams: the file of each camera that there is; a camera that is not named stays black.
@@ -68,35 +71,47 @@ def write_proxy(streams: Mapping[str, Path], out: Path, *, frame_grid: range, ti
         tile: width and height of one camera's tile in pixels, both even.
 
     Raises:
+        ValueError: a tile has an odd number of pixels.
         UnreadableVideoError: a file cannot be decoded, holds no frame, or not certainly these ones.
     """
-    if tile[0] % 2 or tile[1] % 2 or min(tile) < 2:
-        raise ValueError(f"a tile of {tile[0]} x {tile[1]} pixels; H.264 needs even numbers")
     tiles = mosaic_tiles(tile)
     height, width = tiles[-1].y + tile[1], tiles[-1].x + tile[0]
     mosaic = Mosaic(width, height)
-    passes = {camera: CameraPass(path, frame_grid) for camera, path in streams.items()}
+    passes = {
+        place: CameraPass(streams[place.camera], frame_grid) for place in tiles if place.camera in streams
+    }
     with ExitStack() as stack:
         cameras = {
-            place: stack.enter_context(closing(passes[place.camera].pictures()))
-            for place in tiles
-            if place.camera in streams
+            place: stack.enter_context(closing(_fitted(each, place))) for place, each in passes.items()
         }
-        scalers = {place.camera: VideoReformatter() for place in cameras}
         temporary = stack.enter_context(appearing_at_once(out))
         encoder = stack.enter_context(
             Encoder(temporary, width, height, Fraction(NOMINAL_FPS, frame_grid.step))
         )
-        for _ in frame_grid:
-            for place, pictures in cameras.items():
-                if (picture := next(pictures)) is not None:
-                    mosaic.paste(place, picture, scalers[place.camera])
-            encoder.write(mosaic)
-        taken = {camera: each.record() for camera, each in passes.items()}
+        for first in range(0, len(frame_grid), _FRAMES_PER_TURN):
+            turn = len(frame_grid[first : first + _FRAMES_PER_TURN])
+            taken = {place: tuple(islice(pictures, turn)) for place, pictures in cameras.items()}
+            for number in range(turn):
+                for place, pictures in taken.items():
+                    mosaic.paste(place, pictures[number])
+                encoder.write(mosaic)
+        records = {place.camera: each.record() for place, each in passes.items()}
     return Proxy(
-        FramePlan(grid_stride=frame_grid.step, num_proxy_frames=len(frame_grid), tiles=tiles, cameras=taken),
-        {camera: each.num_repeated for camera, each in passes.items() if each.num_repeated},
+        FramePlan(
+            grid_stride=frame_grid.step, num_proxy_frames=len(frame_grid), tiles=tiles, cameras=records
+        ),
+        {place.camera: each.num_repeated for place, each in passes.items() if each.num_repeated},
     )
+
+
+def _fitted(camera: CameraPass, place: Tile) -> Generator[Image]:
+    """Yield the camera's picture at each frame of the grid, scaled to its tile; the last one is repeated."""
+    scaler = TileScaler(place)
+    with closing(camera.pictures()) as pictures:
+        for picture in pictures:
+            if picture is not None:
+                fitted = scaler.fit(picture)
+            yield fitted
 
 
 def probe_video(path: Path) -> None:

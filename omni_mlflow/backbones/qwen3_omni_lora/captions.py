@@ -86,20 +86,19 @@ def caption_facts(world: SessionWorld, span: Span) -> dict[str, Any]:
 def write_mosaic(world: SessionWorld, path: Path) -> None:
     """Write the proxy video that an index would make of the session's cameras."""
     import av
-    from av.video.reformatter import VideoReformatter
 
-    from omni_mlflow.spine.mosaic import Encoder, Mosaic, mosaic_tiles
+    from omni_mlflow.spine.mosaic import Encoder, Mosaic, TileScaler, mosaic_tiles
 
     tiles = mosaic_tiles(TILE)
     width, height = tiles[-1].x + TILE[0], tiles[-1].y + TILE[1]
     mosaic = Mosaic(width, height)
-    scalers = {tile.camera: VideoReformatter() for tile in tiles}
+    places = {tile.camera: (tile, TileScaler(tile)) for tile in tiles}
     with Encoder(path, width, height, Fraction(FPS, GRID)) as encoder:
         for frame in range(0, world.frames, GRID):
             for camera, image in world.render(frame).items():
                 picture = av.VideoFrame.from_ndarray(image, format="rgb24")
-                tile = next(tile for tile in tiles if tile.camera == camera)
-                mosaic.paste(tile, picture, scalers[camera])
+                tile, scaler = places[camera]
+                mosaic.paste(tile, scaler.fit(picture))
             encoder.write(mosaic)
 
 
