@@ -11,6 +11,7 @@ from omni_mlflow.contract import ContractError, SplitCounts, parse_changes
 from omni_mlflow.journal import JournalBusyError
 from omni_mlflow.pipeline import run_main
 from omni_mlflow.registry import Bound, load_bound
+from omni_mlflow.shared_contract import shared_contract
 from omni_mlflow.source import git_tags
 from omni_mlflow.stage_run import Finished, refuse, run_stage
 from omni_mlflow.stages import STAGES
@@ -68,6 +69,7 @@ def _execute(
 ) -> list[Finished]:
     try:
         bounds = bind_all(request)
+        shared = shared_contract([bound.contract for bound in bounds])
     except Exception as error:
         refuse(workspace, request.command, error, parent=None, outer=request.outer)
         raise
@@ -75,6 +77,7 @@ def _execute(
     context = Context(
         workspace=workspace,
         bound=bounds[0],
+        shared=shared,
         options=request.options,
         bar=bar,
         say=say,

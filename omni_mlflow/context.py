@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_mlflow.code_digest import code_digest, package_of
+from omni_mlflow.contract import Contract
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import digest_of, file_digest
@@ -31,6 +32,7 @@ class Context:
     """What all stages of one command share.
 
     Attributes:
+        shared: the contract of the shared stages; with one backbone it is that backbone's own.
         parent: key of the pipeline run around the stages; None when one stage runs alone.
         suites: folder of the Great Expectations suites.
         source: tags that name the state of the code.
@@ -40,6 +42,7 @@ class Context:
 
     workspace: Workspace
     bound: Bound
+    shared: Contract
     options: Options
     bar: Bar
     say: Callable[[str], None]
@@ -81,7 +84,7 @@ def check_lineage(context: Context, seals: Mapping[str, Seal]) -> None:
         name, seal = pending.popitem()
         wanted = settings_of(STAGES[name], context)
         keys = sorted(key for key in {*wanted, *seal.settings} if wanted.get(key) != seal.settings.get(key))
-        if keys:
+        if keys and not STAGES[name].serves(seal.settings, wanted):
             found = ", ".join(f"{key}={seal.settings.get(key)} (now {wanted.get(key)})" for key in keys)
             raise StaleInputError(
                 f"{name!r} was made with other settings: {found}; run {name!r} again with these settings, "
@@ -105,7 +108,7 @@ def folder_of(stage: Stage, context: Context) -> StageFolder:
 
 def settings_of(stage: Stage, context: Context) -> dict[str, Any]:
     """What of contract and options shapes the stage's output: a change elsewhere does not run it again."""
-    contract = context.bound.contract
+    contract = contract_of(stage, context)
     chosen = dict(stage.settings(contract))
     if stage.per_backbone:
         blocks = context.bound.backbone.stage_settings.get(stage.name, tuple(contract.settings))
@@ -115,8 +118,13 @@ def settings_of(stage: Stage, context: Context) -> dict[str, Any]:
     return json_value(flat(chosen))
 
 
+def contract_of(stage: Stage, context: Context) -> Contract:
+    """The contract that a stage reads: its backbone's own, or for a shared stage the one that serves all."""
+    return context.bound.contract if stage.per_backbone else context.shared
+
+
 def tags_of(stage: Stage, context: Context) -> dict[str, str]:
-    tags = {"omni.stage": stage.name, "omni.contract_digest": context.bound.contract.digest[:16]}
+    tags = {"omni.stage": stage.name, "omni.contract_digest": contract_of(stage, context).digest[:16]}
     return {**tags, "omni.backbone": context.bound.contract.id} if stage.per_backbone else tags
 
 

@@ -102,6 +102,10 @@ class Windows(Section):
     swap_fisheye_cam0_cam2: bool = False
 
 
+SAME_WINDOWS = ("tile_pixels", "min_label_share", "swap_fisheye_cam0_cam2")
+"""What contracts that share an index must agree on: one mosaic has one size, and one window has one label."""
+
+
 class Modalities(Section):
     direct_inputs: tuple[str, ...] = Field(min_length=1)
     bridged_inputs: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omni_mlflow.spine.features import FEATURE_GROUPS, FEATURE_NAMES
-from omni_mlflow.spine.types import Labels, Media, SensorPointer, Span
+from omni_mlflow.spine.types import Labels, Media, SensorPointer, Span, Window
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,33 @@ def adapter_views(view: View) -> dict[str, dict[str, Any]]:
         "qwen3_omni_lora": _question(view),
         "cosmos_world_model": _future(view),
         "policy_vla_branch": _policy(view),
+    }
+
+
+def as_asked(window: Window, *, frame_grid: int, context_frames: int) -> Window:
+    """Return a window of an index that serves several backbones as one of them asked for it.
+
+    Args:
+        frame_grid: source frames from one frame that it sees to the next: a multiple of the proxy's grid.
+        context_frames: how many of them it sees before the anchor.
+    """
+    seen = context_frames * frame_grid
+    media = window.modalities.media
+    changed = {
+        "context_window": Span(start=max(0, window.anchor - seen), stop=window.anchor).model_dump(),
+        "context_is_whole": window.anchor >= seen,
+    }
+    views = {name: _with(view, changed) for name, view in window.adapter_views.items()}
+    shown = media.model_copy(update={"shown_every": frame_grid // media.grid_stride})
+    modalities = window.modalities.model_copy(update={"media": shown})
+    return window.model_copy(update={"modalities": modalities, "adapter_views": views})
+
+
+def _with(view: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    """Replace keys of a view at any depth."""
+    return {
+        key: changed.get(key, _with(value, changed) if isinstance(value, dict) else value)
+        for key, value in view.items()
     }
 
 

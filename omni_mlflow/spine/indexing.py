@@ -34,7 +34,7 @@ from omni_mlflow.spine.types import (
     Window,
 )
 from omni_mlflow.spine.video import Proxy, UnreadableVideoError, write_proxy
-from omni_mlflow.spine.windows import FrameLabels, cut_windows, window_id
+from omni_mlflow.spine.windows import FrameLabels, cut_scales, window_id
 
 CAPTION_RULE: CaptionRule = "new"
 
@@ -141,11 +141,7 @@ class _Task:
         media, proxy = self._write_media()
         provenance = self._provenance(proxy)
         frames, share = self._frame_labels(), self.plan.min_label_share
-        cuts = [
-            (scale, span, labels)
-            for scale in self.plan.scales
-            for span, labels in cut_windows(frames, scale=scale, min_label_share=share)
-        ]
+        cuts = cut_scales(frames, self.plan.scales, min_label_share=share)
         self._write_features([span for _, span, _ in cuts])
         self._write_trajectories()
         numbered = (_Cut(index, *cut) for index, cut in enumerate(cuts))

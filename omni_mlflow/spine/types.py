@@ -154,6 +154,10 @@ class Scale(Row):
     frames: int = Field(ge=1)
     stride: int = Field(ge=1)
 
+    def holds(self, span: Span) -> bool:
+        """Whether ``span`` is a window of this family; it may be one of another family, too."""
+        return len(span) == self.frames and span.start % self.stride == 0
+
 
 class Tile(Row):
     """Where one camera lies in the mosaic, in pixels of the proxy video; the image is letterboxed inside."""
@@ -171,12 +175,14 @@ class Media(Row):
     Attributes:
         proxy_video: mosaic MP4, relative to the ``index`` folder; its frame k shows source frame
             ``k * grid_stride``.
+        shown_every: a backbone that asks for a coarser grid than the proxy has sees every n-th of its frames.
         frame_plan: JSON file that says which frames were taken from each camera's file, and by which decoder.
         proxy_audio: 16 kHz mono WAV that starts at frame 0, or None where the episode has no audio.
     """
 
     proxy_video: str | None
     grid_stride: int = Field(default=1, ge=1)
+    shown_every: int = Field(default=1, ge=1)
     num_proxy_frames: int = Field(default=0, ge=0)
     tiles: tuple[Tile, ...] = ()
     frame_plan: str | None = None
@@ -185,9 +191,14 @@ class Media(Row):
 
     def proxy_frames(self, span: Span) -> range:
         """Return the proxy frames that show a source frame of ``span``: none before, none after it."""
-        first = -(-span.start // self.grid_stride)
+        first = -(-span.start // self.shown_stride) * self.shown_every
         stop = -(-span.stop // self.grid_stride)
-        return range(first, min(stop, self.num_proxy_frames))
+        return range(first, min(stop, self.num_proxy_frames), self.shown_every)
+
+    @property
+    def shown_stride(self) -> int:
+        """Source frames from one frame that a backbone sees to the next one."""
+        return self.grid_stride * self.shown_every
 
 
 class SensorPointer(Row):

@@ -63,6 +63,17 @@ def cut_windows(frames: FrameLabels, *, scale: Scale, min_label_share: float) ->
     return windows
 
 
+def cut_scales(
+    frames: FrameLabels, scales: Iterable[Scale], *, min_label_share: float
+) -> list[tuple[Scale, Span, Labels]]:
+    """Cut the windows of one scale after the other; a span that two scales hold comes once."""
+    windows: dict[tuple[int, int], tuple[Scale, Span, Labels]] = {}
+    for scale in scales:
+        for span, labels in cut_windows(frames, scale=scale, min_label_share=min_label_share):
+            windows.setdefault((span.start, span.stop), (scale, span, labels))
+    return list(windows.values())
+
+
 def degenerate_labels(labels: Iterable[Labels]) -> dict[str, dict[str, bool | float]]:
     """Return each yes/no label that nearly always has one answer, with the answer and its share (0..1)."""
     counts: dict[str, Counter[bool]] = {"in_contact": Counter(), "transition": Counter()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from operator import eq
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -195,6 +196,8 @@ class Stage:
         suites: names of the Great Expectations suites that it checks.
         per_backbone: it has one folder per backbone.
         resumable: it goes on from what an interrupted attempt left in its folder.
+        serves: whether an output made with the first settings holds what the second ones ask for; by default
+            only equal ones do.
         only_needs: the inputs that given options really ask for; by default all of them.
         looks_again: given options ask to do finished work anew, because what it looked at may have changed.
     """
@@ -208,6 +211,7 @@ class Stage:
     choices: Callable[[Options], Mapping[str, Any]] = field(default=lambda _: {})
     suites: tuple[str, ...] = ()
     resumable: bool = False
+    serves: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = field(default=eq)
     only_needs: Callable[[Options], Iterable[str]] | None = None
     looks_again: Callable[[Options], bool] = field(default=lambda _: False)
 

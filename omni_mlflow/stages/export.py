@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from omni_mlflow.backbones.base import Exported
-from omni_mlflow.contract import Contract
+from omni_mlflow.contract import Contract, Windows
+from omni_mlflow.spine.adapter_views import as_asked
 from omni_mlflow.spine.arrays import ArrayWriter
 from omni_mlflow.spine.rows import (
     digest_of,
@@ -51,9 +52,13 @@ def _export(run: Run) -> Report:
         )
     skips: list[Skip] = []
     windows = read_rows(run.open("index", "window_index.jsonl"), Window)
+    num_foreign = 0
     with _SampleFiles(run.folder) as files:
         for window in run.bar.track(windows, description="export samples", total=index.num_windows):
-            made = _exported(run, window)
+            if (asked := _as_asked(run.contract.windows, window)) is None:
+                num_foreign += 1
+                continue
+            made = _exported(run, asked)
             if isinstance(made, Skip):
                 skips.append(made)
             else:
@@ -70,7 +75,7 @@ def _export(run: Run) -> Report:
         datasets=[dataset_input(manifest, split) for split in Split if num_samples[split]],
         failures=_empty_splits(run, num_samples),
         skipped=skips,
-        taken=index.num_windows,
+        taken=index.num_windows - num_foreign,
         made=sum(num_samples.values()),
     )
 
@@ -135,6 +140,13 @@ class ForeignSampleError(Exception):
     """A backbone made a sample of another window than it was given."""
 
 
+def _as_asked(asked: Windows, window: Window) -> Window | None:
+    """The window with the grid and context of this contract; None where only another one asks for it."""
+    if not any(scale.holds(window.span) for scale in asked.scales):
+        return None
+    return as_asked(window, frame_grid=asked.frame_grid, context_frames=asked.context_frames)
+
+
 def _exported(run: Run, window: Window) -> Exported | Skip:
     """Ask the backbone, and check that what it made is about this window and sees no frame after it."""
     made = run.model.export(window, media_root=media_root(run, window.split), settings=run.settings)
@@ -171,7 +183,10 @@ def _manifest(run: Run, written: _SampleFiles) -> DatasetManifest:
 
 
 def _settings(contract: Contract) -> Mapping[str, Any]:
-    return {"dataset_contract": contract.dataset_contract}
+    return {
+        "dataset_contract": contract.dataset_contract,
+        "windows": contract.windows.model_dump(mode="json"),
+    }
 
 
 EXPORT = Stage(

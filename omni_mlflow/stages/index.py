@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omni_mlflow.code_digest import code_digest
-from omni_mlflow.contract import Contract
+from omni_mlflow.contract import SAME_WINDOWS, Contract, Windows
 from omni_mlflow.spine.executors import each_task
 from omni_mlflow.spine.rows import file_digest, join_files, read_document, read_rows, write_document
 from omni_mlflow.spine.types import Episode, Labels, Skip, Split, Window
@@ -155,12 +155,23 @@ def _needed(options: Options) -> Iterable[str]:
     return ("select", "guard") if options.dataset_jsonl is None else ()
 
 
+def _serves(made: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether an index made for several backbones holds the windows and frames that one of them asks for."""
+    had, wanted = Windows.model_validate(made), Windows.model_validate(asked)
+    return (
+        all(getattr(had, name) == getattr(wanted, name) for name in SAME_WINDOWS)
+        and set(wanted.scales) <= set(had.scales)
+        and wanted.frame_grid % had.frame_grid == 0
+    )
+
+
 INDEX = Stage(
     name="index",
     run=_index,
     rows="episodes",
     inputs={"select": ("selection.json",), "guard": ("episode_manifest.json",)},
     settings=_settings,
+    serves=_serves,
     choices=_choices,
     per_backbone=False,
     resumable=True,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 from handmade import STAMPS_NS, caption, grey_of, segment
 
+from omni_mlflow.spine.adapter_views import as_asked
 from omni_mlflow.spine.audio import read_audio
 from omni_mlflow.spine.features import FEATURE_NAMES
-from omni_mlflow.spine.frame_plan import FramePlan
+from omni_mlflow.spine.frame_plan import CameraPass, FramePlan
 from omni_mlflow.spine.indexing import IndexPlan, UnsplitEpisodeError, index_episode
 from omni_mlflow.spine.rows import read_document, read_rows
 from omni_mlflow.spine.selection import scan_data_root
@@ -258,3 +260,73 @@ def test_an_episode_that_broke_since_the_selection_is_a_skip_that_names_the_file
     reason = index.skips[0].reason
     assert reason.startswith(f"kitchen/ep1/{file}: it cannot be"), "and names no folder of this machine"
     assert not list((tmp_path / "index").rglob("windows.jsonl"))
+
+
+def test_three_scales_cost_no_more_decoding_than_one(indexed, monkeypatch):
+    """81 frames: 7 windows of 20 frames, 3 of 40 and 1 of 80, out of the same decoded pictures."""
+    decoded = []
+    check = CameraPass._check
+    monkeypatch.setattr(CameraPass, "_check", lambda *args: decoded.append(args[1]) or check(*args))
+    made = {}
+    for scales in (((20, 10),), ((20, 10), (40, 20), (80, 40))):
+        plan = replace(PLAN, scales=tuple(Scale(frames=frames, stride=stride) for frames, stride in scales))
+        decoded.clear()
+        index, out = indexed(plan=plan, num_frames=81)
+        made[len(scales)] = (len(decoded), (out / "kitchen__ep1/mosaic.mp4").read_bytes(), index)
+    assert made[1][0] == made[3][0] == 6 * 81
+    assert made[1][1] == made[3][1]
+    windows = made[3][2].windows
+    assert windows[:7] == tuple(
+        each.model_copy(update={"provenance": windows[0].provenance}) for each in made[1][2].windows
+    )
+    assert [(window.id, window.anchor) for window in windows[7:]] == [
+        ("kitchen__ep1:40:0", 40),
+        ("kitchen__ep1:40:20", 60),
+        ("kitchen__ep1:40:40", 80),
+        ("kitchen__ep1:80:0", 80),
+    ]
+    assert [(window.scale.frames, window.scale.stride) for window in windows[7:]] == [(40, 20)] * 3 + [
+        (80, 40)
+    ]
+
+
+def test_windows_of_each_scale_have_features_and_targets_of_their_own_length(indexed):
+    """The camera walks 1 m forward every 20 frames."""
+    frames = 81
+    position = np.zeros((frames, 3))
+    position[:, 2] = -np.arange(frames) / 20  # SLAM stores world to body
+    plan = replace(PLAN, scales=(Scale(frames=20, stride=20), Scale(frames=40, stride=40)))
+    index, out = indexed({"slam/trans_xyz": position}, plan=plan, num_frames=frames)
+    with np.load(out / index.windows[0].modalities.sensor_features.path) as arrays:
+        forward = arrays["windows"][:, FEATURE_NAMES.index("camera_forward_m")]
+    rows = {window.id: forward[window.modalities.sensor_features.index] for window in index.windows}
+    assert rows["kitchen__ep1:20:0"] == pytest.approx(19 / 20)
+    assert rows["kitchen__ep1:40:0"] == pytest.approx(39 / 20)
+    for window in index.windows:
+        target = window.adapter_views["cosmos_world_model"]["target_window"]
+        assert target is None or Span.model_validate(target) == Span(
+            start=window.anchor, stop=window.anchor + window.scale.frames
+        )
+
+
+def test_a_span_that_two_scales_hold_is_one_window(indexed):
+    plan = replace(PLAN, scales=(Scale(frames=4, stride=2), Scale(frames=4, stride=1)))
+    ids = [window.id for window in indexed(plan=plan)[0].windows]
+    assert ids == [f"kitchen__ep1:4:{start}" for start in (0, 2, 4, 1, 3)]
+
+
+def test_an_index_of_a_finer_grid_and_longer_context_shows_a_backbone_what_it_asks_for(indexed):
+    asked = indexed()[0].windows
+    fine = replace(PLAN, frame_grid=1, context_frames=6)
+    for own, shared in zip(asked, indexed(plan=fine)[0].windows, strict=True):
+        assert (shared.adapter_views == own.adapter_views) is (own.anchor < 4)  # 6 frames seen instead of 4
+        shown = as_asked(shared, frame_grid=PLAN.frame_grid, context_frames=PLAN.context_frames)
+        assert shown.adapter_views == own.adapter_views
+        assert source_frames(shown) == source_frames(own)
+
+
+def source_frames(window: Window) -> list[int]:
+    """The source frames of a window's context that its backbone sees."""
+    media = window.modalities.media
+    context = Span.model_validate(window.adapter_views["qwen3_omni_lora"]["context_window"])
+    return [frame * media.grid_stride for frame in media.proxy_frames(context)]

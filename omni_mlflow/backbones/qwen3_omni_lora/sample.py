@@ -109,7 +109,7 @@ def _video(window: Window) -> VideoPointer:
     return VideoPointer(
         path=media.proxy_video,
         positions=tuple(media.proxy_frames(context)),
-        frames_per_second=window.fps / media.grid_stride,
+        frames_per_second=window.fps / media.shown_stride,
     )
 
 
