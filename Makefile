@@ -44,6 +44,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.interval_coverage
 	$(BIN)/python -m benchmarks.selection_scale
 	$(BIN)/python -m benchmarks.window_index_scale
+	$(BIN)/python -m benchmarks.video_pass
 
 ui: setup
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}

@@ -7,7 +7,7 @@ the containers' clocks differ from the device's.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -88,13 +88,10 @@ def write_proxy(streams: Mapping[str, Path], out: Path, *, frame_grid: range, ti
         encoder = stack.enter_context(
             Encoder(temporary, width, height, Fraction(NOMINAL_FPS, frame_grid.step))
         )
-        for first in range(0, len(frame_grid), _FRAMES_PER_TURN):
-            turn = len(frame_grid[first : first + _FRAMES_PER_TURN])
-            taken = {place: tuple(islice(pictures, turn)) for place, pictures in cameras.items()}
-            for number in range(turn):
-                for place, pictures in taken.items():
-                    mosaic.paste(place, pictures[number])
-                encoder.write(mosaic)
+        for fitted in _in_turns(cameras, len(frame_grid)):
+            for place, picture in fitted.items():
+                mosaic.paste(place, picture)
+            encoder.write(mosaic)
         records = {place.camera: each.record() for place, each in passes.items()}
     return Proxy(
         FramePlan(
@@ -102,6 +99,15 @@ def write_proxy(streams: Mapping[str, Path], out: Path, *, frame_grid: range, ti
         ),
         {place.camera: each.num_repeated for place, each in passes.items() if each.num_repeated},
     )
+
+
+def _in_turns(cameras: Mapping[Tile, Iterator[Image]], num_frames: int) -> Iterator[dict[Tile, Image]]:
+    """Yield all cameras' pictures of one frame after the other; each camera decodes some frames ahead."""
+    for first in range(0, num_frames, _FRAMES_PER_TURN):
+        turn = min(_FRAMES_PER_TURN, num_frames - first)
+        taken = {place: tuple(islice(pictures, turn)) for place, pictures in cameras.items()}
+        for number in range(turn):
+            yield {place: pictures[number] for place, pictures in taken.items()}
 
 
 def _fitted(camera: CameraPass, place: Tile) -> Generator[Image]:
