@@ -8,7 +8,6 @@ from pathlib import Path
 
 from omni_mlflow.context import Context, OuterRun
 from omni_mlflow.contract import ContractError, SplitCounts, parse_changes
-from omni_mlflow.journal import JournalBusyError
 from omni_mlflow.pipeline import run_main
 from omni_mlflow.registry import Bound, load_bound
 from omni_mlflow.shared_contract import shared_contract
@@ -91,11 +90,7 @@ def _execute(
         stage = STAGES[request.command]
         return [run_stage(stage, replace(context, bound=bound, outer=outer)) for bound in bounds]
     stages = [stage for stage in STAGES.values() if own_data or stage.name != "synthesize"]
-    try:
-        return run_main(bounds, context, stages)
-    except JournalBusyError as error:
-        refuse(workspace, request.command, error, parent=None, outer=request.outer)
-        raise
+    return run_main(bounds, context, stages)
 
 
 def bind_all(request: Request) -> list[Bound]:

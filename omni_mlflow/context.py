@@ -92,7 +92,12 @@ def check_lineage(context: Context, seals: Mapping[str, Seal]) -> None:
             )
         for upstream, digest in seal.inputs.items():
             current = folder_of(STAGES[upstream], context).seal()
-            if current is None or current.digest != digest:
+            if current is None:
+                raise StaleInputError(
+                    f"{upstream!r}, which {name!r} was made from, is gone from the workspace; run "
+                    f"{upstream!r} again: with the same options it makes the same, and {name!r} still holds"
+                )
+            if current.digest != digest:
                 raise StaleInputError(
                     f"{name!r} was made from another {upstream!r} than the one that is here now; "
                     f"run {name!r} again"

@@ -159,14 +159,14 @@ def parse_event(row: Mapping[str, Any]) -> Event:
     """Read one row of a journal.
 
     Raises:
-        NewerSchemaError: the row is of a kind that this version does not know.
+        NewerSchemaError: the row is of a kind that this version does not know; the caller names the file.
     """
     try:
         return _EVENTS.validate_python(row)
     except ValidationError as error:
         raise NewerSchemaError(
-            f"a journal holds a row {row.get('event')!r} that this omni-mlflow cannot read; use the version "
-            "that wrote it, or another workspace"
+            f"holds a row {row.get('event')!r} that this omni-mlflow cannot read; install the version that "
+            "wrote it, or use another workspace"
         ) from error
 
 
@@ -176,5 +176,13 @@ def run_journals(workspace: Path) -> list[Path]:
 
 
 def read_events(journal: Path) -> list[Event]:
-    """Read the finished rows of a run's journal, oldest first."""
-    return [parse_event(row) for row in read_journal(journal)]
+    """Read the finished rows of a run's journal, oldest first.
+
+    Raises:
+        NewerSchemaError: naming the journal that a newer version wrote.
+        BadRowError: naming the journal that was edited by hand.
+    """
+    try:
+        return [parse_event(row) for row in read_journal(journal)]
+    except NewerSchemaError as error:
+        raise NewerSchemaError(f"{journal} {error}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from omni_mlflow.journal import exclusive
 from omni_mlflow.record import RunRecord
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.rows import digest_of
-from omni_mlflow.stage_run import Finished, Interrupted, name_of, run_stage
+from omni_mlflow.stage_run import Finished, Interrupted, name_of, refuse, run_stage
 from omni_mlflow.stages.base import Stage
 from omni_mlflow.workspace import Workspace
 
@@ -24,9 +25,12 @@ def run_main(bounds: Sequence[Bound], context: Context, stages: Sequence[Stage])
 
     Raises:
         JournalBusyError: another main job is at work in this workspace.
+        NewerSchemaError, BadRowError: a journal of this workspace cannot be read.
         Exception: what the failing stage raised; the pipeline run ends FAILED with the same reason.
     """
-    with exclusive(context.workspace.root / ".locks" / "main"):
+    with ExitStack() as alone_here:
+        with _refusal_shown(context):
+            alone_here.enter_context(exclusive(context.workspace.root / ".locks" / "main"))
         return [
             finished
             for bound in bounds
@@ -39,7 +43,8 @@ def _run_backbone(context: Context, stages: Sequence[Stage], *, alone: bool) -> 
     request = digest_of(
         [context.bound.contract.digest, str(context.options.data_root), outer.run_id if outer else None]
     )
-    record = _open_pipeline(context.workspace, request)
+    with _refusal_shown(context):
+        record = _open_pipeline(context.workspace, request)
     try:
         backbone = context.bound.contract.id
         key = record.started(
@@ -69,6 +74,16 @@ def _run_backbone(context: Context, stages: Sequence[Stage], *, alone: bool) -> 
         raise
     finally:
         record.close()
+
+
+@contextmanager
+def _refusal_shown(context: Context) -> Iterator[None]:
+    """What keeps a main job from beginning is shown as a FAILED run."""
+    try:
+        yield
+    except Exception as error:
+        refuse(context.workspace, "main", error, parent=None, outer=context.outer)
+        raise
 
 
 def _headline(done: Sequence[Finished]) -> dict[str, float]:

@@ -24,9 +24,9 @@ from omni_mlflow.events import (
     Started,
     Tags,
     Upstream,
-    parse_event,
+    read_events,
 )
-from omni_mlflow.journal import Journal
+from omni_mlflow.journal import Journal, settle
 from omni_mlflow.spine.processes import this_process
 from omni_mlflow.spine.rows import file_digest
 from omni_mlflow.spine.types import Row
@@ -42,22 +42,22 @@ class RunRecord:
 
         Raises:
             JournalBusyError: another process is writing it.
+            NewerSchemaError, BadRowError: it holds rows that this version cannot read.
         """
         self.folder = folder
         self._journal = Journal(folder / JOURNAL_NAME)
-        self._reserve = folder / f"{JOURNAL_NAME}.reserve"
-        if not self._reserve.exists():
-            self._reserve.write_bytes(bytes(RESERVED_BYTES))
         self._points: set[tuple[str, int]] = set()
-        self._announced: set[tuple[str, str]] = set()
         self._results: dict[str, float] = {}
         self.key: str | None = None
-        for event in map(parse_event, self._journal.rows()):
+        for event in read_events(self._journal.path):
             if isinstance(event, Started):
                 self.key = event.key
             elif isinstance(event, Metrics):
                 self._points.update((key, event.step) for key in event.values)
                 self._results.update(event.values)
+        self._reserve = folder / f"{JOURNAL_NAME}.reserve"
+        if not self._reserve.exists():
+            self._reserve.write_bytes(bytes(RESERVED_BYTES))
 
     @property
     def quarantined(self) -> Path | None:
@@ -131,7 +131,7 @@ class RunRecord:
 
     def model(self, model: ModelVersion) -> None:
         """Ask for a registration; a stage that is entered again asks for the same one only once."""
-        asked = (event for event in map(parse_event, self._journal.rows()) if isinstance(event, ModelVersion))
+        asked = (event for event in read_events(self._journal.path) if isinstance(event, ModelVersion))
         if not any(event.checkpoint_digest == model.checkpoint_digest for event in asked):
             self._append(model)
 
@@ -141,6 +141,10 @@ class RunRecord:
         """Write the last row. The space for it was set aside, so that a full disk cannot silence a run."""
         self._reserve.unlink(missing_ok=True)
         self._append(Ended(at_ms=now_ms(), status=status, outcome=outcome, reason=reason))
+
+    def settle(self) -> None:
+        """Wait until every point is on the disk: before a checkpoint lets a resume skip their steps."""
+        settle(self._journal.path)
 
     def close(self) -> None:
         self._reserve.unlink(missing_ok=True)

@@ -88,8 +88,7 @@ def run_stage(stage: Stage, context: Context) -> Finished:
     except _Recorded as recorded:
         raise recorded.error from recorded.error.__cause__
     except Exception as error:
-        with suppress(OSError):  # what cannot be written on a full disk is still told on the terminal
-            refuse(context.workspace, stage.name, error, parent=context.parent, outer=context.outer)
+        refuse(context.workspace, stage.name, error, parent=context.parent, outer=context.outer)
         raise
 
 
@@ -97,7 +96,10 @@ def refuse(
     workspace: Workspace, name: str, error: Exception, *, parent: str | None, outer: OuterRun | None
 ) -> None:
     """Leave a FAILED run for a command that could not even start its work."""
-    with _loose_record(workspace, name, parent=parent, outer=outer) as record:
+    with (
+        suppress(OSError),  # what cannot be written on a full disk is still told on the terminal
+        _loose_record(workspace, name, parent=parent, outer=outer) as record,
+    ):
         record.ended("FAILED", RunOutcome.REFUSED, str(error))
 
 

@@ -92,8 +92,10 @@ class Place:
         return [Path(each.path) for each in listed]
 
     def copy(self, root: Path) -> Place:
-        """Copy a finished job, with modification times, so that its seals stay fresh."""
+        """Copy a finished job with all it knows: its seals stay fresh, its runs projected."""
         shutil.copytree(self.root, root, dirs_exist_ok=True)
+        for mark in root.glob("workspace/.projected/*"):
+            mark.write_text(mark.read_text().replace(str(self.root), str(root)))
         return Place(root, self.data_root)
 
 

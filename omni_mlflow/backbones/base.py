@@ -75,7 +75,8 @@ class TrainingLog(Protocol):
     def progress(self, event: str, *, step: int, **values: float | int | str) -> None:
         """Append one row to ``progress.jsonl``: ``step``, ``validation`` or ``checkpoint``.
 
-        Rows hold no clock, so an interrupted and resumed training writes the same file.
+        Rows hold no clock, so an interrupted and resumed training writes the same file. ``checkpoint`` comes
+        before its state is saved: then all that a resume will not repeat is on the disk.
         """
 
     def preparing(self, what: str, *, done: int, total: int) -> None:

@@ -53,6 +53,8 @@ class StageTrainingLog:
         row = {"event": event, "step": step, **values}
         self._progress.append(row)
         self._show(row)
+        if event == "checkpoint":
+            self._record.settle()  # a resume shows losses again from progress.jsonl, but times are only there
         self.last_step = step
         if event == "start":
             total = int(values.get("total_steps", 0))

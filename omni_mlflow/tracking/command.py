@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 from pydantic import ValidationError
 
 from omni_mlflow.tracking.healing import heal_journals
@@ -15,7 +17,14 @@ from omni_mlflow.tracking.reports import REPORTS, HealedRun, SyncReport
 from omni_mlflow.tracking.stores import without_password
 
 LOG_NAME = "projector.log"
+_PATIENCE_S = 10.0
+_LOOK_EVERY_S = 0.5
 _SYNC_S = 3600.0
+_SYNC_PATIENCE_S = 90.0  # a request and its retry end sooner, with a better reason
+
+
+class _TooLongError(Exception):
+    """The final pass is not waited for any longer."""
 
 
 class ProjectorHandle:
@@ -31,22 +40,57 @@ class ProjectorHandle:
         self._workspace = workspace
         self._store = store
 
-    def finish(self, timeout_s: float) -> SyncReport:
-        """Wait for the final pass, at most ``timeout_s``, and return how far it came.
+    def finish(self, timeout_s: float, *, patience_s: float = _PATIENCE_S) -> SyncReport:
+        """Wait for the final pass, and return how far it came.
 
         Close all journals first. Trouble with the store is in the report, never raised.
+
+        Args:
+            timeout_s: longest wait for a store that takes rows, however slowly.
+            patience_s: longest wait for one answer of the store.
         """
         try:
-            out, _ = self._process.communicate(b"finish\n", timeout=timeout_s)
+            out = self._last_words(timeout_s, patience_s=patience_s)
             return REPORTS.validate_json(out.strip().rpartition(b"\n")[2])
-        except subprocess.TimeoutExpired:
+        except _TooLongError as error:
             self._process.kill()
             self._process.communicate()
-            why = f"the projection took longer than {timeout_s:g} s"
+            why = str(error)
         except ValidationError:
             why = f"the projector ended with status {self._process.returncode}; see {self._log}"
         left = count_rows_left(self._workspace, store=without_password(self._store))
         return SyncReport(left=left, failure=why)
+
+    def _last_words(self, timeout_s: float, *, patience_s: float) -> bytes:
+        """Tell the projector to finish and return what it says."""
+        start = moved = time.monotonic()
+        signs = self._signs_of_life()
+        word: bytes | None = b"finish\n"
+        while True:
+            try:
+                return self._process.communicate(word, timeout=min(_LOOK_EVERY_S, timeout_s))[0]
+            except subprocess.TimeoutExpired:
+                word, now = None, time.monotonic()
+            before, signs = signs, self._signs_of_life()
+            moved = now if signs != before else moved
+            if now - moved >= patience_s:
+                address = without_password(self._store)
+                raise _TooLongError(
+                    f"the tracking store {address} has not answered for {patience_s:g} s; check that it works"
+                )
+            if now - start >= timeout_s:
+                raise _TooLongError(f"the projection took longer than {timeout_s:g} s")
+
+    def _signs_of_life(self) -> int | None:
+        """A number that stands still only while the projector waits for one answer; None when it has ended.
+
+        It is how often the system switched to and from the process: also importing MLflow and making a
+        database move it.
+        """
+        try:
+            return int(sum(psutil.Process(self.pid).num_ctx_switches()))
+        except psutil.NoSuchProcess:
+            return None
 
     @property
     def _log(self) -> Path:
@@ -81,7 +125,7 @@ def start_projector(workspace: Path, *, store: str) -> ProjectorHandle:
 
 def sync(workspace: Path, *, store: str) -> SyncReport:
     """Project everything that is left, and wait for it."""
-    return start_projector(workspace, store=store).finish(_SYNC_S)
+    return start_projector(workspace, store=store).finish(_SYNC_S, patience_s=_SYNC_PATIENCE_S)
 
 
 def heal(workspace: Path, *, store: str | None) -> list[HealedRun]:

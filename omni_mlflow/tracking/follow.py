@@ -21,6 +21,7 @@ class RunJournal:
         live: artifacts that grow, as announced.
         pending: rows that are not projected, each with the byte after it.
         mark: what an earlier process projected.
+        withheld: its run was deleted in the tracker, so its rows wait until it is restored.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class RunJournal:
     projected_rows: int = 0
     pending: list[tuple[Event, int]] = field(default_factory=list)
     mark: Watermark | None = None
+    withheld: bool = False
 
     @property
     def folder(self) -> Path:
@@ -118,6 +120,11 @@ class Follower:
         self._seen = seen
         for key in self.runs.keys() - keys:
             del self.runs[key]
+
+    def project_again(self, journal: RunJournal) -> None:
+        """Have all rows of a run projected again, also should this process die before it has done so."""
+        self.marks.remove(journal.key)
+        journal.project_again()
 
     def _read_run(self, path: Path, key: str, *, size: int) -> None:
         run = self.runs.setdefault(key, RunJournal(path, key))

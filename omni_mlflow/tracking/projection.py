@@ -40,7 +40,7 @@ class Projection:
         self.projected = 0
         self._store = store
         self._follower = follower
-        self._runs = StoredRuns(store, follower.runs)
+        self._runs = StoredRuns(store, follower)
         self._writer = RunWriter(store.client, self._runs)
         self._files = RunFiles(store.client)
         self._refused: dict[str, str] = {}
@@ -76,7 +76,7 @@ class Projection:
             left=rows_left(self._follower),
             runs=len(self.touched),
             failure="; ".join(reasons) or None,
-            notes=tuple(self._writer.notes() + self._files.notes()),
+            notes=tuple(self._writer.notes() + self._files.notes() + self._runs.notes()),
         )
 
     def experiments(self) -> set[str]:
@@ -86,16 +86,17 @@ class Projection:
 
     def _project(self, journal: RunJournal) -> None:
         if journal.mark is not None and journal.mark.store_id != self._store.id:
-            journal.project_again()
+            self._follower.project_again(journal)
         if journal.pending:
             self._skip_what_others_did(journal)
-            self._runs.of(journal)  # may find that everything must be projected again
+            # This may also find that everything must be projected again.
+            journal.withheld = self._runs.of(journal).deleted
+        if journal.withheld:
+            return
         while journal.pending:
             self._project_some(journal, journal.pending[:_ROWS_AT_ONCE])
         if journal.live and not journal.ended:
-            stored = self._runs.of(journal)
-            if not stored.deleted:
-                self._files.show_live(stored, journal, now_s=time.monotonic())
+            self._files.show_live(self._runs.of(journal), journal, now_s=time.monotonic())
 
     def _skip_what_others_did(self, journal: RunJournal) -> None:
         """Another projector of this workspace may have been faster; what we know of the run is then old."""
@@ -109,14 +110,13 @@ class Projection:
 
     def _project_some(self, journal: RunJournal, some: Sequence[tuple[Event, int]]) -> None:
         stored = self._runs.of(journal)
-        if not stored.deleted:
-            delta = fold([event for event, _ in some])
-            self._writer.write(stored, journal, delta)
-            self._files.write(stored, journal, delta)
-            if isinstance(delta.mark, Ended):
-                self._files.show_last(stored, journal)
-            self._writer.set_status(stored, journal, delta)
-            self.touched.add(journal.key)
+        delta = fold([event for event, _ in some])
+        self._writer.write(stored, journal, delta)
+        self._files.write(stored, journal, delta)
+        if isinstance(delta.mark, Ended):
+            self._files.show_last(stored, journal)
+        self._writer.set_status(stored, journal, delta)
+        self.touched.add(journal.key)
         self.projected += len(some)
         journal.projected_rows += len(some)
         journal.projected_bytes = some[-1][1]
@@ -134,8 +134,9 @@ class Projection:
 
 
 def rows_left(follower: Follower) -> int:
-    """Count the rows that wait; a journal that cannot be read counts as one."""
-    return sum(len(journal.pending) for journal in follower.runs.values()) + len(follower.unreadable)
+    """Count the rows that should be shown and are not; a journal that cannot be read counts as one."""
+    waiting = (journal for journal in follower.runs.values() if not journal.withheld)
+    return sum(len(journal.pending) for journal in waiting) + len(follower.unreadable)
 
 
 def count_rows_left(workspace: Path, *, store: str) -> int:

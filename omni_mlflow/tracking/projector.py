@@ -23,7 +23,7 @@ from omni_mlflow.tracking.follow import Follower
 from omni_mlflow.tracking.healing import heal_journals, heal_store
 from omni_mlflow.tracking.projection import Projection, rows_left
 from omni_mlflow.tracking.reports import REPORTS, HealedRun, SyncReport
-from omni_mlflow.tracking.stores import without_password
+from omni_mlflow.tracking.stores import sqlite_path, without_password
 from omni_mlflow.tracking.views import provision_views
 
 FINISH = b"finish\n"
@@ -84,7 +84,8 @@ class Projector:
 
     def _heal_store(self, store: Store) -> None:
         entered = {each for run in self._follower.runs.values() for each in run.outer_run_ids}
-        self._healed += heal_store(store.client, project=self._project, entered=entered)
+        shared = sqlite_path(self._uri) is None
+        self._healed += heal_store(store.client, project=self._project, entered=entered, shared=shared)
         self._store_is_healed = True
 
 

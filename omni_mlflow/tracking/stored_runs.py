@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from omni_mlflow.events import RunOutcome
 from omni_mlflow.tracking.connection import Store
-from omni_mlflow.tracking.follow import RunJournal
+from omni_mlflow.tracking.follow import Follower, RunJournal
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -24,7 +24,7 @@ class StoredRun:
     """A run as the store knows it, kept up to date with what we write.
 
     Attributes:
-        deleted: a person deleted it in the tracker; it stays deleted and takes no rows.
+        deleted: a person deleted it in the tracker; it stays deleted, and its rows wait.
     """
 
     run_id: str
@@ -39,13 +39,15 @@ class StoredRun:
 class StoredRuns:
     """The runs of one workspace in one store."""
 
-    def __init__(self, store: Store, journals: Mapping[str, RunJournal]) -> None:
+    def __init__(self, store: Store, follower: Follower) -> None:
         self._store = store
         self._client = store.client
-        self._journals = journals
+        self._follower = follower
+        self._journals = follower.runs
         self._known: dict[str, StoredRun] = {}
         self._known_by: dict[str, str | None] = {}
         self._ids: dict[str, str | None] = {}
+        self._deleted: dict[str, StoredRun] = {}
 
     def forget(self, key: str) -> None:
         """Look the run up again next time: what we remember of it turned out to be wrong."""
@@ -56,19 +58,28 @@ class StoredRuns:
         """Return the run that this journal is projected to.
 
         That is the run of the last ``mlflow run`` a process entered it by; else the one that carries its
-        key; else a new one, below its parent when it has one.
+        key; else a new one, below its parent when it has one. A deleted run is looked up every time, because
+        it may be restored.
         """
         known = self._known.get(journal.key)
         outer = journal.outer_run_ids[-1] if journal.outer_run_ids else None
         if known is not None and self._known_by[journal.key] == outer:
             return known
-        run = (self._get(outer) if outer else None) or self._find(journal) or self._create(journal)
+        run = (self._get(outer) if outer else None) or self._find(journal)
+        if run is None:
+            if journal.mark is not None:  # it was there and is gone for good: made anew, with all its rows
+                self._follower.project_again(journal)
+            run = self._create(journal)
         stored = _stored(run)
-        self._known[journal.key] = stored
+        if stored.deleted:
+            self._deleted[journal.key] = stored
+        else:
+            self._deleted.pop(journal.key, None)
+            self._known[journal.key] = stored
         self._known_by[journal.key] = outer
         self._ids[journal.key] = stored.run_id
         if journal.mark is not None and journal.mark.run_id != stored.run_id:
-            journal.project_again()
+            self._follower.project_again(journal)
         if not stored.deleted:
             self._adopt(stored, journal, moved=outer == stored.run_id)
         return stored
@@ -81,6 +92,20 @@ class StoredRuns:
             found = self._search(key, [self._store.experiment_id])
             self._ids[key] = found[0].info.run_id if found else None
         return self._ids[key]
+
+    def notes(self) -> list[str]:
+        """Say which runs that rows belong to or refer to were deleted, and what that means."""
+        if not self._deleted:
+            return []
+        names = [
+            f"{stored.tags.get('mlflow.runName', key[:12])} ({stored.run_id})"
+            for key, stored in sorted(self._deleted.items(), key=lambda each: each[1].run_id)
+        ]
+        return [
+            f"deleted in the tracking store, and left so: {', '.join(names)}. What such a run made still "
+            "holds in the workspace, later stages read it there, and its new rows wait in its journal; to "
+            "see it again: mlflow runs restore --run-id ID, then omni-mlflow sync"
+        ]
 
     def place(self, stored: StoredRun, journal: RunJournal) -> None:
         """Put the run below its parent; a run resumed by another pipeline run moves there."""

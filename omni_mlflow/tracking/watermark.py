@@ -51,8 +51,15 @@ class Watermarks:
             return None
 
     def write(self, mark: Watermark) -> None:
-        marks = {**self._of_all_stores(mark.key), self._store: mark.model_dump(mode="json")}
-        write_text(self._path(mark.key), json.dumps(marks, indent=1, sort_keys=True) + "\n")
+        self._write(mark.key, {**self._of_all_stores(mark.key), self._store: mark.model_dump(mode="json")})
+
+    def remove(self, key: str) -> None:
+        marks = self._of_all_stores(key)
+        if marks.pop(self._store, None) is not None:
+            self._write(key, marks)
+
+    def _write(self, key: str, marks: dict[str, Any]) -> None:
+        write_text(self._path(key), json.dumps(marks, indent=1, sort_keys=True) + "\n")
 
     def _of_all_stores(self, key: str) -> dict[str, Any]:
         try:

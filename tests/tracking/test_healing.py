@@ -12,7 +12,7 @@ import pytest
 from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, read_events
 from omni_mlflow.record import RunRecord, now_ms
 from omni_mlflow.spine.processes import this_process
-from omni_mlflow.tracking import heal
+from omni_mlflow.tracking import heal, healing
 from omni_mlflow.tracking.healing import heal_store
 
 HOUR_MS = 3_600_000
@@ -122,17 +122,66 @@ def make_zombie(client, project, *, age_ms, **tags):
     return run.info.run_id
 
 
+MINUTES_AGO = {"age_ms": 180_000}
+
+
 def test_a_run_that_mlflow_run_left_without_a_stage_is_ended_in_the_store(tracker, store, tmp_path):
     opened = tracker.client(store)
-    zombie = make_zombie(opened, tmp_path, age_ms=2 * HOUR_MS)
-    [healed] = heal_store(opened, project=tmp_path, entered=())
+    zombie = make_zombie(opened, tmp_path, **MINUTES_AGO)
+    [healed] = heal_store(opened, project=tmp_path, entered=(), shared=False)
     assert (healed.run_id, healed.key, healed.name) == (zombie, None, "train")
     run = opened.get_run(zombie)
     assert (run.info.status, run.data.tags["omni.outcome"]) == ("KILLED", "killed")
     assert run.data.tags["mlflow.note.content"].startswith("no stage ever entered this run")
 
 
-def test_what_may_still_be_alive_or_is_not_ours_is_left_alone(tracker, store, tmp_path, monkeypatch):
+def test_where_another_machine_may_be_making_its_environment_an_hour_is_waited(tracker, store, tmp_path):
+    opened = tracker.client(store)
+    make_zombie(opened, tmp_path, **MINUTES_AGO)
+    zombie = make_zombie(opened, tmp_path, age_ms=2 * HOUR_MS)
+    healed = heal_store(opened, project=tmp_path, entered=(), shared=True)
+    assert [run.run_id for run in healed] == [zombie]
+
+
+@pytest.fixture
+def mlflow_run():
+    """A process that looks like ``mlflow run`` and began just now."""
+    command = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)", "mlflow", "run", "."]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_run_is_left_alone_while_an_mlflow_run_lives_that_may_have_made_it(
+    mlflow_run, tracker, store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(healing, "_UNENTERED_S", -1)  # as if two minutes had passed
+    opened = tracker.client(store)
+    older = make_zombie(opened, tmp_path, **MINUTES_AGO)
+    younger = make_zombie(opened, tmp_path, age_ms=0)
+    healed = heal_store(opened, project=tmp_path, entered=(), shared=False)
+    assert [run.run_id for run in healed] == [older]
+    mlflow_run.kill()
+    mlflow_run.wait()
+    healed = heal_store(opened, project=tmp_path, entered=(), shared=False)
+    assert [run.run_id for run in healed] == [younger]
+
+
+def test_a_run_that_a_stage_enters_after_it_was_given_up_is_running_again(begin, tracker, store, tmp_path):
+    opened = tracker.client(store)
+    given_up = make_zombie(opened, tmp_path, **MINUTES_AGO)
+    heal_store(opened, project=tmp_path, entered=(), shared=False)
+    begin("train", outer=given_up)
+    tracker.project(store)
+    run = opened.get_run(given_up)
+    assert run.info.status == "RUNNING"
+    assert not {"omni.outcome", "mlflow.note.content"} & set(run.data.tags)
+
+
+def test_what_may_still_be_alive_or_is_not_ours_is_left_alone(tracker, store, tmp_path):
     opened = tracker.client(store)
     old = 2 * HOUR_MS
     entered = make_zombie(opened, tmp_path, age_ms=old)
@@ -142,7 +191,7 @@ def test_what_may_still_be_alive_or_is_not_ours_is_left_alone(tracker, store, tm
     carried = make_zombie(opened, tmp_path, age_ms=old)
     holder = subprocess.Popen(["sleep", "60"], env={**os.environ, "MLFLOW_RUN_ID": carried})
     try:
-        assert heal_store(opened, project=tmp_path, entered={entered}) == []
+        assert heal_store(opened, project=tmp_path, entered={entered}, shared=False) == []
     finally:
         holder.kill()
         holder.wait()

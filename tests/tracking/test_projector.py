@@ -154,6 +154,30 @@ def test_a_projection_that_takes_too_long_is_cut_short_and_says_so(pipeline, wor
     assert report.left == _rows(workspace)
 
 
+def test_a_server_that_accepts_and_never_answers_costs_seconds(pipeline, workspace, store, tracker):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        projector = start_projector(workspace, store=address)
+        silent.accept()  # it has asked, and waits
+        started = time.monotonic()
+        report = projector.finish(120, patience_s=2)
+    assert time.monotonic() - started < 10
+    assert (report.projected, report.left) == (0, _rows(workspace))
+    assert f"the tracking store {address} has not answered for 2 s" in report.sentence
+    assert "omni-mlflow sync" in report.sentence
+    assert tracker.project(store).complete
+
+
+@pytest.mark.slow
+def test_a_slow_server_is_waited_for_longer_than_one_answer_may_take(pipeline, workspace):
+    with _server_that_answers(404, after_s=1.2) as address:
+        projector = start_projector(workspace, store=address)
+        started = time.monotonic()
+        report = projector.finish(FINISH_S, patience_s=2)
+    assert time.monotonic() - started > 2
+    assert "is no MLflow tracking server" in report.sentence
+
+
 def test_a_projector_that_died_is_reported_and_its_rows_are_counted(pipeline, workspace, store):
     projector: ProjectorHandle = start_projector(workspace, store=store)
     os.kill(projector.pid, signal.SIGKILL)
@@ -192,9 +216,10 @@ def _free_port():
 
 
 @contextmanager
-def _server_that_answers(status):
+def _server_that_answers(status, *, after_s=0.0):
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
+            time.sleep(after_s)
             self.send_error(status)
 
         def log_message(self, *_):

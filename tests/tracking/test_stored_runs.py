@@ -105,16 +105,83 @@ def test_a_run_purged_while_it_is_projected_is_reported_and_then_made_anew(begin
     assert tracker.dump(store)["runs"][stage.key]["metrics"]["windows"][0][2] == "12.0"
 
 
-def test_a_run_deleted_in_the_tracker_stays_deleted(begin, tracker, store):
+def test_a_run_deleted_in_the_tracker_stays_deleted_and_is_brought_up_to_date_when_restored(
+    begin, tracker, store
+):
     stage = begin("index")
     tracker.project(store)
     [run] = tracker.client(store).search_runs(["1"])
     tracker.client(store).delete_run(run.info.run_id)
     stage.metrics({"windows": 12.0})
     finish(stage)
-    report = tracker.project(store)
-    assert (report.left, report.failure) == (0, None)
+    for _ in range(2):
+        report = tracker.project(store)
+        assert report.complete, "a run that a person deleted is no failure"
+        [note] = report.notes
+        assert f"deleted in the tracking store, and left so: index ({run.info.run_id})" in note
+        assert "mlflow runs restore --run-id" in note
     assert tracker.dump(store)["runs"][stage.key]["state"][1] == "deleted"
+    tracker.client(store).restore_run(run.info.run_id)
+    assert tracker.project(store).notes == ()
+    undisturbed = tracker.new_store("undisturbed")
+    tracker.forget()
+    tracker.project(undisturbed)
+    assert tracker.dump(store) == tracker.dump(undisturbed)
+
+
+def test_a_run_deleted_and_restored_while_one_projector_follows_it_loses_nothing(
+    begin, tracker, store, workspace
+):
+    stage = begin("index")
+    projection = Projection(connect(store, workspace=workspace), Follower(workspace, store=store))
+    projection.run_pass()
+    [run] = tracker.client(store).search_runs(["1"])
+    tracker.client(store).delete_run(run.info.run_id)
+    stage.metrics({"windows": 12.0})
+    projection.run_pass()  # the store refuses: what was remembered of the run is wrong
+    projection.run_pass()
+    assert projection.report(failure=None).complete
+    tracker.client(store).restore_run(run.info.run_id)
+    projection.run_pass()
+    assert projection.report(failure=None).notes == ()
+    assert tracker.dump(store)["runs"][stage.key]["metrics"]["windows"][0][2] == "12.0"
+
+
+def test_a_deleted_upstream_run_is_named_and_still_referred_to(begin, tracker, store):
+    split = begin("split")
+    finish(split)
+    tracker.project(store)
+    [deleted] = tracker.client(store).search_runs(["1"])
+    tracker.client(store).delete_run(deleted.info.run_id)
+    train = begin("train")
+    train.upstream({"split": split.key})
+    finish(train)
+    report = tracker.project(store)
+    assert report.complete
+    [note] = report.notes
+    assert f"split ({deleted.info.run_id})" in note
+    assert "What such a run made still holds in the workspace" in note
+    assert tracker.dump(store)["runs"][train.key]["tags"]["omni.upstream.split"] == split.key
+
+
+def test_an_upstream_run_that_is_gone_for_good_is_made_anew_as_it_was(begin, tracker, store):
+    main = begin("runs/0a1b", name="main")
+    split = begin("split", parent=main)
+    split.metrics({"episodes": 6.0})
+    finish(split)
+    tracker.project(store)
+    before = tracker.dump(store)["runs"][split.key]
+    [run] = [each for each in tracker.client(store).search_runs(["1"]) if each.info.run_name == "split"]
+    with sqlite3.connect(store.removeprefix("sqlite:///")) as database:
+        for table in ("tags", "metrics", "latest_metrics", "runs"):
+            database.execute(f"delete from {table} where run_uuid = ?", (run.info.run_id,))
+    train = begin("train", parent=main)
+    train.upstream({"split": split.key})
+    tracker.project(store)
+    assert tracker.project(store).complete
+    shown = tracker.dump(store)["runs"]
+    assert shown[split.key] == before
+    assert shown[train.key]["tags"]["omni.upstream.split"] == split.key
 
 
 def test_a_stage_resumed_by_another_pipeline_moves_below_it(begin, tracker, store):

@@ -121,9 +121,10 @@ class Trivial:
             batch = [rows[(step * 7 + k) % len(rows)] for k in range(settings.training.batch_size)]
             log.consumed([row.sample.id for row in batch], step=step)
             log.progress("step", step=step, loss=1.0 / step)
+            log.measured({"step_s": 0.001 * step}, step=step)
             if step % 5 == 0:
-                write_document(state, {"step": step})
                 log.progress("checkpoint", step=step)
+                write_document(state, {"step": step})
         write_document(log.checkpoint / "model.json", {"action": most_common(fitted.action)})
         return TrainingFacts(base_model="none", base_revision="none")
 
