@@ -215,7 +215,7 @@ EVALUATE = Stage(
         "guard": ("episode_manifest.json",),
         "index": SKIPPED,
         "export": ("samples/*.jsonl", "dataset_manifest.json", *SEALED_TARGETS, *SKIPPED),
-        "train": ("training_metadata.json", "training_ledger.jsonl"),
+        "train": ("training_metadata.json", "training_ledger.jsonl", *SKIPPED),
         "gate": (),
     },
     settings=_settings,

@@ -21,6 +21,7 @@ ROWS_OF = {
     "guard": "episodes",
     "index": "episodes",
     "export": "windows",
+    "train": "samples",
 }
 """The stages before an evaluation that count rows, and what they count."""
 

@@ -65,6 +65,8 @@ def _gate(run: Run) -> Report:
         artifacts={"": [out], "validation": pages},
         metrics={"checks/gate_rules": len(checks), "checks/gate_broken": len(broken(checks))},
         failures=broken(checks),
+        taken=len(checks),
+        made=len(checks) - len(broken(checks)),
     )
 
 

@@ -68,7 +68,7 @@ def _index_episodes(run: Run) -> Report:
         failures=suite.failures(),
         skipped=skips,
         taken=len(manifest.episodes),
-        made=len(manifest.episodes) - len(skips),
+        made=len(filled),
     )
 
 

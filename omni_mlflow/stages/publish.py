@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_mlflow.contract import Contract
+from omni_mlflow.spine.types import Skip
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.stages.manifests import data_root_of
 
@@ -21,8 +22,9 @@ def _publish(run: Run) -> Report:
     evaluation = json.loads(run.open("evaluate", "evaluation.json").read_text())
     files = run.contract.artifact_contract
     shutil.rmtree(run.folder / "package", ignore_errors=True)  # of an attempt that was not sealed
+    candidates = _candidates(run)
     package = build_package(
-        _candidates(run),
+        candidates,
         allowed=files.public_package_allowed,
         forbidden=files.public_package_forbidden,
         out=run.folder / "package",
@@ -42,6 +44,13 @@ def _publish(run: Run) -> Report:
         outputs=[package.folder],
         artifacts={"package": shown},
         metrics={"rows/files_published": package.num_published, "rows/files_withheld": package.num_withheld},
+        skipped=[
+            Skip(subject=each.name, stage=run.stage, reason=str(each.reason))
+            for each in package.decisions
+            if each.outcome == "withheld"
+        ],
+        taken=len(candidates),
+        made=package.num_published,
     )
 
 

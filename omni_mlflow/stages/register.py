@@ -12,7 +12,7 @@ from omni_mlflow.events import ModelVersion
 from omni_mlflow.record import now_ms
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import write_document
-from omni_mlflow.spine.types import SCHEMA_VERSION, Check
+from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Skip
 from omni_mlflow.stages.base import Report, Run, Stage
 
 ALIASES = {Evidence.HELD_OUT: "validated", Evidence.SYNTHETIC: "validated-synthetic"}
@@ -35,7 +35,8 @@ def _register(run: Run) -> Report:
             f"an alias is for whole evaluations that are {' or '.join(sorted(ALIASES))}"
         )
         write_document(out, {"schema_version": SCHEMA_VERSION, "registered": False, "reason": reason})
-        return Report(outputs=[out], artifacts={"": [out]})
+        skip = Skip(subject=evaluation["checkpoint_digest"], stage=run.stage, reason=reason)
+        return Report(outputs=[out], artifacts={"": [out]}, skipped=[skip], taken=1)
     lineage = {
         "omni.evidence": str(evidence),
         "omni.backbone": run.model.id,
@@ -63,7 +64,13 @@ def _register(run: Run) -> Report:
     run.record.model(version)
     told = version.model_dump(mode="json", exclude={"at_ms", "event"})
     write_document(out, {"schema_version": SCHEMA_VERSION, "registered": True, **told})
-    return Report(outputs=[out, *files], artifacts={"": [out]}, tags={"omni.alias": ALIASES[evidence]})
+    return Report(
+        outputs=[out, *files],
+        artifacts={"": [out]},
+        tags={"omni.alias": ALIASES[evidence]},
+        taken=1,
+        made=1,
+    )
 
 
 def _refusals(gate: dict[str, Any], validation: dict[str, Any]) -> list[Check]:

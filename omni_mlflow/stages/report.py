@@ -40,7 +40,12 @@ def _report(run: Run) -> Report:
         path.write_bytes(figure.png)
     page = run.folder / "report.html"
     write_text(page, render_page(facts, figures=figures, contact_sheets=_sheets(run, predictions)))
-    return Report(outputs=[page, *drawn], artifacts={"": [page], "figures": drawn})
+    return Report(
+        outputs=[page, *drawn],
+        artifacts={"": [page], "figures": drawn},
+        taken=len(figures),
+        made=sum(path.is_file() for path in drawn),
+    )
 
 
 def _sheets(run: Run, predictions: Sequence[Mapping[str, Any]]) -> list[ContactSheet]:

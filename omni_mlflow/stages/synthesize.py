@@ -33,7 +33,9 @@ def _synthesize(run: Run) -> Report:
         outputs=[out, root] if inside else [out],
         artifacts={"": [out]},
         tags={"omni.evidence": "synthetic"},
-        metrics={"rows/episodes_written": len(synthesis.episodes)},
+        metrics={"rows/episodes_written": len(written)},
+        taken=len(synthesis.episodes),
+        made=len(written),
     )
 
 

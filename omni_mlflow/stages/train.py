@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from omni_mlflow.backbones.base import TrainingFacts
+from omni_mlflow.backbones.base import SampleSet, TrainingFacts
 from omni_mlflow.code_digest import code_digest, package_of
 from omni_mlflow.contract import Contract
 from omni_mlflow.journal import Journal
@@ -17,7 +17,7 @@ from omni_mlflow.spine.rows import (
     read_json_rows,
     write_document,
 )
-from omni_mlflow.spine.types import SCHEMA_VERSION, FittedOnTrain, Split
+from omni_mlflow.spine.types import SCHEMA_VERSION, FittedOnTrain, Skip, Split
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.stages.manifests import (
     FITTED,
@@ -29,6 +29,8 @@ from omni_mlflow.stages.manifests import (
     sample_set,
 )
 
+LEDGER = "training_ledger.jsonl"
+
 
 class StageTrainingLog:
     """Journals of a training: progress and the ledger of consumed samples."""
@@ -39,7 +41,7 @@ class StageTrainingLog:
         for folder in (self.checkpoint, self.resume):
             folder.mkdir(parents=True, exist_ok=True)
         self._progress = Journal(run.folder / "progress.jsonl")
-        self._ledger = Journal(run.folder / "training_ledger.jsonl")
+        self._ledger = Journal(run.folder / LEDGER)
         self._record = run.record
         self._bar = run.bar
         self._advance: Callable[[int], None] | None = None
@@ -108,21 +110,34 @@ def _train(run: Run) -> Report:
     finally:
         log.close()
     _write_evidence(run, log, dataset, fitted, facts)
+    learned, unseen = _drawn(run, sets[Split.TRAIN])
     shown = [run.folder / name for name in ("training_metadata.json", "progress.jsonl")]
     configs = sorted(path for path in log.checkpoint.glob("*.json"))
     return Report(
-        outputs=[*shown, run.folder / "training_ledger.jsonl", log.checkpoint],
+        outputs=[*shown, run.folder / LEDGER, log.checkpoint],
         artifacts={"": shown, "checkpoint": configs},
         params={"base.model": facts.base_model, "base.revision": facts.base_revision},
         tags={"omni.checkpoint_digest": checkpoint_digest(log.checkpoint)[:16]},
         datasets=[dataset_input(dataset, split) for split, rows in sets.items() if rows.rows],
+        skipped=unseen,
+        taken=len(sets[Split.TRAIN].rows),
+        made=learned,
     )
+
+
+def _drawn(run: Run, train: SampleSet) -> tuple[int, list[Skip]]:
+    """How many train samples the ledger says were learned from, and a row for each that never was."""
+    consumed = {sample for row in read_json_rows(run.folder / LEDGER) for sample in row["ids"]}
+    learned = [row.sample.id for row in train.rows if row.sample.id in consumed]
+    reason = "the training ended before it was drawn"
+    unseen = [row.sample.id for row in train.rows if row.sample.id not in consumed]
+    return len(learned), [Skip(subject=each, stage=run.stage, reason=reason) for each in unseen]
 
 
 def _write_evidence(
     run: Run, log: StageTrainingLog, dataset: DatasetManifest, fitted: FittedOnTrain, facts: TrainingFacts
 ) -> None:
-    ledger = run.folder / "training_ledger.jsonl"
+    ledger = run.folder / LEDGER
     consumed = {sample for row in read_json_rows(ledger) for sample in row["ids"]}
     metadata = {
         "schema_version": SCHEMA_VERSION,

@@ -41,6 +41,8 @@ def _validate(run: Run) -> Report:
         artifacts={"": [out]},
         metrics={"checks/validate_rules": len(checks), "checks/validate_broken": len(failed)},
         failures=failed,
+        taken=len(checks),
+        made=len(checks) - len(failed),
     )
 
 
