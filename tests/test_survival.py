@@ -20,6 +20,14 @@ VOLATILE = ("journal.jsonl", ".stat.json", "projector.log")
 """Names that hold clocks or run ids; everything else of a workspace is the same after any interruption."""
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard():
+    """A shell starts background jobs deaf to SIGINT, and their children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(place, *options):
     """Start training, and return once it has done a few steps."""
     process = subprocess.Popen(
