@@ -42,7 +42,7 @@ def start(place, *options):
     return process
 
 
-def start_with_mlflow_run(place):
+def start_with_mlflow_run(place, settings=SLOWLY[1]):
     """The same through ``mlflow run``, in a process group of its own as in a terminal."""
     given = {
         "workspace": place.workspace,
@@ -50,7 +50,7 @@ def start_with_mlflow_run(place):
         "contract": TRIVIAL / "trivial.yaml",
         "profile": "none",
         "data_root": place.data_root,
-        "set": SLOWLY[1],
+        "set": settings,
     }
     parameters = [part for key, value in given.items() for part in ("-P", f"{key}={value}")]
     command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "train", "--env-manager", "local"]
@@ -125,15 +125,61 @@ def test_a_stopped_stage_is_killed_with_its_reason_and_nothing_is_left_running(u
 
 
 @pytest.mark.slow
-def test_a_failing_stage_is_failed_with_its_reason_and_keeps_its_traceback(untrained):
-    failed = untrained.run("train", "--set", "training.fails_at=7")
-    assert failed.returncode == 1
-    assert "told to fail at step 7" in failed.stderr
+@pytest.mark.parametrize("through_mlflow_run", [False, True], ids=["plain", "mlflow run"])
+def test_a_failing_stage_is_failed_with_its_reason_and_keeps_its_traceback(untrained, through_mlflow_run):
+    fails = "training.fails_at=7"
+    process = (
+        start_with_mlflow_run(untrained, fails) if through_mlflow_run else start(untrained, "--set", fails)
+    )
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "told to fail at step 7" in told
     run = train_run(untrained)
     assert (run.info.status, run.data.tags["omni.outcome"]) == ("FAILED", "failed")
     assert "told to fail at step 7" in run.data.tags["mlflow.note.content"]
     assert "RuntimeError" in (untrained.workspace / "trivial/train/failure.txt").read_text()
     assert not (untrained.workspace / "trivial/train/seal.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("through_mlflow_run", [False, True], ids=["plain", "mlflow run"])
+def test_a_disk_that_fills_while_training_is_a_failed_run_and_training_goes_on_once_there_is_room(
+    untrained, small_disk, through_mlflow_run
+):
+    settings = "training.steps=60,training.pause_s=0.1"
+    shutil.move(untrained.workspace, small_disk / "workspace")
+    untrained.workspace.symlink_to(small_disk / "workspace")
+    process = (
+        start_with_mlflow_run(untrained, settings)
+        if through_mlflow_run
+        else start(untrained, "--set", settings)
+    )
+    filler = small_disk / "filler"
+    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True, check=False)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "No space left on device" in told
+    run = train_run(untrained)
+    assert (run.info.status, run.data.tags["omni.outcome"]) == ("FAILED", "failed")
+    assert "No space left on device" in run.data.tags["mlflow.note.content"]
+    assert not (untrained.workspace / "trivial/train/seal.json").exists()
+    filler.unlink()
+    resumed = untrained.run("train", "--set", settings)
+    assert resumed.returncode == 0, resumed.stderr
+    assert history(untrained, train_run(untrained), "train/loss") == list(range(1, 61))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
 @pytest.mark.slow
