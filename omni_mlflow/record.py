@@ -55,7 +55,7 @@ class RunRecord:
             elif isinstance(event, Metrics):
                 self._points.update((key, event.step) for key in event.values)
                 self._results.update(event.values)
-        self._reserve = folder / f"{JOURNAL_NAME}.reserve"
+        self._reserve = reserve_of(folder / JOURNAL_NAME)
         if not self._reserve.exists():
             self._reserve.write_bytes(bytes(RESERVED_BYTES))
 
@@ -155,6 +155,11 @@ class RunRecord:
 
     def _append(self, event: Row) -> None:
         self._journal.append(event.model_dump(mode="json"))
+
+
+def reserve_of(journal: Path) -> Path:
+    """Return the file that keeps room for the last row of a journal; it goes before that row is written."""
+    return journal.with_name(f"{journal.name}.reserve")
 
 
 def now_ms() -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from omni_mlflow.context import (
     Context,
@@ -26,14 +26,15 @@ from omni_mlflow.context import (
     settings_of,
     tags_of,
 )
-from omni_mlflow.events import JOURNAL_NAME, Ended, Event, RunOutcome, Started, Tags, read_events
+from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, read_events
 from omni_mlflow.journal import exclusive, shared
-from omni_mlflow.record import RunRecord, now_ms
+from omni_mlflow.leftovers import FAILURE_NAME, key_of, make_room
+from omni_mlflow.record import RunRecord
 from omni_mlflow.spine.rows import write_text
 from omni_mlflow.stage_report import ConservationError, RulesBrokenError, check, show
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Report, Run, Stage
-from omni_mlflow.workspace import Seal, StageFolder, StaleInputError, Workspace
+from omni_mlflow.workspace import Seal, StageFolder, Workspace
 
 
 class Interrupted(BaseException):
@@ -77,7 +78,7 @@ def run_stage(stage: Stage, context: Context) -> Finished:
             seals = {name: each.verify() for name, each in inputs.items()}
             check_lineage(context, seals)
             fingerprint = fingerprint_of(stage, context, seals)
-            _make_room(stage, folder, fingerprint)
+            make_room(stage, folder, fingerprint)
             if folder.seal() is not None and stage.looks_again(context.options):
                 folder.clear()
             if folder.seal() is not None:
@@ -199,36 +200,6 @@ def _say_that_it_finished(folder: StageFolder) -> None:
         record.close()
 
 
-def _make_room(stage: Stage, folder: StageFolder, fingerprint: str) -> None:
-    """Leave in the folder only what belongs to this work: finished, begun, or nothing.
-
-    Other work moves aside; this work comes back if it was moved aside before.
-    """
-    if folder.path.is_dir() and _work_in(folder) != fingerprint:
-        folder.set_aside(_work_in(folder))
-    folder.take_back(fingerprint)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    if folder.seal() is None:
-        if not stage.resumable:
-            folder.clear()
-        folder.clear_half_written()
-
-
-def _work_in(folder: StageFolder) -> str:
-    """The fingerprint of what lies in a stage's folder, finished or not."""
-    seal = folder.seal()
-    if seal is not None:
-        return seal.fingerprint
-    journal = folder.path / JOURNAL_NAME
-    events = read_events(journal) if journal.is_file() else []
-    named = [event.values["omni.fingerprint"] for event in events if _names_work(event)]
-    return named[-1] if named else f"unknown-{now_ms()}"
-
-
-def _names_work(event: Event) -> TypeGuard[Tags]:
-    return isinstance(event, Tags) and "omni.fingerprint" in event.values
-
-
 def _announce(record: RunRecord, stage: Stage, context: Context, attempt: _Attempt) -> None:
     _start(record, stage.name, parent=context.parent, outer=context.outer)
     identity = {**context.source, **tags_of(stage, context), **inherited_tags(attempt.seals)}
@@ -261,7 +232,7 @@ def _told(error: Exception, folder: StageFolder) -> Exception:
     """Keep the message of errors that explain themselves; keep the traceback of all others as a file."""
     if type(error).__module__.startswith("omni_mlflow"):
         return error
-    kept = folder.path / "failure.txt"
+    kept = folder.path / FAILURE_NAME
     try:
         write_text(kept, "".join(traceback.format_exception(error)))
         place = f"The traceback is in {kept}"
@@ -271,19 +242,6 @@ def _told(error: Exception, folder: StageFolder) -> Exception:
         f"{folder.title} failed: {type(error).__name__}: {error}. {place}; "
         "what was finished stays and is reused, so after mending the cause run the same command again"
     )
-
-
-def key_of(folder: Path) -> str:
-    """Return the key of the run whose journal lies in ``folder``."""
-    journal = folder / JOURNAL_NAME
-    events = read_events(journal) if journal.is_file() else []
-    keys = [event.key for event in events if isinstance(event, Started)]
-    if not keys:
-        raise StaleInputError(
-            f"{journal} is gone or holds no start of a run, so nobody knows which run made what lies "
-            f"beside it; move {folder} away and run its stage again"
-        )
-    return keys[-1]
 
 
 def _folder(name: str, context: Context) -> StageFolder:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -68,7 +69,8 @@ def start_with_mlflow_run(place, settings=SLOWLY[1]):
     return process
 
 
-def wait_for_steps(place, process, *, count=5, timeout_s=120):
+def wait_for_steps(place, process, *, count=7, timeout_s=120):
+    """Wait for the start, five steps, their checkpoint, and one step that is not in it."""
     folder = place.workspace / "trivial/train"
     progress = folder / "progress.jsonl"
     end = time.monotonic() + timeout_s
@@ -103,70 +105,84 @@ def train_run(place):
     return [run for run in place.runs() if run.data.tags.get("omni.stage") == "train"][-1]
 
 
-@pytest.fixture
-def untrained(place):
-    """A finished workspace whose training settings will differ, so that train runs again."""
-    return place
+class End(NamedTuple):
+    """How a training ends: in the tracker, for the shell, and in its folder."""
+
+    status: str
+    outcome: str
+    exit_code: int
+    reason: str
+    also_left: tuple[str, ...] = ()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
-)
-def test_a_stopped_stage_is_killed_with_its_reason_and_nothing_is_left_running(untrained, number, exit_code):
-    process = start(untrained, *SLOWLY)
-    process.send_signal(number)
-    assert process.wait(timeout=60) == exit_code
-    assert gone(untrained), stage_processes(untrained)
-    run = train_run(untrained)
-    assert (run.info.status, run.data.tags["omni.outcome"]) == ("KILLED", "killed")
-    assert run.data.tags["mlflow.note.content"]
-    assert not (untrained.workspace / "trivial/train/seal.json").exists()
+STOPPED = {  # after Ctrl-C `mlflow run` itself writes FAILED; after SIGTERM and SIGKILL it writes nothing
+    ("plain", signal.SIGINT): End("KILLED", "killed", 130, "stopped by Ctrl-C (SIGINT)"),
+    ("plain", signal.SIGTERM): End("KILLED", "killed", 143, "stopped by SIGTERM"),
+    ("plain", signal.SIGKILL): End("KILLED", "killed", -9, "died without ending this run"),
+    ("mlflow run", signal.SIGINT): End("FAILED", "killed", 1, "stopped by SIGTERM"),
+    ("mlflow run", signal.SIGTERM): End("KILLED", "killed", -15, "stopped by SIGTERM"),
+    ("mlflow run", signal.SIGKILL): End("KILLED", "killed", -9, "stopped by SIGTERM"),
+}
+RAISED = End("FAILED", "failed", 1, "told to fail at step 9", also_left=("failure.txt",))
+FULL = End("FAILED", "failed", 1, "No space left on device")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("through_mlflow_run", [False, True], ids=["plain", "mlflow run"])
-def test_a_failing_stage_is_failed_with_its_reason_and_keeps_its_traceback(untrained, through_mlflow_run):
-    fails = "training.fails_at=7"
-    process = (
-        start_with_mlflow_run(untrained, fails) if through_mlflow_run else start(untrained, "--set", fails)
-    )
+def launched(place, how, settings=SLOWLY[1]):
+    return start(place, "--set", settings) if how == "plain" else start_with_mlflow_run(place, settings)
+
+
+def assert_ended(place, process, end):
+    """Wait for the end, and compare all that it leaves with ``end``."""
     _, told = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "told to fail at step 7" in told
-    run = train_run(untrained)
-    assert (run.info.status, run.data.tags["omni.outcome"]) == ("FAILED", "failed")
-    assert "told to fail at step 7" in run.data.tags["mlflow.note.content"]
-    assert "RuntimeError" in (untrained.workspace / "trivial/train/failure.txt").read_text()
-    assert not (untrained.workspace / "trivial/train/seal.json").exists()
+    assert process.returncode == end.exit_code, told
+    assert gone(place), stage_processes(place)
+    run = train_run(place)
+    assert (run.info.status, run.data.tags["omni.outcome"]) == (end.status, end.outcome)
+    assert end.reason in run.data.tags["mlflow.note.content"]
+    folder = place.workspace / "trivial/train"
+    rows = ("journal.jsonl", "progress.jsonl", "training_ledger.jsonl")
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert left == {*rows, "resume/state.json", *end.also_left}
+    assert all((folder / name).read_bytes().endswith(b"\n") for name in rows), "no row is torn"
+    return told
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("through_mlflow_run", [False, True], ids=["plain", "mlflow run"])
-def test_a_disk_that_fills_while_training_is_a_failed_run_and_training_goes_on_once_there_is_room(
-    untrained, small_disk, through_mlflow_run
+@pytest.mark.parametrize(("how", "number"), STOPPED)
+def test_a_stopped_stage_is_killed_with_its_reason_and_nothing_is_left_running(place, how, number):
+    process = launched(place, how)
+    process.send_signal(number)
+    assert_ended(place, process, STOPPED[how, number])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["plain", "mlflow run"])
+def test_a_failing_stage_is_failed_with_its_reason_and_keeps_its_traceback(place, how):
+    told = assert_ended(place, launched(place, how, "training.fails_at=9,training.pause_s=0.1"), RAISED)
+    assert RAISED.reason in told
+    assert "RuntimeError" in (place.workspace / "trivial/train/failure.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["plain", "mlflow run"])
+def test_a_disk_that_fills_while_training_is_a_failed_run_that_goes_on_once_there_is_room(
+    place, tmp_path, small_disk, how
 ):
     settings = "training.steps=60,training.pause_s=0.1"
-    shutil.move(untrained.workspace, small_disk / "workspace")
-    untrained.workspace.symlink_to(small_disk / "workspace")
-    process = (
-        start_with_mlflow_run(untrained, settings)
-        if through_mlflow_run
-        else start(untrained, "--set", settings)
-    )
+    undisturbed = place.copy(tmp_path / "undisturbed")
+    assert undisturbed.run("train", "--set", settings).returncode == 0
+    shutil.move(place.workspace, small_disk / "workspace")
+    place.workspace.symlink_to(small_disk / "workspace")
+    process = launched(place, how, settings)
     filler = small_disk / "filler"
     subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True, check=False)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "No space left on device" in told
-    run = train_run(untrained)
-    assert (run.info.status, run.data.tags["omni.outcome"]) == ("FAILED", "failed")
-    assert "No space left on device" in run.data.tags["mlflow.note.content"]
-    assert not (untrained.workspace / "trivial/train/seal.json").exists()
+    assert FULL.reason in assert_ended(place, process, FULL)
     filler.unlink()
-    resumed = untrained.run("train", "--set", settings)
+    resumed = place.run("train", "--set", settings)
     assert resumed.returncode == 0, resumed.stderr
-    assert history(untrained, train_run(untrained), "train/loss") == list(range(1, 61))
+    assert contents(place) == contents(undisturbed)
+    for key in ("train/loss", "time/step_s"):
+        assert history(place, train_run(place), key) == list(range(1, 61))
 
 
 @pytest.fixture
@@ -183,54 +199,40 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, "FAILED"), (signal.SIGTERM, "KILLED"), (signal.SIGKILL, "KILLED")]
-)
-def test_no_stage_outlives_mlflow_run(untrained, number, status):
-    """``mlflow run`` itself writes FAILED after Ctrl-C; after SIGTERM and SIGKILL it writes nothing."""
-    process = start_with_mlflow_run(untrained)
-    process.send_signal(number)
-    process.wait(timeout=60)
-    assert gone(untrained), stage_processes(untrained)
-    run = train_run(untrained)
-    assert (run.info.status, run.data.tags["omni.outcome"]) == (status, "killed")
-
-
-@pytest.mark.slow
-def test_a_power_cut_is_healed_at_the_next_start(untrained):
-    process = start(untrained, *SLOWLY)
-    for line in stage_processes(untrained):  # the stage and its projector, as when the machine stops
+def test_a_power_cut_is_healed_at_the_next_start(place):
+    process = start(place, *SLOWLY)
+    for line in stage_processes(place):  # the stage and its projector, as when the machine stops
         os.kill(int(line.split()[0]), signal.SIGKILL)
     process.wait(timeout=60)
     healed = subprocess.run(
-        [sys.executable, "-m", "omni_mlflow", "heal", "--workspace", str(untrained.workspace)],
-        env=untrained.environment,
-        cwd=untrained.root,
+        [sys.executable, "-m", "omni_mlflow", "heal", "--workspace", str(place.workspace)],
+        env=place.environment,
+        cwd=place.root,
         capture_output=True,
         text=True,
         check=False,
     )
     assert healed.returncode == 0, healed.stderr
     assert "train" in healed.stdout
-    run = train_run(untrained)
+    run = train_run(place)
     assert (run.info.status, run.data.tags["omni.outcome"]) == ("KILLED", "killed")
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(untrained, tmp_path):
+def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(place, tmp_path):
     options = ("--set", "training.steps=40,training.pause_s=0.05")
-    undisturbed = untrained.copy(tmp_path / "undisturbed")
+    undisturbed = place.copy(tmp_path / "undisturbed")
     assert undisturbed.run("train", *options).returncode == 0
-    process = start(untrained, *options)
+    process = start(place, *options)
     process.kill()
     process.wait(timeout=60)
-    assert gone(untrained)
-    resumed = untrained.run("train", *options)
+    assert gone(place)
+    resumed = place.run("train", *options)
     assert resumed.returncode == 0, resumed.stderr
-    assert contents(untrained) == contents(undisturbed)
-    run = train_run(untrained)
-    steps = history(untrained, run, "train/loss")
-    assert steps == list(range(1, 41)), "no point is doubled and none is lost"
+    assert contents(place) == contents(undisturbed)
+    run = train_run(place)
+    for key in ("train/loss", "time/step_s"):
+        assert history(place, run, key) == list(range(1, 41)), "no point is doubled and none is lost"
 
 
 def history(place, run, key):
@@ -240,8 +242,8 @@ def history(place, run, key):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_failed_run_with_that_reason(untrained):
-    disk = untrained.root / "disk"
+def test_a_full_disk_is_a_failed_run_with_that_reason(place):
+    disk = place.root / "disk"
     disk.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True, check=False
@@ -249,12 +251,12 @@ def test_a_full_disk_is_a_failed_run_with_that_reason(untrained):
     if mounted.returncode != 0:
         pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
     try:
-        full = untrained.run("main", "--workspace", str(disk / "workspace"))
+        full = place.run("main", "--workspace", str(disk / "workspace"))
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
     assert full.returncode == 1
     assert "No space left" in full.stderr or "no space left" in full.stderr
-    ended = untrained.runs()[-1]
+    ended = place.runs()[-1]
     assert ended.info.status == "FAILED"
 
 

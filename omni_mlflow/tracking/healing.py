@@ -18,6 +18,7 @@ import psutil
 
 from omni_mlflow.events import Ended, RunOutcome, Started, read_events, run_journals
 from omni_mlflow.journal import Journal, JournalBusyError
+from omni_mlflow.record import reserve_of
 from omni_mlflow.spine.processes import Process, is_alive
 from omni_mlflow.spine.rows import BadRowError, NewerSchemaError
 from omni_mlflow.tracking.reports import HealedRun
@@ -78,6 +79,7 @@ def _end(path: Path) -> list[HealedRun]:
         ended = Ended(
             at_ms=max(started.at_ms, last_sign_ms), status="KILLED", outcome=RunOutcome.KILLED, reason=reason
         )
+        reserve_of(path).unlink(missing_ok=True)
         journal.append(ended.model_dump(mode="json"))
     return [HealedRun(name=started.name, key=started.key, run_id=started.mlflow_run_id, reason=reason)]
 

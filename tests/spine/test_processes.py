@@ -1,5 +1,9 @@
 """Work in other processes stops with the process that asked for it."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -32,3 +36,51 @@ def test_an_interruption_leaves_what_was_not_begun_undone(tmp_path):
     assert begun < 30
     time.sleep(0.5)
     assert len(list(tmp_path.iterdir())) == begun, "no worker goes on after the interruption"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_a_worker_whose_parent_died_before_it_asked_ends_at_once():
+    worker = (
+        "import os, time; from omni_mlflow.spine.processes import die_with_parent\n"
+        "die_with_parent(os.getppid() + 1)\n"  # the parent it was started by is another one by now
+        "time.sleep(60)\n"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", worker], check=False, timeout=30).returncode == -signal.SIGKILL
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_a_stage_whose_mlflow_run_died_before_it_asked_ends_at_once(tmp_path):
+    """Between its first import and the one that lets it ask lie seconds."""
+    stage = (
+        "import os, time, omni_mlflow\n"
+        "print('imported', flush=True)\n"
+        "while os.getppid() == omni_mlflow.PARENT_PID: time.sleep(0.01)\n"
+        "from omni_mlflow.__main__ import main; main()\n"
+    )
+    command = [sys.executable, "-c", stage, "select", "--workspace", str(tmp_path / "workspace")]
+    told = tmp_path / "told"
+    with told.open("wb") as out:
+        mlflow_run = subprocess.Popen(
+            ["sh", "-c", '"$@" & wait', "sh", *command],
+            env={
+                **os.environ,
+                "MLFLOW_RUN_ID": "0a1b2c",
+                "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/no.db",
+            },
+            stdout=out,
+            stderr=out,
+        )
+    wait_until(lambda: "imported" in told.read_text())
+    mlflow_run.kill()
+    mlflow_run.wait()
+    wait_until(lambda: "stopped by SIGTERM" in told.read_text())
+    assert not (tmp_path / "workspace").exists()
+
+
+def wait_until(condition, *, seconds=30.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, read_events
-from omni_mlflow.record import RunRecord, now_ms
+from omni_mlflow.record import RESERVED_BYTES, RunRecord, now_ms, reserve_of
 from omni_mlflow.spine.processes import this_process
 from omni_mlflow.tracking import heal, healing
 from omni_mlflow.tracking.healing import heal_store
@@ -112,6 +112,16 @@ def test_a_torn_last_row_does_not_keep_a_run_from_being_healed(killed_stage, wor
     [_] = heal(workspace, store=None)
     assert isinstance(last_row(workspace / "train"), Ended)
     assert journal.with_name("journal.jsonl.torn").read_bytes() == b'{"event":"metr\n'
+
+
+def test_healing_takes_the_room_that_was_kept_for_the_last_row(killed_stage, workspace):
+    stage, _ = killed_stage
+    stage.kill()
+    stage.wait()
+    kept = reserve_of(workspace / "train" / JOURNAL_NAME)
+    assert kept.stat().st_size == RESERVED_BYTES
+    heal(workspace, store=None)
+    assert not kept.exists()
 
 
 def make_zombie(client, project, *, age_ms, **tags):
