@@ -20,7 +20,7 @@ LOG_NAME = "projector.log"
 _PATIENCE_S = 10.0
 _LOOK_EVERY_S = 0.5
 _SYNC_S = 3600.0
-_SYNC_PATIENCE_S = 90.0  # a request and its retry end sooner, with a better reason
+_SYNC_PATIENCE_S = 25.0  # a request gives up after 30 s, and would be tried four times
 
 
 class _TooLongError(Exception):

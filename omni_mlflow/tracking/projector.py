@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,8 +129,9 @@ def _await_end(parent: int) -> None:
 
 
 def _log(text: str) -> None:
-    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} projector {os.getpid()}: {text}\n")
-    sys.stderr.flush()
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} projector {os.getpid()}: {text}\n"
+    with suppress(OSError):  # a disk that is full ends the log, not the projection
+        os.write(sys.stderr.fileno(), line.encode())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -195,6 +195,15 @@ def test_its_exit_status_tells_a_shell_that_rows_are_left(pipeline, workspace):
     assert "omni-mlflow sync" in done.stderr
 
 
+def test_a_disk_too_full_for_its_log_does_not_end_it(pipeline, workspace):
+    with _free_port() as port, open("/dev/full", "w") as full:  # noqa: PTH123
+        command = [sys.executable, "-m", "omni_mlflow.tracking.projector", str(workspace)]
+        command += ["--store", f"http://127.0.0.1:{port}"]
+        done = subprocess.run(command, input=b"finish\n", stdout=subprocess.PIPE, stderr=full, check=False)
+    assert done.returncode == 3
+    assert b"cannot be reached" in done.stdout
+
+
 def test_no_stage_imports_mlflow():
     program = (
         "import sys, omni_mlflow.tracking, omni_mlflow.record\n"
