@@ -25,8 +25,18 @@ from omni_mlflow.command import Request, execute
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import OuterRun
 from omni_mlflow.registry import validate_contracts
-from omni_mlflow.selection_options import FILES, FOR_SELECT, SELECTION, SPLIT_MANIFEST, given_file, listing_of
 from omni_mlflow.spine.processes import die_with_parent
+from omni_mlflow.stage_options import (
+    DATA_ROOT,
+    EXTRA_OPTIONS,
+    JSON,
+    OUT,
+    STAGE_OPTIONS,
+    TEXT_OPTIONS,
+    WORKSPACE,
+    given_file,
+    listing_of,
+)
 from omni_mlflow.stage_run import Finished, Interrupted
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Options, Synthesis
@@ -35,76 +45,6 @@ from omni_mlflow.tracking import heal, store_uri, sync
 PROJECT = Path(__file__).resolve().parent.parent
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
-WORKSPACE = click.Option(
-    ["--workspace"], default="workspace", show_default=True, help="Folder of all stage outputs."
-)
-DATA_ROOT = click.Option(
-    ["--data-root"], default="none", help="Folder of <session>/ep<k>/; none: the workspace's synthetic set."
-)
-OUT = click.Option(["--out", "data_root"], default="none", help="Where to write; none: into the workspace.")
-JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON.")
-# MLproject cannot hand over an empty value, so `none` stands for it everywhere.
-STAGE_OPTIONS = [
-    WORKSPACE,
-    DATA_ROOT,
-    click.Option(["--backbone"], default="qwen3_omni_lora", show_default=True, help="Ids, with commas."),
-    click.Option(["--contract"], default="none", help="A contract file of your own."),
-    click.Option(["--profile"], default="demo", show_default=True, help="Profile of the contract, or none."),
-    click.Option(["--set", "changes"], default="none", help="lora.rank=8,training.steps=50"),
-    click.Option(["--sizes"], default="none", help="Sessions per split: TRAIN/VAL/TEST."),
-    click.Option(
-        ["--workers"], type=click.IntRange(min=1), default=2, show_default=True, help="Processes per stage."
-    ),
-    JSON,
-]
-SYNTHESIS_OPTIONS = [
-    click.Option(["--sessions"], type=click.IntRange(min=1), default=26, show_default=True),
-    click.Option(["--frames"], type=click.IntRange(min=20), default=600, show_default=True),
-    click.Option(["--seed"], type=int, default=7, show_default=True),
-    click.Option(
-        ["--anomalies"],
-        type=click.Choice(["none", "demo", "all"]),
-        default="demo",
-        show_default=True,
-        help="all: besides the clean sessions, an episode for everything that can be wrong with one.",
-    ),
-]
-CLUSTER = click.Option(
-    ["--cluster"], default="none", help="Dask scheduler, tcp://HOST:PORT; none: processes of this machine."
-)
-EXTRA_OPTIONS = {
-    "synthesize": SYNTHESIS_OPTIONS,
-    "select": FOR_SELECT,
-    "split": [SPLIT_MANIFEST],
-    "main": [*SYNTHESIS_OPTIONS, CLUSTER, SELECTION, SPLIT_MANIFEST],
-    "index": [
-        CLUSTER,
-        click.Option(
-            ["--dataset-jsonl"], default="none", help="Convert exported Qwen records; no episode is read."
-        ),
-    ],
-    "guard": [
-        click.Option(
-            ["--verify-digests"],
-            type=bool,
-            is_flag=False,
-            flag_value=True,
-            default=False,
-            show_default=True,
-            help="Read every byte again, and compare with what was read before.",
-        )
-    ],
-    "evaluate": [click.Option(["--limit"], type=click.IntRange(min=0), default=0, help="0: every sample.")],
-    "validate": [
-        click.Option(
-            ["--require-stage"],
-            type=click.Choice(["manifest", "dataset", "training", "eval"]),
-            default="eval",
-            show_default=True,
-        )
-    ],
-}
 
 
 def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
@@ -150,9 +90,6 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
         bar.stop()
     rows = [_facts(each, request.workspace) for each in finished]
     print(json.dumps(rows, allow_nan=False) if as_json else "\n".join(map(_line, rows)))
-
-
-TEXT_OPTIONS = (*FILES, "data_root", "contract", "profile", "changes", "sizes", "cluster", "dataset_jsonl")
 
 
 def _facts(finished: Finished, workspace: Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omni_mlflow.context import Context, OuterRun
-from omni_mlflow.contract import ContractError, SplitCounts, parse_changes
+from omni_mlflow.contract import ContractError, SplitCounts
+from omni_mlflow.contract_file import parse_changes
 from omni_mlflow.pipeline import run_main
 from omni_mlflow.registry import Bound, load_bound
 from omni_mlflow.shared_contract import shared_contract

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from omni_mlflow.spine.rows import digest_of
@@ -205,30 +203,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known: {names}"
 
 
-def load_contract(
-    path: Path, *, profile: str | None = None, changes: Mapping[str, Any] | None = None
-) -> Contract:
-    """Read a contract, lay a profile over it, then single changes such as ``{"settings.lora.rank": 8}``.
-
-    Raises:
-        ContractError: the file is missing, is not YAML, holds an unknown key, or names no such profile.
-    """
-    if not path.is_file():
-        others = [found.stem for found in path.parent.glob("*.yaml")]
-        raise ContractError(f"{path}: no such contract; {nearest(path.stem, others)}")
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ContractError(f"{path}: not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise ContractError(f"{path}: a contract is a mapping of sections")
-    if profile is not None:
-        document = _merged(document, resolve("profile", profile, document.get("profiles") or {}), where="")
-    for key, value in (changes or {}).items():
-        _change(document, key, value)
-    return parse_contract(document, where=str(path))
-
-
 def parse_contract(document: Mapping[str, Any], *, where: str) -> Contract:
     """Validate the form of a contract.
 
@@ -252,62 +226,6 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         else:
             lines.append(f"{place}: {problem['msg']}")
     return "; ".join(lines)
-
-
-def parse_changes(text: str | None) -> dict[str, Any]:
-    """Read ``lora.rank=8,learning_rate=1e-4`` (the ``--set`` option) as changes of ``settings``.
-
-    Values are read as YAML, so numbers are numbers. ``none`` and an empty text mean no change.
-
-    Raises:
-        ContractError: a part is not KEY=VALUE.
-    """
-    changes: dict[str, Any] = {}
-    if text in (None, "", "none"):
-        return changes
-    for part in str(text).split(","):
-        key, equals, value = part.partition("=")
-        if not equals or not key:
-            raise ContractError(f"--set {part!r} is not KEY=VALUE")
-        number = _number(value)
-        changes[f"settings.{key.strip()}"] = yaml.safe_load(value) if number is None else number
-    return changes
-
-
-def _number(text: str) -> float | int | None:
-    """YAML 1.1 reads ``1e-4`` as text; people who type it mean a number."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return None
-
-
-def _merged(document: dict[str, Any], over: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    """Lay ``over`` on ``document``; it may only change keys that the contract already has."""
-    merged = dict(document)
-    for key, value in over.items():
-        if key not in merged:
-            raise ContractError(f"a profile changes unknown key {where + key!r}; {nearest(key, merged)}")
-        inner = merged[key]
-        both_mappings = isinstance(value, dict) and isinstance(inner, dict)
-        merged[key] = _merged(inner, value, where=f"{where}{key}.") if both_mappings else value
-    return merged
-
-
-def _change(document: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    block = document
-    for depth, name in enumerate(parents):
-        if not isinstance(block.get(name), dict):
-            place = ".".join(parents[: depth + 1])
-            raise ContractError(f"unknown setting {place!r}; {nearest(name, block)}")
-        block[name] = dict(block[name])
-        block = block[name]
-    if last not in block:
-        raise ContractError(f"unknown setting {dotted!r}; {nearest(last, block)}")
-    block[last] = value
 
 
 def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

@@ -18,7 +18,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from omni_mlflow.contract import Contract, ContractError, load_contract
+from omni_mlflow.contract import Contract, ContractError
+from omni_mlflow.contract_file import load_contract
 from omni_mlflow.spine.types import Row
 from omni_mlflow.tracking import UnsupportedStoreError, store_uri, trouble_with
 from omni_mlflow.tracking.stores import without_password

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from omni_mlflow.backbones.base import Backbone
-from omni_mlflow.contract import Contract, ContractError, explain, load_contract, nearest, resolve
+from omni_mlflow.contract import Contract, ContractError, explain, nearest, resolve
+from omni_mlflow.contract_file import load_contract
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.spine.leaks import LEAK_RULES
 from omni_mlflow.stages import STAGES

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from omni_mlflow.contract import ContractError, SplitCounts, load_contract, parse_changes
+from omni_mlflow.contract import ContractError, SplitCounts
+from omni_mlflow.contract_file import load_contract, parse_changes
 
 CONTRACTS = sorted((Path(__file__).parent.parent / "contracts").glob("*.yaml"))
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from omni_mlflow.contract import ContractError, load_contract, parse_contract
+from omni_mlflow.contract import ContractError, parse_contract
+from omni_mlflow.contract_file import load_contract
 from omni_mlflow.registry import validate_contracts
 from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
 from omni_mlflow.spine.selection import scan_data_root

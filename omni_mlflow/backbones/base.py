@@ -239,7 +239,3 @@ class Backbone(Protocol):
 
     def check_outputs(self, evaluation: Path, *, settings: Any) -> list[Check]:
         """Check what ``score`` left in the folder ``evaluation`` against itself: the gate's second look."""
-
-
-class UnknownBackboneError(Exception):
-    """There is no backbone of that name."""

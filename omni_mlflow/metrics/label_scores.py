@@ -45,11 +45,10 @@ _DIGITS = 9  # limits come out of matrix products, whose last bits differ betwee
 
 @dataclass(frozen=True)
 class _Exam:
-    """The rows of the intact model, those of every floor and control, and what is fixed before scoring."""
+    """The rows of the intact model, those of every floor, and what is fixed before scoring."""
 
     rows: Sequence[PredictionRow]
     floors: Mapping[str, Sequence[PredictionRow]]
-    controls: Mapping[str, Sequence[PredictionRow]]
     label_options: Sequence[str]
     declared: Sequence[str]
     supported: Sequence[str]
@@ -90,7 +89,6 @@ def label_scores(
     exam = _Exam(
         rows=rows,
         floors=floor_rows(rows, priors or TrainPriors.fit([])),
-        controls=controls,
         label_options=label_options,
         declared=declared,
         supported=supported_classes(rows, declared=declared),
@@ -98,13 +96,7 @@ def label_scores(
     reasons: dict[str, str] = {}
     estimates = dict(_estimates(exam, reasons))
     baselines = {name: _baseline(exam, name, estimate, priors) for name, estimate in estimates.items()}
-    reasons |= {
-        f"baselines.{name}": "no train sample answers this question, so there is no floor"
-        for name, baseline in baselines.items()
-        if QUESTION_OF[name] and not baseline
-    }
-    if len({row["episode_id"] for row in rows}) < 2:
-        reasons["intervals"] = "an interval over episodes needs at least two of them"
+    reasons |= _why_absent(exam, baselines)
     metrics = {
         **published_metrics(rows, label_options=label_options),
         "intervals": {name: _interval(estimate) for name, estimate in estimates.items()},
@@ -117,6 +109,17 @@ def label_scores(
         "more": {**_more(exam, estimates), "reasons": reasons},
     }
     return metrics, headline(metrics)
+
+
+def _why_absent(exam: _Exam, baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    reasons = {
+        f"baselines.{name}": "no train sample answers this question, so there is no floor"
+        for name, baseline in baselines.items()
+        if QUESTION_OF[name] and not baseline
+    }
+    if len({row["episode_id"] for row in exam.rows}) < 2:
+        reasons["intervals"] = "an interval over episodes needs at least two of them"
+    return reasons
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -28,6 +28,7 @@ from omni_mlflow.stages.evaluation_facts import EvaluationFacts, evaluation_fact
 from omni_mlflow.stages.held_out_ledger import Opening, open_targets
 from omni_mlflow.stages.manifests import (
     FITTED,
+    GENERATED,
     SEALED_TARGETS,
     DatasetManifest,
     checkpoint_digest,
@@ -36,7 +37,6 @@ from omni_mlflow.stages.manifests import (
 )
 
 INTACT = "intact"
-GENERATED = "generated"
 
 
 def _evaluate(run: Run) -> Report:

@@ -14,6 +14,7 @@ from omni_mlflow.spine.types import SCHEMA_VERSION, Check, FittedOnTrain, Labell
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.stages.manifests import (
     FITTED,
+    GENERATED,
     SAMPLES_TO_LEARN_FROM,
     DatasetManifest,
     SplitManifest,
@@ -38,7 +39,7 @@ def _gate(run: Run) -> Report:
         *_ledger_checks(consumed, {row.sample.id: row.sample.split for row in exported}),
         _fitted_check(checkpoint, fitted),
     ]
-    generated = run.folder / "generated"
+    generated = run.folder / GENERATED
     gate = resolve("checkpoint gate", run.contract.artifact_contract.checkpoint_gate, run.model.gates)
     checks += gate(
         CheckpointUnderTest(

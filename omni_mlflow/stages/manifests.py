@@ -29,6 +29,7 @@ SAMPLES_TO_LEARN_FROM = (
 )
 SEALED_TARGETS = (TEST_TARGETS, "sealed/test_targets.arrays/*")
 FITTED = "fitted.json"
+GENERATED = "generated"
 
 
 class SplitManifest(Row):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omni_mlflow.contract import Contract
@@ -37,30 +38,8 @@ def _register(run: Run) -> Report:
         write_document(out, {"schema_version": SCHEMA_VERSION, "registered": False, "reason": reason})
         skip = Skip(subject=evaluation["checkpoint_digest"], stage=run.stage, reason=reason)
         return Report(outputs=[out], artifacts={"": [out]}, skipped=[skip], taken=1)
-    lineage = {
-        "omni.evidence": str(evidence),
-        "omni.backbone": run.model.id,
-        **{
-            f"omni.{key}": evaluation[key][:16]
-            for key in ("checkpoint_digest", "dataset_digest", "split_digest")
-        },
-    }
     files = _copy_descriptions(run)
-    headline = evaluation["headline"]
-    version = ModelVersion(
-        at_ms=now_ms(),
-        registered_name=run.model.id,
-        model_name=f"{run.model.id}-{evaluation['checkpoint_digest'][:8]}",
-        alias=ALIASES[evidence],
-        checkpoint_digest=evaluation["checkpoint_digest"],
-        files=tuple(path.relative_to(run.folder).as_posix() for path in files),
-        params={"training_objective": run.contract.training_objective},
-        tags=lineage,
-        description=_description(run, evaluation, evidence),
-        metrics=headline,
-        dataset_name=f"{run.contract.dataset_contract}-test",
-        dataset_digest=evaluation["dataset_digest"][:16],
-    )
+    version = _version(run, evaluation, files)
     run.record.model(version)
     told = version.model_dump(mode="json", exclude={"at_ms", "event"})
     write_document(out, {"schema_version": SCHEMA_VERSION, "registered": True, **told})
@@ -70,6 +49,29 @@ def _register(run: Run) -> Report:
         tags={"omni.alias": ALIASES[evidence]},
         taken=1,
         made=1,
+    )
+
+
+def _version(run: Run, evaluation: dict[str, Any], files: Sequence[Path]) -> ModelVersion:
+    evidence = Evidence(evaluation["evidence"])
+    digests = ("checkpoint_digest", "dataset_digest", "split_digest")
+    return ModelVersion(
+        at_ms=now_ms(),
+        registered_name=run.model.id,
+        model_name=f"{run.model.id}-{evaluation['checkpoint_digest'][:8]}",
+        alias=ALIASES[evidence],
+        checkpoint_digest=evaluation["checkpoint_digest"],
+        files=tuple(path.relative_to(run.folder).as_posix() for path in files),
+        params={"training_objective": run.contract.training_objective},
+        tags={
+            "omni.evidence": str(evidence),
+            "omni.backbone": run.model.id,
+            **{f"omni.{key}": evaluation[key][:16] for key in digests},
+        },
+        description=_description(run, evaluation, evidence),
+        metrics=evaluation["headline"],
+        dataset_name=f"{run.contract.dataset_contract}-test",
+        dataset_digest=evaluation["dataset_digest"][:16],
     )
 
 
@@ -86,7 +88,7 @@ def _refusals(gate: dict[str, Any], validation: dict[str, Any]) -> list[Check]:
     ]
 
 
-def _copy_descriptions(run: Run) -> list[Any]:
+def _copy_descriptions(run: Run) -> list[Path]:
     """Small files that describe the checkpoint; the weights stay in the workspace."""
     checkpoint = run.folder_of("train") / "checkpoint"
     copies = []

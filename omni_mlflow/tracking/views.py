@@ -49,11 +49,6 @@ def provision_views(client: MlflowClient, experiment_id: str) -> list[str]:
     return []
 
 
-def view_link(experiment_id: str, key: str) -> str:
-    """Return the address of a saved view below the UI's own address."""
-    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
-
-
 def _headline(client: MlflowClient, experiment_id: str) -> list[str]:
     runs = client.search_runs([experiment_id], filter_string="tags.`omni.stage` = 'main'", max_results=20)
     return sorted({key for run in runs for key in run.data.metrics})[:_MAX_COLUMNS]

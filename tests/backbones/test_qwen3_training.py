@@ -22,7 +22,7 @@ from omni_mlflow.backbones.qwen3_omni_lora.training import (
     train_adapter,
     training_order,
 )
-from omni_mlflow.contract import load_contract
+from omni_mlflow.contract_file import load_contract
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.registry import bind
 from omni_mlflow.spine.rows import file_digest, read_document
