@@ -1,14 +1,16 @@
 """A contract holds names and numbers; what it says wrong is an error that names the nearest match."""
 
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 import yaml
 
 from omni_mlflow.contract import ContractError, SplitCounts
 from omni_mlflow.contract_file import load_contract, parse_changes
+from tests.conftest import PROJECT
 
-CONTRACTS = sorted((Path(__file__).parent.parent / "contracts").glob("*.yaml"))
+CONTRACTS = sorted((PROJECT / "contracts").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -88,6 +90,32 @@ def test_a_predictions_file_is_part_of_the_minimum(document, write):
     document["artifact_contract"]["required_eval_files"].remove("predictions.jsonl")
     with pytest.raises(ContractError, match="JSONL prediction file"):
         load_contract(write(document))
+
+
+def test_validating_contracts_loads_no_library_of_models_media_or_tables():
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import omni_mlflow.__main__\n"
+        "from omni_mlflow.registry import validate_contracts\n"
+        "validate_contracts(Path('contracts'), only=None, bind_names=True)\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    slow = {
+        "torch",
+        "transformers",
+        "mlflow",
+        "great_expectations",
+        "av",
+        "h5py",
+        "matplotlib",
+        "pandas",
+        "scipy",
+    }
+    assert not slow & set(done.stdout.split())
 
 
 def test_sizes_are_three_whole_numbers():

@@ -10,8 +10,6 @@ from typing import Any, Self
 
 from omni_mlflow.backbones.base import Exported
 from omni_mlflow.contract import Contract, Windows
-from omni_mlflow.spine.adapter_views import as_asked
-from omni_mlflow.spine.arrays import ArrayWriter
 from omni_mlflow.spine.rows import (
     digest_of,
     file_digest,
@@ -94,6 +92,8 @@ class _SampleFiles:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        from omni_mlflow.spine.arrays import ArrayWriter
+
         with ExitStack() as opening:
             self._write = {
                 name: opening.enter_context(writing_rows(self.folder / name)) for name in self.names
@@ -144,6 +144,8 @@ def _as_asked(asked: Windows, window: Window) -> Window | None:
     """The window with the grid and context of this contract; None where only another one asks for it."""
     if not any(scale.holds(window.span) for scale in asked.scales):
         return None
+    from omni_mlflow.spine.adapter_views import as_asked
+
     return as_asked(window, frame_grid=asked.frame_grid, context_frames=asked.context_frames)
 
 

@@ -9,8 +9,6 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from omni_mlflow.backbones.base import Arrays, SampleSet
 from omni_mlflow.events import DatasetInput
 from omni_mlflow.spine.rows import digest_of, file_digest, read_json_rows, read_rows
@@ -126,6 +124,8 @@ def arrays_beside(rows: str) -> str:
 
 def open_arrays(run: Run, dataset: DatasetManifest, rows: str) -> Arrays:
     """Numeric targets of an exported file of rows, memory-mapped: row k belongs to its line k."""
+    import numpy as np
+
     folder = f"{arrays_beside(rows)}/"
     return {
         Path(name).stem: np.load(run.open("export", name), mmap_mode="r")
