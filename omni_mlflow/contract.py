@@ -6,6 +6,7 @@ unknown name or a value of the wrong kind is an error with the nearest match, ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, Self, TypeVar
@@ -104,17 +105,73 @@ SAME_WINDOWS = ("tile_pixels", "min_label_share", "swap_fisheye_cam0_cam2")
 """What contracts that share an index must agree on: one mosaic has one size, and one window has one label."""
 
 
+Modality = Literal[
+    "mosaic_video",
+    "camera_video",
+    "audio",
+    "language",
+    "depth",
+    "camera_pose",
+    "body_mocap",
+    "hand_mocap",
+    "imu",
+    "visualization_rrd",
+]
+"""What an episode holds that a model can be shown."""
+
+ModelTarget = Literal[
+    "future_video",
+    "future_latents",
+    "future_sensor_features",
+    "transition_event",
+    "contact_event",
+    "action_class",
+    "next_action",
+    "hand_trajectory",
+    "retargeted_humanoid_action",
+    "robot_action_token",
+]
+"""What a model can be trained to produce beside the answers to questions."""
+
+
 class Modalities(Section):
-    direct_inputs: tuple[str, ...] = Field(min_length=1)
-    bridged_inputs: tuple[str, ...] = ()
-    excluded_inputs: tuple[str, ...] = ()
+    """What the backbone is shown and what it learns to produce.
+
+    An answer is no modality, so no list of inputs can name one.
+
+    Attributes:
+        direct_inputs: shown to the model as they are.
+        bridged_inputs: shown as a summary in words.
+        conditioning_inputs: features that a generative model is conditioned on; none reaches past the anchor.
+        observations: what a policy sees and feels.
+        targets: what every sample holds to learn from.
+        candidate_targets: of these, each sample states which it has.
+        excluded_inputs: never shown.
+    """
+
+    direct_inputs: tuple[Modality, ...] = ()
+    bridged_inputs: tuple[Modality, ...] = ()
+    conditioning_inputs: tuple[Modality, ...] = ()
+    observations: tuple[Modality, ...] = ()
+    targets: tuple[ModelTarget, ...] = ()
+    candidate_targets: tuple[ModelTarget, ...] = ()
+    excluded_inputs: tuple[Modality, ...] = ()
+
+    @model_validator(mode="after")
+    def _shows_something_and_nothing_excluded(self) -> Self:
+        shown = (*self.direct_inputs, *self.bridged_inputs, *self.conditioning_inputs, *self.observations)
+        if not shown:
+            raise ValueError("direct_inputs or observations must name what the model is shown")
+        if both := sorted(set(shown) & set(self.excluded_inputs)):
+            raise ValueError(f"{both} cannot be shown and excluded")
+        return self
 
 
 class Questions(Section):
     """Which questions the backbone answers: about the window before the anchor and the one after it."""
 
-    describe: tuple[str, ...] = ()
-    foretell: tuple[str, ...] = ()
+    describe: tuple[Literal["action", "subtask", "objects", "contact", "transition"], ...] = ()
+    foretell: tuple[Literal["next_action", "next_contact", "next_transition"], ...] = ()
 
 
 class PackageFile(Section):
@@ -223,6 +280,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         if problem["type"] == "extra_forbidden":
             known = _fields_at(model, problem["loc"][:-1])
             lines.append(f"unknown key {place!r}; {nearest(str(problem['loc'][-1]), known)}")
+        elif problem["type"] == "literal_error" and isinstance(problem["input"], str):
+            known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+            lines.append(f"{place}: unknown name {problem['input']!r}; {nearest(problem['input'], known)}")
         else:
             lines.append(f"{place}: {problem['msg']}")
     return "; ".join(lines)

@@ -261,6 +261,8 @@ def _weights(contract: Contract) -> tuple[bool, str]:
     """Return whether the base model can be loaded, and from where."""
     from huggingface_hub import constants, try_to_load_from_cache
 
+    if contract.status == "planned_adapter":
+        return True, "not built yet: nothing loads it"
     model = contract.default_model_id
     folder = os.environ.get(contract.local_model_env)
     if folder:

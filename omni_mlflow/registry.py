@@ -21,25 +21,6 @@ from omni_mlflow.stages import STAGES
 
 ENTRY_POINT_GROUP = "omni_mlflow.backbones"
 
-MODALITIES = frozenset(
-    {
-        "mosaic_video",
-        "camera_video",
-        "audio",
-        "language",
-        "depth",
-        "camera_pose",
-        "body_mocap",
-        "hand_mocap",
-        "imu",
-        "visualization_rrd",
-    }
-)
-QUESTIONS = {
-    "describe": frozenset({"action", "subtask", "objects", "contact", "transition"}),
-    "foretell": frozenset({"next_action", "next_contact", "next_transition"}),
-}
-
 
 @dataclass(frozen=True)
 class Bound:
@@ -109,14 +90,9 @@ def _unknown_blocks(contract: Contract, backbone: Backbone) -> list[str]:
 
 def _unknown_names(contract: Contract, backbone: Backbone) -> list[str]:
     files = contract.artifact_contract
-    modalities = contract.modalities
     used: list[tuple[str, Collection[str], Collection[str]]] = [
         ("entrypoint", contract.entrypoints.values(), {*STAGES, "main"}),
         ("leakage guard", contract.split_policy.leakage_guard, LEAK_RULES),
-        ("modality", (*modalities.direct_inputs, *modalities.bridged_inputs), MODALITIES),
-        ("modality", modalities.excluded_inputs, MODALITIES),
-        ("question", contract.questions.describe, QUESTIONS["describe"]),
-        ("question", contract.questions.foretell, QUESTIONS["foretell"]),
         ("metric", contract.primary_metrics, backbone.metrics),
         ("checkpoint gate", (files.checkpoint_gate,), backbone.gates),
         ("training file", files.required_training_files, backbone.training_files),
