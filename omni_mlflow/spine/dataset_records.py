@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -24,6 +24,10 @@ MOST_FAULTS = 10_000
 YesNo = Literal["yes", "no", "unknown"]
 
 
+Frame = Annotated[int, Field(ge=0, lt=2**31)]
+"""Three years at 20 frames per second: a larger number is no frame."""
+
+
 class _Part(Row):
     """A part of an exported record; what a neutral record has no place for is not kept."""
 
@@ -31,8 +35,8 @@ class _Part(Row):
 
 
 class _Boundaries(_Part):
-    start_frame: int = Field(ge=0)
-    end_frame: int
+    start_frame: Frame
+    end_frame: Frame
 
     @model_validator(mode="after")
     def _holds_a_frame(self) -> Self:
@@ -62,8 +66,8 @@ class _Video(_Part):
 
 class _Media(_Part):
     video_paths: tuple[_Video, ...] = ()
-    context_start_frame: int = Field(ge=0)
-    context_end_frame: int
+    context_start_frame: Frame
+    context_end_frame: Frame
     mosaic_video_path: str | None = None
     audio_path: str | None = None
 
@@ -110,8 +114,8 @@ class QwenRecord(_Part):
     question: str
     answer_json: _AnswerJson
     sensor_feature_path: str | None = None
-    sensor_feature_index: int | None = None
-    sensor_feature_dim: int | None = None
+    sensor_feature_index: int | None = Field(default=None, ge=0)
+    sensor_feature_dim: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _answers_about_its_window(self) -> Self:

@@ -7,11 +7,11 @@ same folders under the same names as this machine, and hold the same packages.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, as_completed
 from contextlib import contextmanager
 from typing import Any
 
-from omni_mlflow.spine.processes import ResultT, TaskT, as_finished, each_in_a_process
+from omni_mlflow.spine.processes import ResultT, TaskT, each_in_a_process
 
 CONNECT_TIMEOUT_S = 20
 SAME_BYTES = ("av", "h5py", "numpy")
@@ -29,6 +29,7 @@ def each_task(
     workers: int,
     cluster: str | None,
     code: Callable[[], str],
+    died: Callable[[TaskT], ResultT],
 ) -> Iterator[tuple[TaskT, ResultT]]:
     """Yield every task with its result as it is finished, in no particular order.
 
@@ -36,24 +37,39 @@ def each_task(
         workers: local processes, where there is no ``cluster``.
         cluster: address of a Dask scheduler, such as ``tcp://host:8786``.
         code: names the code behind ``work``; every worker of a cluster must give the same answer.
+        died: what to answer for a task whose worker died, again and again.
 
     Raises:
         ClusterError: saying what to start or install.
     """
     if cluster is None:
-        return each_in_a_process(work, tasks, workers=workers)
-    return _each_on_a_cluster(work, tasks, address=cluster, code=code)
+        return each_in_a_process(work, tasks, workers=workers, died=died)
+    return _each_on_a_cluster(work, tasks, address=cluster, code=code, died=died)
 
 
 def _each_on_a_cluster(
-    work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], *, address: str, code: Callable[[], str]
+    work: Callable[[TaskT], ResultT],
+    tasks: Iterable[TaskT],
+    *,
+    address: str,
+    code: Callable[[], str],
+    died: Callable[[TaskT], ResultT],
 ) -> Iterator[tuple[TaskT, ResultT]]:
     """A task whose worker dies is given to another one, so ``work`` may see a task twice, even at once."""
     with _client(address) as client:
+        from distributed import KilledWorker
+
         _check_code(client, address, code)
         pool = client.get_executor(pure=False)
         try:
-            yield from as_finished(pool, work, tasks)
+            futures = {pool.submit(work, task): task for task in tasks}
+            for future in as_completed(futures):
+                task = futures[future]
+                try:
+                    result = future.result()
+                except KilledWorker:  # by as many workers as the scheduler's "allowed-failures" says
+                    result = died(task)
+                yield task, result
         except CancelledError as error:
             raise ClusterError(
                 f"the scheduler at {address} went away; what was finished stays, so start it again and run "

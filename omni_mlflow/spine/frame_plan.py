@@ -265,7 +265,14 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _pixels(picture: av.VideoFrame) -> str:
-    return hashlib.sha256(np.ascontiguousarray(picture.to_ndarray()).data).hexdigest()
+    """SHA-256 of the planes of a picture of any pixel format, without the padding of their lines."""
+    digest = hashlib.sha256()
+    for number, plane in enumerate(picture.planes):
+        inside = [part for part in picture.format.components if part.plane == number]
+        width = sum(part.width * -(-part.bits // 8) for part in inside) or plane.line_size
+        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        digest.update(np.ascontiguousarray(lines[: plane.height, :width]).data)
+    return digest.hexdigest()
 
 
 def _decoder(codec: str, threads: str) -> Decoder:

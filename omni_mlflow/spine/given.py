@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from omni_mlflow.spine.rows import BadRowError
+from omni_mlflow.spine.rows import BadRowError, check_schema_version
+from omni_mlflow.spine.strict_json import strict_json
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ def _rows(file: GivenFile) -> Iterator[tuple[int, Mapping[str, Any]]]:
     kind = PurePath(file.name).suffix
     try:
         if kind == ".jsonl":
-            rows = [json.loads(line) for line in file.text.split("\n") if line]
+            rows = [strict_json(line) for line in file.text.split("\n") if line]
         elif kind == ".json":
-            rows = json.loads(file.text)["episodes"]
+            rows = _document_rows(file)
         else:
             rows = list(csv.DictReader(io.StringIO(file.text, newline="")))
     except (ValueError, TypeError, KeyError) as error:
@@ -87,3 +87,9 @@ def _rows(file: GivenFile) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if not isinstance(row, dict):
             raise BadRowError(f"{file.name}, row {number}: not an object")
         yield number, row
+
+
+def _document_rows(file: GivenFile) -> Any:
+    document = strict_json(file.text)
+    check_schema_version(document, file.name)
+    return document["episodes"]

@@ -7,8 +7,10 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,30 +34,70 @@ def die_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
             os.kill(os.getpid(), signal_number)
 
 
+class WorkerDiedError(Exception):
+    """Each process that worked on a task died of it."""
+
+
 def each_in_a_process(
-    work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], *, workers: int
+    work: Callable[[TaskT], ResultT],
+    tasks: Iterable[TaskT],
+    *,
+    workers: int,
+    died: Callable[[TaskT], ResultT] | None = None,
 ) -> Iterator[tuple[TaskT, ResultT]]:
     """Yield every task with its result as it is finished, in no particular order.
 
+    A process that is killed, runs out of memory or crashes takes the other ones along. Then the tasks that
+    can have been its are done one by one, each in a process of its own, and the rest goes on as before; so
+    ``work`` may see a task twice.
+
     Processes are spawned, not forked: a forked copy of a process with threads can hang for ever.
+
+    Args:
+        died: what to answer for a task that ended its own process, too.
+
+    Raises:
+        WorkerDiedError: there is such a task and no ``died``.
     """
+    left = dict(enumerate(tasks))
+    while left:
+        try:
+            yield from _in_a_pool(work, left, workers=workers)
+        except BrokenProcessPool:
+            # Tasks are begun in their order: the ones that were being worked on come first.
+            for place in list(islice(left, workers)):
+                task = left.pop(place)
+                yield task, _alone(work, task, died)
+
+
+def _in_a_pool(
+    work: Callable[[TaskT], ResultT], left: dict[int, TaskT], *, workers: int
+) -> Iterator[tuple[TaskT, ResultT]]:
+    """Do what is ``left`` and take out of it what is done."""
     context = multiprocessing.get_context("spawn")
     ends_with_us = partial(die_with_parent, os.getpid())
     with ProcessPoolExecutor(workers, mp_context=context, initializer=ends_with_us) as pool:
         try:
-            yield from as_finished(pool, work, tasks)
+            places = {pool.submit(work, task): place for place, task in left.items()}
+            for future in as_completed(places):
+                result = future.result()
+                yield left.pop(places[future]), result
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)  # leaving the block alone would run them all
             raise
 
 
-def as_finished(
-    pool: Executor, work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT]
-) -> Iterator[tuple[TaskT, ResultT]]:
-    """Hand all tasks to ``pool`` and yield each with its result, in the order in which they finish."""
-    futures = {pool.submit(work, task): task for task in tasks}
-    for future in as_completed(futures):
-        yield futures[future], future.result()
+def _alone(work: Callable[[TaskT], ResultT], task: TaskT, died: Callable[[TaskT], ResultT] | None) -> ResultT:
+    try:
+        ((_, result),) = _in_a_pool(work, {0: task}, workers=1)
+    except BrokenProcessPool as error:
+        if died is None:
+            raise WorkerDiedError(f"{DIED}: {str(task)[:200]}") from error
+        return died(task)
+    return result
+
+
+DIED = "each process that worked on it died, out of memory or of a crash in a library"
 
 
 class Process(Row):

@@ -132,16 +132,21 @@ def read_document(path: Path, document_type: type[RowT]) -> RowT:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadRowError(f"{path}: not JSON: {error}") from error
-    version = raw.get("schema_version", SCHEMA_VERSION) if isinstance(raw, dict) else SCHEMA_VERSION
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise NewerSchemaError(
-            f"{path} has schema_version {version}, this omni-mlflow reads up to {SCHEMA_VERSION}; "
-            "install the version that wrote it, or use another workspace"
-        )
+    check_schema_version(raw, path)
     try:
         return document_type.model_validate(raw)
     except ValidationError as error:
         raise BadRowError(f"{path}: not a {document_type.__name__}: {error}") from error
+
+
+def check_schema_version(document: Any, name: Path | str) -> None:
+    """Raise NewerSchemaError when the document says that it is of a newer schema than this code knows."""
+    version = document.get("schema_version", SCHEMA_VERSION) if isinstance(document, dict) else SCHEMA_VERSION
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"{name} has schema_version {version}, this omni-mlflow reads up to {SCHEMA_VERSION}; "
+            "install the version that wrote it, or use another workspace"
+        )
 
 
 def write_document(path: Path, document: BaseModel | dict[str, Any]) -> None:

@@ -181,7 +181,10 @@ def pick(
         if filled < rule.wanted:
             short.append(_unfilled(band, filled, rule.wanted))
     if short:
-        return [], skips, short
+        empty = ", ".join(check.subject for check in short)
+        reason = "fits band {}, but no pilot was made: {} could not be filled"
+        lost = [_skip(episode, reason.format(band, empty)) for _, episode, band in chosen]
+        return [], [*skips, *lost], short
     return _with_splits(chosen, rule), skips, []
 
 

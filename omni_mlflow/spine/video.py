@@ -116,7 +116,8 @@ def _fitted(camera: CameraPass, place: Tile) -> Generator[Image]:
     with closing(camera.pictures()) as pictures:
         for picture in pictures:
             if picture is not None:
-                fitted = scaler.fit(picture)
+                with naming(camera.path):
+                    fitted = scaler.fit(picture)
             yield fitted
 
 

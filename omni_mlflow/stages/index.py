@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omni_mlflow.code_digest import code_digest
 from omni_mlflow.contract import SAME_WINDOWS, Contract, Windows
 from omni_mlflow.spine.executors import each_task
+from omni_mlflow.spine.processes import DIED
 from omni_mlflow.spine.rows import file_digest, join_files, read_document, read_rows, write_document
 from omni_mlflow.spine.types import Episode, Labels, Skip, Split, Window
 from omni_mlflow.spine.windows import degenerate_labels
@@ -107,6 +108,7 @@ def _index_each(run: Run, episodes: Sequence[Episode]) -> dict[str, _Made]:
         workers=run.options.workers,
         cluster=run.options.cluster,
         code=partial(code_digest, __name__),
+        died=_lost,
     )
     for episode, each in results:
         made[episode.episode_id] = each
@@ -125,6 +127,10 @@ def _index_one(episode: Episode, *, data_root: Path, media: Path, plan: IndexPla
     labels = (window.supervision for window in index.windows)
     answers = Counter(Labels(in_contact=each.in_contact, transition=each.transition) for each in labels)
     return _Made(len(index.windows), answers, index.skips)
+
+
+def _lost(episode: Episode) -> _Made:
+    return _Made(0, Counter(), (Skip(subject=episode.episode_id, stage="index", reason=DIED),))
 
 
 def _folder(episode: Episode) -> str:

@@ -163,7 +163,13 @@ def test_a_future_is_offered_only_where_the_clip_shows_it_whole(converted, clip_
         ({"answer_json__contact": "maybe"}, "answer_json.contact: "),
         ({"answer_json__objects": "kettle"}, "answer_json.objects: "),
         ({"media__context_start_frame": -1}, "media.context_start_frame: "),
-        ({"media__context_end_frame": -1}, "media: .* frames 0 to -1 are none"),
+        (
+            {"media__context_start_frame": 9, "media__context_end_frame": 8},
+            "media: .* frames 9 to 8 are none",
+        ),
+        ({"media__context_end_frame": 10**30}, "media.context_end_frame: .* less than 2147483648"),
+        ({"sensor_feature_index": -5}, "sensor_feature_index: "),
+        ({"sensor_feature_dim": 0}, "sensor_feature_dim: "),
     ],
 )
 def test_a_record_at_fault_is_skipped_with_its_line_and_reason(converted, changes, reason):

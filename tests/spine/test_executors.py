@@ -28,6 +28,10 @@ def same() -> str:
     return "the same code"
 
 
+def lost(number: int) -> int:
+    return -number
+
+
 def own_process() -> str:
     return str(os.getpid())
 
@@ -43,9 +47,26 @@ def square_and_die_once(number: int, *, folder: Path) -> int:
 
 def test_a_task_whose_worker_is_killed_is_done_by_another_one(cluster, tmp_path):
     work = partial(square_and_die_once, folder=tmp_path)
-    done = dict(each_task(work, range(8), workers=1, cluster=cluster, code=same))
+    done = dict(each_task(work, range(8), workers=1, cluster=cluster, code=same, died=lost))
     assert done == {number: number * number for number in range(8)}
     assert (tmp_path / "3").exists(), "a worker was killed"
+
+
+def die_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def test_a_task_that_kills_every_worker_is_answered_for(tmp_path):
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
+    ) as cluster:
+        address = cluster.scheduler_address
+        done = dict(each_task(die_at_three, range(6), workers=1, cluster=address, code=same, died=lost))
+    assert done == {0: 0, 1: 1, 2: 4, 3: -3, 4: 16, 5: 25}
 
 
 def fail_at_two(number: int) -> int:
@@ -56,13 +77,13 @@ def fail_at_two(number: int) -> int:
 
 def test_an_error_of_a_task_is_raised_here(cluster):
     with pytest.raises(ValueError, match="no such frame"):
-        list(each_task(fail_at_two, range(4), workers=1, cluster=cluster, code=same))
+        list(each_task(fail_at_two, range(4), workers=1, cluster=cluster, code=same, died=lost))
 
 
 def test_workers_that_run_other_code_are_refused_before_any_task(cluster, tmp_path):
     work = partial(square_and_die_once, folder=tmp_path)
     with pytest.raises(ClusterError, match="run other code than this machine"):
-        list(each_task(work, [3], workers=1, cluster=cluster, code=own_process))
+        list(each_task(work, [3], workers=1, cluster=cluster, code=own_process, died=lost))
     assert not list(tmp_path.iterdir())
 
 
@@ -72,12 +93,12 @@ def test_an_address_where_nobody_answers_is_told_with_what_to_start(monkeypatch)
         unused.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
     with pytest.raises(ClusterError, match=rf"{address}.*start one with 'dask scheduler'"):
-        list(each_task(fail_at_two, [1], workers=1, cluster=address, code=same))
+        list(each_task(fail_at_two, [1], workers=1, cluster=address, code=same, died=lost))
 
 
 def test_something_that_is_no_address_is_told_with_an_example():
     with pytest.raises(ClusterError, match="such as tcp://host:8786"):
-        list(each_task(fail_at_two, [1], workers=1, cluster="gopher://host:70", code=same))
+        list(each_task(fail_at_two, [1], workers=1, cluster="gopher://host:70", code=same, died=lost))
 
 
 def test_a_scheduler_without_workers_is_told_with_what_to_start(monkeypatch):
@@ -88,10 +109,10 @@ def test_a_scheduler_without_workers_is_told_with_what_to_start(monkeypatch):
         LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as nobody,
         pytest.raises(ClusterError, match=r"has no worker; start some with 'dask worker tcp://"),
     ):
-        list(each_task(fail_at_two, [1], workers=1, cluster=nobody.scheduler_address, code=same))
+        list(each_task(fail_at_two, [1], workers=1, cluster=nobody.scheduler_address, code=same, died=lost))
 
 
 def test_without_dask_the_extra_to_install_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ClusterError, match=r"pip install -e '\.\[cluster\]'"):
-        list(each_task(fail_at_two, [1], workers=1, cluster="tcp://host:8786", code=same))
+        list(each_task(fail_at_two, [1], workers=1, cluster="tcp://host:8786", code=same, died=lost))

@@ -46,6 +46,7 @@ def write_stamped(
     gop: int = 24,
     first: int = 0,
     encoder: dict[str, str] | None = None,
+    pixels: str = "yuv420p",
 ) -> Path:
     """Write a video whose frame i is stamped ``first + i``."""
     options = {"crf": "20", "bf": str(bframes), "g": str(gop), "sc_threshold": "0", "threads": "1"}
@@ -53,7 +54,7 @@ def write_stamped(
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=20, options=options)
         stream.width = stream.height = 64
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pixels
         stream.codec_context.time_base = MILLISECOND
         for number, time_ms in enumerate(times_ms):
             frame = av.VideoFrame.from_ndarray(stamped(first + number), format="rgb24")
@@ -273,3 +274,14 @@ def test_where_a_seek_leads_to_no_whole_picture_the_file_is_read_from_its_start(
         container.seek(display_order(path).pts[24], stream=container.streams.video[0])
         picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
     assert np.abs(picture.astype(int) - stamped(24)).mean() > 20, "what a seek leads to is not frame 24"
+
+
+@pytest.mark.parametrize("pixels", ["yuvj422p", "yuv444p10le", "nv12", "gray10le"])
+def test_frames_of_other_pixel_formats_are_taken_and_proven_alike(tmp_path, pixels):
+    path = write_stamped(tmp_path / "camera.mp4", pixels=pixels)
+    proxy = write_proxy(
+        {"fisheye_cam0": path}, tmp_path / "mosaic.mp4", frame_grid=range(0, 60, 4), tile=TILE
+    )
+    frames = read_frames(tmp_path / "mosaic.mp4", range(15))
+    assert numbers_in(frames[:, :64, :64]) == list(range(0, 60, 4))
+    assert len(set(proxy.plan.cameras["fisheye_cam0"].second_look.sha256)) == 2

@@ -8,7 +8,7 @@ import pytest
 
 from omni_mlflow.spine.given import GivenFile, named_episodes
 from omni_mlflow.spine.given_splits import hold_against
-from omni_mlflow.spine.rows import BadRowError
+from omni_mlflow.spine.rows import BadRowError, NewerSchemaError
 from omni_mlflow.spine.types import Episode, Split
 
 SIZES = {Split.TRAIN: 2, Split.VAL: 0, Split.TEST: 1}
@@ -104,9 +104,17 @@ def test_sizes_say_how_to_take_what_is_here():
         ("a.csv", "episode_path,split\n", "a.csv: it names no episode"),
         ("a.json", "{}", "cannot be read as .json"),
         ("a.json", '{"episodes": [1]}', "row 1: not an object"),
+        ("a.json", '{"episodes": ' + "[" * 20_000 + "]" * 20_000 + "}", "nested too deeply"),
         ("a.jsonl", "{broken\n", "cannot be read as .jsonl"),
     ],
 )
 def test_a_file_that_names_no_episode_is_refused(name, text, words):
     with pytest.raises(BadRowError, match=words):
         given(text, name)
+
+
+def test_a_split_of_a_newer_schema_is_refused():
+    with pytest.raises(NewerSchemaError, match="schema_version 99"):
+        given(
+            '{"schema_version": 99, "episodes": [{"path": "a/ep1", "split": "train"}]}', "split_manifest.json"
+        )

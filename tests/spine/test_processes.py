@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from omni_mlflow.spine.processes import each_in_a_process
+from omni_mlflow.spine.processes import WorkerDiedError, each_in_a_process
 
 
 def note(number: int, *, folder: Path) -> int:
@@ -22,6 +22,33 @@ def note(number: int, *, folder: Path) -> int:
 def test_every_task_comes_back_with_its_result(tmp_path):
     done = dict(each_in_a_process(partial(note, folder=tmp_path), range(4), workers=2))
     assert done == {0: 0, 1: 1, 2: 2, 3: 3}
+
+
+def note_and_die(number: int, *, folder: Path, deaths: int) -> int:
+    """Die at 3, as the kernel ends a process when memory runs out, ``deaths`` times."""
+    before = len(list(folder.glob(f"{number}_*")))
+    (folder / f"{number}_{before}").touch()
+    if number == 3 and before < deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_worker_that_is_killed_loses_no_task(tmp_path):
+    work = partial(note_and_die, folder=tmp_path, deaths=1)
+    assert dict(each_in_a_process(work, range(12), workers=2)) == {n: n for n in range(12)}
+    assert len(list(tmp_path.glob("3_*"))) == 2
+
+
+def test_a_task_that_always_kills_its_worker_is_answered_for_and_the_others_are_done(tmp_path):
+    work = partial(note_and_die, folder=tmp_path, deaths=99)
+    done = dict(each_in_a_process(work, range(12), workers=2, died=lambda number: -number))
+    assert done == {n: -3 if n == 3 else n for n in range(12)}
+
+
+def test_a_task_that_always_kills_its_worker_is_named_where_nobody_answers_for_it(tmp_path):
+    work = partial(note_and_die, folder=tmp_path, deaths=99)
+    with pytest.raises(WorkerDiedError, match=r"each process that worked on it died.*: 3$"):
+        list(each_in_a_process(work, range(6), workers=2))
 
 
 def test_an_interruption_leaves_what_was_not_begun_undone(tmp_path):

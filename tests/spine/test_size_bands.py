@@ -171,8 +171,9 @@ def test_the_order_of_the_listing_changes_nothing():
 
 def test_every_band_that_cannot_be_filled_is_named():
     complete = many(3, 4)
-    picked, _, unfilled = pick(complete, measure(complete, RULE), replace(RULE, min_annotation_bytes=0))
+    picked, skips, unfilled = pick(complete, measure(complete, RULE), replace(RULE, min_annotation_bytes=0))
     assert picked == []
+    assert len({skip.subject for skip in skips}) == len(skips) == len(complete), "none is lost"
     assert [check.subject for check in unfilled] == [f"band {band}" for band in RULE.bands]
     assert "--per-band" in unfilled[0].expected
 
