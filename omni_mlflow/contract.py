@@ -183,7 +183,15 @@ class PackageFile(Section):
 
 
 class ArtifactContract(Section):
+    """What proves a run, what may leave and what may not.
+
+    Attributes:
+        checkpoint_gate: the model family's validation rule for a checkpoint.
+        further_gates: gates that are asked as well, such as those of an installed package.
+    """
+
     checkpoint_gate: str
+    further_gates: tuple[str, ...] = ()
     required_training_files: tuple[str, ...] = Field(min_length=1)
     required_eval_files: tuple[str, ...] = Field(min_length=1)
     public_package_allowed: tuple[PackageFile, ...] = Field(min_length=1)

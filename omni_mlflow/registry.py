@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from omni_mlflow.backbones.base import Backbone
 from omni_mlflow.contract import Contract, ContractError, explain, nearest, resolve
 from omni_mlflow.contract_file import load_contract
+from omni_mlflow.gates import gate_names, gate_of
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.spine.leaks import LEAK_RULES
 from omni_mlflow.stages import STAGES
@@ -38,7 +39,11 @@ def bind(contract: Contract) -> Bound:
         ContractError: listing all names that nobody implements, each with the nearest match.
     """
     backbone = load_backbone(contract.id)
-    issues = [*_unknown_names(contract, backbone), *_unknown_blocks(contract, backbone)]
+    issues = [
+        *_unknown_names(contract, backbone),
+        *_unknown_blocks(contract, backbone),
+        *_unusable_gates(contract, backbone),
+    ]
     settings = None
     try:
         local_copy = os.environ.get(contract.local_model_env)
@@ -78,6 +83,17 @@ def load_backbone(backbone_id: str) -> Backbone:
     return backbone
 
 
+def _unusable_gates(contract: Contract, backbone: Backbone) -> list[str]:
+    """Gates that nobody provides, and installed ones that cannot be imported."""
+    issues = []
+    for name in gate_names(contract):
+        try:
+            gate_of(name, backbone)
+        except ContractError as error:
+            issues.append(str(error))
+    return issues
+
+
 def _unknown_blocks(contract: Contract, backbone: Backbone) -> list[str]:
     """Blocks of ``settings`` that a stage claims to depend on must be there."""
     return [
@@ -94,7 +110,6 @@ def _unknown_names(contract: Contract, backbone: Backbone) -> list[str]:
         ("entrypoint", contract.entrypoints.values(), {*STAGES, "main"}),
         ("leakage guard", contract.split_policy.leakage_guard, LEAK_RULES),
         ("metric", contract.primary_metrics, backbone.metrics),
-        ("checkpoint gate", (files.checkpoint_gate,), backbone.gates),
         ("training file", files.required_training_files, backbone.training_files),
         ("evaluation file", files.required_eval_files, backbone.eval_files),
         ("forbidden category", files.public_package_forbidden, DETECTORS),

@@ -31,6 +31,10 @@ class NewerSchemaError(Exception):
     """A file was written by a newer version of this project."""
 
 
+UNREADABLE = (OSError, BadRowError, NewerSchemaError)
+"""What reading a file that may be damaged can raise; who judges files turns it into a broken rule."""
+
+
 def read_rows(path: Path, row_type: type[RowT]) -> Iterator[RowT]:
     """Yield each line of a JSONL file as ``row_type``, in constant memory.
 
@@ -130,7 +134,7 @@ def read_document(path: Path, document_type: type[RowT]) -> RowT:
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRowError(f"{path}: not JSON: {error}") from error
     check_schema_version(raw, path)
     try:

@@ -15,7 +15,7 @@ from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
 )
 from omni_mlflow.backbones.qwen3_omni_lora.inference import checkpoint_processing
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
-from omni_mlflow.spine.rows import BadRowError, read_document
+from omni_mlflow.spine.rows import UNREADABLE, read_document
 from omni_mlflow.spine.types import Check
 
 _CHANGE = 1e-4
@@ -61,7 +61,7 @@ def _sits_on_its_base(checkpoint: CheckpointUnderTest, base: Any) -> Check:
     expected = identify(base, checkpoint.settings.base).fingerprint
     try:
         found = read_document(checkpoint.folder / "base.json", BaseIdentity).fingerprint
-    except (OSError, BadRowError) as error:
+    except UNREADABLE as error:
         found = f"{type(error).__name__}: {error}"
     return Check(
         rule="base_weights_are_those_trained_on",

@@ -1,0 +1,147 @@
+"""What is asked of every checkpoint, whatever its family, and how the gates of its contract are asked."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from omni_mlflow.backbones.base import CheckpointUnderTest, Gate
+from omni_mlflow.publication.detectors import DETECTORS
+from omni_mlflow.spine.rows import UNREADABLE, file_digest, read_document, read_json_rows
+from omni_mlflow.spine.types import Check, FittedOnTrain, Row, Split
+from omni_mlflow.stages.manifests import FITTED, checkpoint_files
+
+MANIFEST = "checkpoint_manifest.json"
+LEDGER = "training_ledger.jsonl"
+
+
+class CheckpointManifest(Row):
+    """The part of ``checkpoint_manifest.json`` that every checkpoint has.
+
+    Attributes:
+        files: sha256 of every file of the checkpoint but this one.
+    """
+
+    files: dict[str, str]
+    dataset_digest: str
+    training_ledger_digest: str
+
+
+def manifest_checks(checkpoint: Path, *, dataset_digest: str, ledger: Path) -> list[Check]:
+    """Read every file again: the manifest is a claim, the bytes are the fact.
+
+    Args:
+        dataset_digest: that of the exported dataset.
+        ledger: the training ledger that lies beside the checkpoint.
+    """
+    try:
+        manifest = read_document(checkpoint / MANIFEST, CheckpointManifest)
+    except UNREADABLE as error:
+        return [_check("checkpoint_manifest_is_readable", MANIFEST, "readable", _told(error), ok=False)]
+    claimed, found = manifest.files, checkpoint_files(checkpoint)
+    checks = [
+        _check("checkpoint_files_match_manifest", name, digest, found.get(name, "missing"))
+        for name, digest in sorted(claimed.items())
+    ]
+    strange = sorted({*found} - {*claimed})
+    checks.append(_check("checkpoint_has_no_other_file", MANIFEST, "[]", str(strange)))
+    pickled = sorted(name for name in found if DETECTORS["checkpoints"](checkpoint / name))
+    checks.append(_check("checkpoint_holds_no_pickle", MANIFEST, "[]", str(pickled)))
+    checks.append(_check("trained_on_this_dataset", MANIFEST, dataset_digest, manifest.dataset_digest))
+    here = file_digest(ledger) if ledger.is_file() else "missing"
+    checks.append(_check("ledger_is_the_one_of_the_training", LEDGER, manifest.training_ledger_digest, here))
+    return checks
+
+
+def ledger_checks(ledger: Path, split_of: Mapping[str, Split]) -> tuple[dict[str, int], list[Check]]:
+    """Every sample that training really consumed must be a train sample of this export.
+
+    Args:
+        split_of: the split of every sample that could be learned from, by sample id.
+
+    Returns:
+        How often each sample was consumed, by id, and the checks.
+    """
+    try:
+        consumed = _consumed(ledger)
+    except (*UNREADABLE, KeyError, TypeError, UnicodeDecodeError) as error:
+        return {}, [_check("training_ledger_is_readable", LEDGER, "readable", _told(error), ok=False)]
+    foreign = sorted(sample for sample in consumed if split_of.get(sample) is not Split.TRAIN)
+    told = f"{len(foreign)} other ids: {foreign[:5]}" if foreign else f"{len(consumed)} train ids"
+    return consumed, [
+        _check(
+            "only_train_samples_were_learned_from",
+            LEDGER,
+            "ids of samples/train.jsonl only",
+            told,
+            ok=not foreign,
+        ),
+        _check(
+            "training_consumed_samples", LEDGER, "at least one sample", str(len(consumed)), ok=bool(consumed)
+        ),
+    ]
+
+
+def fitted_check(checkpoint: Path, fitted: FittedOnTrain) -> tuple[tuple[str, ...], Check]:
+    """Whatever the family, what was fitted must name the train episodes and no other.
+
+    Returns:
+        The episodes that the checkpoint names, and the check.
+    """
+    try:
+        named = read_document(checkpoint / FITTED, FittedOnTrain)
+    except UNREADABLE as error:
+        return (), _check("fitted_on_train_episodes", FITTED, fitted.episodes_digest, _told(error), ok=False)
+    found = named.episodes_digest
+    if named.episode_ids != fitted.episode_ids:
+        found = f"{found} of {list(named.episode_ids)}"
+    return named.episode_ids, _check("fitted_on_train_episodes", FITTED, fitted.episodes_digest, found)
+
+
+def ask_gates(gates: Mapping[str, Gate], checkpoint: CheckpointUnderTest) -> list[Check]:
+    """Ask every gate, each with a folder of its own below ``checkpoint.out``.
+
+    A gate that raises is a broken rule with its reason, and the others are asked all the same; so is one
+    that returns no check, because a gate that looks at nothing passes anything.
+    """
+    return [
+        check
+        for name, gate in gates.items()
+        for check in _ask(name, gate, replace(checkpoint, out=checkpoint.out / name))
+    ]
+
+
+def _ask(name: str, gate: Gate, checkpoint: CheckpointUnderTest) -> list[Check]:
+    try:
+        checks = list(gate(checkpoint))
+    except Exception as error:  # a gate is foreign code, and every other rule must still be told
+        *_, last = traceback.extract_tb(error.__traceback__)
+        found = f"{_told(error)} ({Path(last.filename).name}, line {last.lineno})"
+        return [_check("gate_ran_to_its_end", name, "checks", found, ok=False)]
+    strange = [each for each in checks if not isinstance(each, Check)]
+    if strange or not checks:
+        found = f"{type(strange[0]).__name__} among them" if strange else "none"
+        return [
+            _check("gate_checked_something", name, "at least one check, and only checks", found, ok=False)
+        ]
+    return checks
+
+
+def _consumed(ledger: Path) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for row in read_json_rows(ledger):
+        for sample_id in row["ids"]:
+            counts[sample_id] = counts.get(sample_id, 0) + 1
+    return counts
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _check(rule: str, subject: str, expected: str, found: str, *, ok: bool | None = None) -> Check:
+    return Check(
+        rule=rule, subject=subject, expected=expected, found=found, ok=expected == found if ok is None else ok
+    )

@@ -1,0 +1,196 @@
+"""A package of somebody else adds a backbone and gates, with nothing of this project edited."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from omni_mlflow.backbones.base import CheckpointUnderTest, SampleSet
+from omni_mlflow.console import TerminalBar
+from omni_mlflow.context import Context
+from omni_mlflow.contract import ContractError
+from omni_mlflow.gates import ENTRY_POINT_GROUP
+from omni_mlflow.registry import load_bound
+from omni_mlflow.spine.types import Check
+from omni_mlflow.stage_report import RulesBrokenError
+from omni_mlflow.stage_run import run_stage
+from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.base import Options
+from omni_mlflow.stages.checkpoint_checks import ask_gates
+from omni_mlflow.workspace import Workspace
+from tests.conftest import PROJECT, TRIVIAL
+
+GATES = """
+from omni_mlflow.spine.types import Check
+
+
+def answers_are_short(checkpoint):
+    size = (checkpoint.folder / "model.json").stat().st_size
+    return [Check(rule="answers_are_short", subject="model.json", expected="at most 1000 bytes",
+                  found=f"{size} bytes", ok=size <= 1000)]
+
+
+def stumbles(checkpoint):
+    return [checkpoint.settings["no such key"]]
+
+
+def looks_at_nothing(checkpoint):
+    return []
+
+
+not_a_function = 3
+"""
+BACKBONE = """
+from omni_trivial import Trivial
+
+
+class Visitor(Trivial):
+    id = "visitor"
+
+
+BACKBONE = Visitor()
+"""
+ENTRY_POINTS = f"""
+[omni_mlflow.backbones]
+visitor = omni_visitor
+
+[{ENTRY_POINT_GROUP}]
+answers_are_short = omni_visitor.gates:answers_are_short
+stumbles = omni_visitor.gates:stumbles
+looks_at_nothing = omni_visitor.gates:looks_at_nothing
+not_a_function = omni_visitor.gates:not_a_function
+not_there = omni_visitor.gates:not_there
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A wheel of a tiny package, installed by pip."""
+    root = tmp_path_factory.mktemp("visitor")
+    info = "omni_visitor-1.0.dist-info"
+    files = {
+        "omni_visitor/__init__.py": BACKBONE,
+        "omni_visitor/gates.py": GATES,
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: omni-visitor\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: by hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": ENTRY_POINTS,
+    }
+    files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
+    wheel = root / "omni_visitor-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(root / "site"), str(wheel)], check=True)
+    return root / "site"
+
+
+@pytest.fixture
+def contract_of(installed, tmp_path, monkeypatch):
+    """Write a contract of the installed backbone, with gates beside its own."""
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+    monkeypatch.syspath_prepend(str(installed))
+
+    def write(*further_gates: str, checkpoint_gate: str = "trivial_gate") -> Path:
+        document = yaml.safe_load((TRIVIAL / "trivial.yaml").read_text())
+        document["id"] = "visitor"
+        document["artifact_contract"] |= {
+            "checkpoint_gate": checkpoint_gate,
+            "further_gates": list(further_gates),
+        }
+        path = tmp_path / "visitor.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def gated(place, contract_of):
+    """Export, train and gate the installed backbone; return the content of gate.json."""
+
+    def run(*further_gates: str) -> dict:
+        bound = load_bound(contract_of(*further_gates), profile=None, changes={})
+        context = Context(
+            workspace=Workspace(place.workspace),
+            bound=bound,
+            shared=bound.contract,
+            options=Options(data_root=place.data_root, synthetic_root=place.data_root),
+            bar=TerminalBar(Console(quiet=True)),
+            say=lambda _: None,
+            suites=PROJECT / "expectations",
+            source={},
+        )
+        for name in ("export", "train"):
+            run_stage(STAGES[name], context)
+        try:
+            run_stage(STAGES["gate"], context)
+        except RulesBrokenError:
+            assert not (place.workspace / "visitor/gate/seal.json").exists()
+        return json.loads((place.workspace / "visitor/gate/gate.json").read_text())
+
+    return run
+
+
+def test_an_installed_gate_is_asked_beside_the_backbones_own(gated):
+    gate = gated("answers_are_short")
+    rules = [rule["rule"] for rule in gate["rules"]]
+    assert gate["ok"]
+    assert rules.index("model_answers_the_majority") + 1 == rules.index("answers_are_short")
+
+
+def test_a_gate_that_raises_or_looks_at_nothing_is_a_broken_rule_and_the_others_are_asked(gated):
+    gate = gated("stumbles", "looks_at_nothing", "answers_are_short")
+    broken = {rule["rule"]: rule for rule in gate["rules"] if not rule["ok"]}
+    assert {rule: each["subject"] for rule, each in broken.items()} == {
+        "gate_ran_to_its_end": "stumbles",
+        "gate_checked_something": "looks_at_nothing",
+    }
+    assert "TypeError" in broken["gate_ran_to_its_end"]["found"]
+    assert "(gates.py, line 12)" in broken["gate_ran_to_its_end"]["found"]
+    assert {rule["rule"] for rule in gate["rules"]} >= {"model_answers_the_majority", "answers_are_short"}
+
+
+def test_another_version_of_an_installed_gate_is_asked_anew(contract_of, installed):
+    contract = load_bound(contract_of("answers_are_short"), profile=None, changes={}).contract
+    settings = STAGES["gate"].settings(contract)
+    assert settings["gates"] == ["trivial_gate", "answers_are_short"]
+    assert settings["installed_gates"].keys() == {"answers_are_short"}
+
+
+def test_every_gate_that_cannot_be_used_is_listed_with_its_reason_when_the_contract_is_bound(contract_of):
+    path = contract_of("answers_are_shot", "not_a_function", "not_there")
+    with pytest.raises(ContractError) as refused:
+        load_bound(path, profile=None, changes={})
+    assert "unknown checkpoint gate 'answers_are_shot'; did you mean 'answers_are_short'?" in str(
+        refused.value
+    )
+    assert "'not_a_function' (omni_visitor.gates:not_a_function) is no function" in str(refused.value)
+    assert "'not_there' (omni_visitor.gates:not_there) cannot be imported: AttributeError" in str(
+        refused.value
+    )
+
+
+def test_what_a_gate_returns_beside_checks_is_refused(tmp_path):
+    under_test = CheckpointUnderTest(tmp_path, None, SampleSet((), tmp_path), None, tmp_path / "generated")
+    passed = Check(rule="r", subject="s", expected="e", found="e", ok=True)
+    [strange] = ask_gates({"told": lambda _: [passed, "all is well"]}, under_test)
+    assert (strange.rule, strange.subject, strange.ok) == ("gate_checked_something", "told", False)
+    assert strange.found == "str among them"
+
+
+def test_each_gate_has_a_folder_of_its_own_to_generate_into(tmp_path):
+    under_test = CheckpointUnderTest(tmp_path, None, SampleSet((), tmp_path), None, tmp_path / "generated")
+
+    def tells_its_folder(checkpoint):
+        return [Check(rule="r", subject=checkpoint.out.name, expected="", found="", ok=True)]
+
+    checks = ask_gates({"one": tells_its_folder, "other": tells_its_folder}, under_test)
+    assert [check.subject for check in checks] == ["one", "other"]
