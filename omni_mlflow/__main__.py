@@ -6,10 +6,13 @@ stdout carries the result (pure JSON with ``--json``), stderr progress, logs and
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import signal
 import sys
+import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,7 +28,7 @@ from omni_mlflow.command import Request, execute
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import OuterRun
 from omni_mlflow.registry import validate_contracts
-from omni_mlflow.spine.processes import die_with_parent
+from omni_mlflow.spine.processes import die_with_parent, was_adopted
 from omni_mlflow.stage_options import (
     DATA_ROOT,
     EXTRA_OPTIONS,
@@ -41,6 +44,8 @@ from omni_mlflow.stage_run import Finished, Interrupted
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Options, Synthesis
 from omni_mlflow.tracking import heal, store_uri, sync
+
+VOLLEY_S = 3.0
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -210,10 +215,15 @@ def build() -> click.Group:
 
 def main() -> None:
     """Entry point of the console script and of ``python -m omni_mlflow``."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
+        signal.signal(signal.SIGINT, stop)
     try:
         if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run` may be killed without telling its child
             die_with_parent(PARENT_PID, signal.SIGTERM)
+            if was_adopted(PARENT_PID):
+                os.kill(os.getpid(), signal.SIGTERM)
         build().main(standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
@@ -229,12 +239,41 @@ def main() -> None:
         errors.print("stopped by SIGTERM; what was finished stays, the same command goes on from there")
         sys.exit(143)
     except Exception as error:  # the one place that turns an error into words for a person
-        errors.print(f"[bold red]error[/]: {escape(str(error) or type(error).__name__)}")
+        errors.print(f"[bold red]error[/]: {escape(_told(error))}")
         sys.exit(1)
 
 
-def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
-    raise Interrupted
+def _told(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error) or type(error).__name__
+    advice = {
+        errno.EACCES: "see who may write there, or name another folder with --workspace",
+        errno.EROFS: "the disk is mounted read-only; name another folder with --workspace",
+        errno.ENOSPC: "free some space, or name another disk with --workspace",
+        errno.EDQUOT: "free some space, or name another disk with --workspace",
+        errno.EISDIR: "a folder lies where a file belongs; move it away",
+        errno.ENOTDIR: "a file lies where a folder belongs; move it away",
+    }
+    told = f"{error.filename}: {error.strerror}"
+    return f"{told}; {advice[error.errno]}" if error.errno in advice else told
+
+
+class _Stop:
+    """Turns SIGINT and SIGTERM into exceptions.
+
+    Signals come in volleys: a terminal and a launcher both send one, and people press Ctrl-C twice. Those
+    that follow the first one within ``VOLLEY_S`` would only tear what is written about its end.
+    """
+
+    def __init__(self) -> None:
+        self._heard_s = -math.inf
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        now_s = time.monotonic()
+        if now_s - self._heard_s < VOLLEY_S:
+            return
+        self._heard_s = now_s
+        raise KeyboardInterrupt if number == signal.SIGINT else Interrupted
 
 
 if __name__ == "__main__":

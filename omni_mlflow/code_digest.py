@@ -21,13 +21,11 @@ _PLUMBING = frozenset(
         "pipeline",
         "stage_run",
         "context",
-        "stage_report",
         "record",
         "events",
         "workspace",
         "code_digest",
         "registry",
-        "stages.base",
     )
 )
 """Modules that carry outputs but do not shape them."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omni_mlflow import stage_report
 from omni_mlflow.code_digest import code_digest, package_of
 from omni_mlflow.contract import Contract
 from omni_mlflow.registry import Bound
-from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import digest_of, file_digest
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Bar, Options, Stage
@@ -68,7 +68,7 @@ def fingerprint_of(stage: Stage, context: Context, seals: Mapping[str, Seal]) ->
             "options": flat(stage.choices(context.options)),
             "inputs": {name: seal.digest for name, seal in sorted(seals.items())},
             "settings": settings_of(stage, context),
-            "code": code_digest(*modules),
+            "code": code_digest(*modules, stage_report.__name__),
         }
     )
 
@@ -131,12 +131,6 @@ def contract_of(stage: Stage, context: Context) -> Contract:
 def tags_of(stage: Stage, context: Context) -> dict[str, str]:
     tags = {"omni.stage": stage.name, "omni.contract_digest": contract_of(stage, context).digest[:16]}
     return {**tags, "omni.backbone": context.bound.contract.id} if stage.per_backbone else tags
-
-
-def inherited_tags(seals: Mapping[str, Seal]) -> dict[str, str]:
-    """What is made from synthetic episodes is synthetic; no later stage can wash that off."""
-    synthetic = any(seal.tags.get("omni.evidence") == Evidence.SYNTHETIC for seal in seals.values())
-    return {"omni.evidence": Evidence.SYNTHETIC.value} if synthetic else {}
 
 
 def json_value(values: dict[str, Any]) -> dict[str, Any]:

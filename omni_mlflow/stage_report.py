@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from omni_mlflow.record import RunRecord
+from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import write_rows
 from omni_mlflow.spine.types import Check
 from omni_mlflow.stages.base import Report
-from omni_mlflow.workspace import StageFolder
+from omni_mlflow.workspace import Seal, StageFolder
 
 
 class RulesBrokenError(Exception):
@@ -41,6 +44,12 @@ def show(record: RunRecord, folder: StageFolder, report: Report, *, rows: str) -
     record.results({**counted, **report.metrics})
     for name, paths in report.artifacts.items():
         record.artifacts(paths, folder=name)
+
+
+def inherited_tags(seals: Mapping[str, Seal]) -> dict[str, str]:
+    """What is made from synthetic episodes is synthetic; no later stage can wash that off."""
+    synthetic = any(seal.tags.get("omni.evidence") == Evidence.SYNTHETIC for seal in seals.values())
+    return {"omni.evidence": Evidence.SYNTHETIC.value} if synthetic else {}
 
 
 def check(folder: StageFolder, report: Report) -> None:

@@ -22,7 +22,6 @@ from omni_mlflow.context import (
     fingerprint_of,
     flat,
     folder_of,
-    inherited_tags,
     settings_of,
     tags_of,
 )
@@ -31,7 +30,7 @@ from omni_mlflow.journal import exclusive, shared
 from omni_mlflow.leftovers import FAILURE_NAME, key_of, make_room
 from omni_mlflow.record import RunRecord
 from omni_mlflow.spine.rows import write_text
-from omni_mlflow.stage_report import ConservationError, RulesBrokenError, check, show
+from omni_mlflow.stage_report import ConservationError, RulesBrokenError, check, inherited_tags, show
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.workspace import Seal, StageFolder, Workspace

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from typing import Any
 from pydantic import Field
 
 from omni_mlflow.events import JOURNAL_NAME
-from omni_mlflow.spine.rows import digest_of, file_digest, read_document, write_document, write_text
+from omni_mlflow.spine.rows import (
+    BadRowError,
+    digest_of,
+    file_digest,
+    read_document,
+    write_document,
+    write_text,
+)
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row
 
 SEAL_NAME = "seal.json"
@@ -81,7 +89,15 @@ class StageFolder:
     def seal(self) -> Seal | None:
         """Return the seal, or None when the stage has not finished."""
         path = self.path / SEAL_NAME
-        return read_document(path, Seal) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return read_document(path, Seal)
+        except (BadRowError, UnicodeDecodeError) as error:
+            raise StaleInputError(
+                f"{error}; the seal of {self.title} is damaged: restore the file, or delete it and run "
+                f"{self.stage!r} again"
+            ) from error
 
     def open(self, name: str) -> Path:
         """Return the path of a sealed output after checking that it is what was sealed.
@@ -104,8 +120,8 @@ class StageFolder:
     def verify(self) -> Seal:
         """Check every output of the stage and return its seal.
 
-        A file whose size and modification time are those of the sealing is taken as unchanged; any
-        other is read again.
+        A file whose size and times of change are those of the sealing is taken as unchanged; any
+        other is read again, once.
 
         Raises:
             MissingStageError, StaleInputError: as :meth:`open`.
@@ -116,14 +132,15 @@ class StageFolder:
                 f"{self.path} has no finished {self.stage!r}; "
                 f"run it first, with the same options: omni-mlflow {self.stage}"
             )
-        for name, digest in seal.outputs.items():
-            self._verify(name, digest)
+        again = [name for name, digest in seal.outputs.items() if self._verify(name, digest)]
+        if again:  # in a copy of a workspace, every file
+            with suppress(OSError):  # a workspace that is only read is verified all the same
+                self._note_stats(seal)
         return seal
 
     def close(self, seal: Seal) -> None:
         """Write the seal: from now on the stage counts as finished."""
-        stats = {name: _stat(self.path / name) for name in seal.outputs}
-        write_text(self.path / _STAT_NAME, json.dumps(stats, sort_keys=True))
+        self._note_stats(seal)
         write_document(self.path / SEAL_NAME, seal)
 
     def set_aside(self, identity: str) -> None:
@@ -168,22 +185,31 @@ class StageFolder:
         name = f"{self.backbone or 'shared'}-{self.stage}-{fingerprint[:24]}"
         return self.root / "superseded" / name
 
-    def _verify(self, name: str, digest: str) -> None:
+    def _note_stats(self, seal: Seal) -> None:
+        stats = {name: _stat(self.path / name) for name in seal.outputs}
+        write_text(self.path / _STAT_NAME, json.dumps(stats, sort_keys=True))
+
+    def _verify(self, name: str, digest: str) -> bool:
+        """Check one file; tell whether it had to be read."""
         path = self.path / name
         if not path.is_file():
             raise StaleInputError(f"{path} is gone; run {self.stage!r} again")
         if self._stats().get(name) == _stat(path):
-            return
+            return False
         if file_digest(path) != digest:
             raise StaleInputError(
                 f"{path} changed after {self.stage!r} sealed it; restore the file, or delete "
                 f"{self.path / SEAL_NAME} and run {self.stage!r} again"
             )
+        return True
 
     def _stats(self) -> Mapping[str, list[int]]:
-        path = self.path / _STAT_NAME
-        stats: dict[str, list[int]] = json.loads(path.read_text()) if path.is_file() else {}
-        return stats
+        """What was noted about the files; where it is lost or damaged, they are read again."""
+        try:
+            stats = json.loads((self.path / _STAT_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return stats if isinstance(stats, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -208,5 +234,6 @@ def _remove(path: Path) -> None:
 
 
 def _stat(path: Path) -> list[int]:
+    """Size and times; unlike the time of modification, that of the last change cannot be set by hand."""
     stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

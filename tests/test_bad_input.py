@@ -134,6 +134,21 @@ def test_a_seal_of_a_newer_version_is_refused_by_name(place):
     assert "install the version that wrote it, or use another workspace" in told
 
 
+@pytest.mark.parametrize("bytes_of_it", [b"", b"\xff\xfe\x00"])
+def test_a_damaged_seal_is_refused_by_name(place, bytes_of_it):
+    seal = place.workspace / "split/seal.json"
+    seal.write_bytes(bytes_of_it)
+    assert f"{seal}: not JSON" in (told := paragraph(place.run("guard")))
+    assert "restore the file, or delete it and run 'split' again" in told
+
+
+def test_a_folder_where_a_journal_belongs_is_named(place):
+    folder = place.workspace / "runs/0a1b2c/journal.jsonl"
+    folder.mkdir(parents=True)
+    told = paragraph(place.run("main"))
+    assert f"{folder}: Is a directory; a folder lies where a file belongs; move it away" in told
+
+
 def test_a_pipeline_run_of_a_newer_version_is_refused_by_name(place):
     [journal] = place.workspace.glob("runs/*/journal.jsonl")
     with journal.open("a") as rows:

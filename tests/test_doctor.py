@@ -107,6 +107,18 @@ def test_a_file_that_is_no_database_fails(tmp_path):
     assert "is not a SQLite database; move that file away" in found.found
 
 
+def test_a_store_whose_experiment_was_deleted_fails(tmp_path):
+    from mlflow import MlflowClient
+
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(tracking_uri=store)
+    client.delete_experiment(client.create_experiment("omni-mlflow", artifact_location=tmp_path.as_uri()))
+    os.environ["MLFLOW_TRACKING_URI"] = store
+    found = doctor.check_store(PROJECT)
+    assert not found.ok
+    assert "mlflow experiments restore --experiment-id 1" in found.found
+
+
 def test_a_folder_of_files_is_no_store(tmp_path):
     os.environ["MLFLOW_TRACKING_URI"] = str(tmp_path / "mlruns")
     found = doctor.check_store(PROJECT)

@@ -156,6 +156,16 @@ def test_a_stopped_stage_is_killed_with_its_reason_and_nothing_is_left_running(p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("gap_s", [0, 0.002, 0.05])
+def test_an_impatient_ctrl_c_does_not_tear_the_end_of_the_run(place, gap_s):
+    process = launched(place, "plain")
+    for _ in range(4):
+        process.send_signal(signal.SIGINT)
+        time.sleep(gap_s)
+    assert_ended(place, process, STOPPED["plain", signal.SIGINT])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["plain", "mlflow run"])
 def test_a_failing_stage_is_failed_with_its_reason_and_keeps_its_traceback(place, how):
     told = assert_ended(place, launched(place, how, "training.fails_at=9,training.pause_s=0.1"), RAISED)

@@ -1,5 +1,7 @@
 """Outputs are sealed by digest and opened by digest; nothing that was made is overwritten."""
 
+import os
+
 import pytest
 
 from omni_mlflow.workspace import MissingStageError, Seal, StaleInputError, Workspace
@@ -99,3 +101,32 @@ def test_files_under_a_temporary_name_are_nobodys(folder):
     folder.clear_half_written()
     left = sorted(path.name for path in folder.path.rglob("*"))
     assert left == ["kept.json", "resume"]
+
+
+def test_an_output_edited_with_its_size_and_time_kept_is_refused(folder):
+    finish(folder)
+    path = folder.path / "episodes.jsonl"
+    before = path.stat()
+    path.write_text("ROWS\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    with pytest.raises(StaleInputError, match="changed after"):
+        folder.verify()
+
+
+@pytest.mark.parametrize("noted", [None, "", "\x00\x01", "[1, 2]", '{"episodes.jsonl": [1]}'])
+def test_what_was_noted_about_the_files_may_be_lost_and_is_noted_again(folder, noted):
+    finish(folder)
+    stats = folder.path / ".stat.json"
+    before = stats.read_text()
+    stats.unlink() if noted is None else stats.write_text(noted)
+    assert folder.verify() == folder.seal()
+    assert stats.read_text() == before
+
+
+@pytest.mark.parametrize("seal", [b"", b"\xff\xfe", b"[]", b'{"stage": '])
+def test_a_damaged_seal_says_what_to_do(folder, seal):
+    finish(folder)
+    (folder.path / "seal.json").write_bytes(seal)
+    with pytest.raises(StaleInputError, match=r"(?s)seal\.json.* delete it and run 'select' again"):
+        folder.verify()

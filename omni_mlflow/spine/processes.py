@@ -34,6 +34,20 @@ def die_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
             os.kill(os.getpid(), signal_number)
 
 
+def was_adopted(parent: int) -> bool:
+    """Tell whether ``mlflow run`` died before this process could ask who its parent is.
+
+    Neither MLflow nor the ``bash -c`` it starts makes a process group, so who started this process shares
+    its group; process 1 or the user's systemd, to which Linux gives an orphan, does not. A process that leads
+    its group was started by a shell.
+    """
+    try:
+        adopts = parent == 1 or Path(f"/proc/{parent}/comm").read_text().startswith("systemd")
+        return adopts and os.getpgrp() != os.getpid() and os.getpgid(parent) != os.getpgrp()
+    except OSError:  # it is gone as well, or this is no Linux
+        return False
+
+
 class WorkerDiedError(Exception):
     """Each process that worked on a task died of it."""
 

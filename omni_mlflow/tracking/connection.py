@@ -15,6 +15,7 @@ from omni_mlflow.tracking.stores import EXPERIMENT, artifact_root, sqlite_path, 
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -71,7 +72,9 @@ def trouble_with(store: str) -> str | None:
         if place != path:
             return None
     try:
-        _client(store).search_experiments(max_results=1)
+        found = _client(store).get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            _check_active(found)
     except Exception as error:  # whatever a store, its driver or the network can raise
         return explain(error, store=store)
     return None
@@ -103,12 +106,16 @@ def _experiment(client: MlflowClient, artifacts: Path | None) -> tuple[str, int]
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         found = client.get_experiment_by_name(EXPERIMENT)
-    if found.lifecycle_stage != "active":
+    _check_active(found)
+    return found.experiment_id, found.creation_time
+
+
+def _check_active(experiment: Experiment) -> None:
+    if experiment.lifecycle_stage != "active":
         raise DeletedExperimentError(
             f"its experiment {EXPERIMENT!r} was deleted; bring it back with: "
-            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
-    return found.experiment_id, found.creation_time
 
 
 def store_name(name: str) -> str:

@@ -78,6 +78,39 @@ def test_a_worker_whose_parent_died_before_it_asked_ends_at_once():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_a_stage_whose_mlflow_run_died_before_it_began_ends_at_once(tmp_path):
+    """Linux has given it to another process by the time it can ask who its parent is."""
+    told, workspace = tmp_path / "told", tmp_path / "workspace"
+    stage = [sys.executable, "-m", "omni_mlflow", "select", "--workspace", str(workspace)]
+    with told.open("wb") as out:
+        mlflow_run = subprocess.Popen(
+            ["sh", "-c", '(sleep 0.5; exec "$@") & exit', "sh", *stage],
+            env={
+                **os.environ,
+                "MLFLOW_RUN_ID": "0a1b2c",
+                "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/no.db",
+            },
+            start_new_session=True,
+            stdout=out,
+            stderr=out,
+        )
+        mlflow_run.wait()
+    wait_until(lambda: "stopped by SIGTERM" in told.read_text())
+    assert not workspace.exists()
+
+
+def test_a_stage_that_a_living_process_started_runs(tmp_path):
+    stage = [sys.executable, "-m", "omni_mlflow", "contracts"]
+    done = subprocess.run(
+        ["sh", "-c", '"$@"; exit $?', "sh", *stage],
+        env={**os.environ, "MLFLOW_RUN_ID": "0a1b2c"},
+        start_new_session=True,
+        check=False,
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
 def test_a_stage_whose_mlflow_run_died_before_it_asked_ends_at_once(tmp_path):
     """Between its first import and the one that lets it ask lie seconds."""
     stage = (
