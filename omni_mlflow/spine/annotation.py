@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from math import isnan
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Self
@@ -13,12 +14,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS
+from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS, what_is_too_large
+from omni_mlflow.spine.strict_json import strict_json
 
 ANNOTATION = "annotation.hdf5"
 
 # Real recordings lack rows here, and the rows can be found again by time.
 _MAY_BE_SHORT = "imu/keyframe_indices"
+
+_LEAVE_OUT = "leave this episode out"
 
 
 class UnreadableEpisodeError(Exception):
@@ -32,6 +36,10 @@ class UnreadableEpisodeError(Exception):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}; {self.what_to_do}"
+
+
+class NotAJsonObjectError(Exception):
+    """A text of the annotation that should be a JSON object is none, whatever is wrong with it."""
 
 
 class AnnotationFile:
@@ -48,14 +56,16 @@ class AnnotationFile:
             UnreadableEpisodeError: it is absent, empty, cut short, or no HDF5.
         """
         self.path = path
+        self._datasets: dict[str, h5py.Dataset | None] = {}
         self._stored_shapes: dict[str, tuple[int, ...]] = {}
+        self._checked: set[str] = set()
         if not path.is_file():
             raise UnreadableEpisodeError(path, "there is no such file", "download the episode's annotation")
-        with self._readable():
+        with self._readable("it"):
             # Data sets lie on read-only and network disks, where HDF5's own file locks often fail.
             self._file = h5py.File(path, "r", locking=False)
             # A group whose index is damaged would pass for one without members: look at every member once.
-            self._file.visititems(lambda *_: None)
+            self._file.visititems(self._keep)
 
     def close(self) -> None:
         self._file.close()
@@ -72,34 +82,35 @@ class AnnotationFile:
         self.close()
 
     def __contains__(self, name: str) -> bool:
-        with self._readable():
-            dataset = self._file.get(name)
-            return isinstance(dataset, h5py.Dataset) and bool(dataset.size)
+        dataset = self._found(name)
+        with self._readable(name):
+            return dataset is not None and bool(dataset.size)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an array, without the axis of length 1 in front that older exports have.
 
         Raises:
-            UnreadableEpisodeError: it is not the shape that this array has in every known recording.
+            UnreadableEpisodeError: there is no such array, or its shape is not that of every known recording,
+                or no recording is that large.
         """
         if not self.has_known_shape(name):
-            raise UnreadableEpisodeError(
-                self.path,
-                f"{name} has the unknown shape {self._stored_shape(name)}",
-                "leave this episode out",
-            )
+            raise self._refusal(f"{name} has the unknown shape {self._stored_shape(name)}")
+        self._check_declaration(name)
         return self._rows_first(name)
 
     def array(self, name: str, rows: slice | EllipsisType = ...) -> NDArray[Any]:
         """Read the rows ``rows`` of an array, shaped as :meth:`shape` says; only they are read from the disk.
 
+        Texts come as ``S`` of the longest one's width, however they are stored.
+
         Raises:
-            UnreadableEpisodeError: it has an unknown shape, or its bytes cannot be read.
+            UnreadableEpisodeError: as :meth:`shape`, or its bytes cannot be read.
         """
         self.shape(name)
-        with self._readable():
-            where = (0, rows) if self.has_sample_axis(name) else rows
-            return np.asarray(self._file[name][where])
+        dataset = self._dataset(name)
+        with self._readable(name):
+            stored = np.asarray(dataset[(0, rows) if self.has_sample_axis(name) else rows])
+            return stored.astype("S") if stored.dtype.kind == "O" else stored
 
     def numbers(self, name: str, rows: slice | EllipsisType = ...) -> NDArray[np.float64]:
         """Read the rows ``rows`` of an array of numbers.
@@ -109,17 +120,17 @@ class AnnotationFile:
         """
         stored = self.array(name, rows)
         if stored.dtype.kind not in "fiub":
-            raise UnreadableEpisodeError(
-                self.path, f"{name} holds no numbers but {stored.dtype}", "leave this episode out"
-            )
-        return stored.astype(np.float64)
+            raise self._refusal(f"{name} holds no numbers but {stored.dtype}")
+        with self._readable(name):
+            return stored.astype(np.float64)
 
     def number(self, name: str) -> float | None:
-        """Read a single number; None when it is absent, not finite or no number."""
-        if name not in self:
+        """Read a single number; None when it is absent, not finite, no number or more than one."""
+        if name not in self or (dataset := self._dataset(name)).size > 1:
             return None
-        with self._readable():
-            stored = np.asarray(self._file[name][()]).reshape(-1)[0]
+        self._check_declaration(name)
+        with self._readable(name):
+            stored = np.asarray(dataset[()]).reshape(-1)[0]
         try:
             value = float(stored)
         except (TypeError, ValueError):
@@ -127,11 +138,19 @@ class AnnotationFile:
         return value if np.isfinite(value) else None
 
     def text(self, name: str) -> str | bytes | None:
-        """Read a text that is stored as a scalar, an array of one entry, or raw bytes; None when absent."""
+        """Read a text that is stored as a scalar, an array of one entry, or raw bytes; None when absent.
+
+        Raises:
+            UnreadableEpisodeError: it holds several values, is too large, or its bytes cannot be read.
+        """
         if name not in self:
             return None
-        with self._readable():
-            value = self._file[name][()]
+        dataset = self._dataset(name)
+        if dataset.size > 1 and dataset.dtype.itemsize > 1:
+            raise self._refusal(f"{name} holds {dataset.size} values where one text belongs")
+        self._check_declaration(name)
+        with self._readable(name):
+            value = dataset[()]
         if isinstance(value, np.ndarray) and value.size == 1:
             value = value.reshape(()).item()
         elif isinstance(value, np.void | np.ndarray):
@@ -141,6 +160,21 @@ class AnnotationFile:
     def plain_text(self, name: str) -> str | None:
         """Read a text as UTF-8, trimmed; a byte that is not becomes U+FFFD. None when absent or empty."""
         return plain(self.text(name))
+
+    def document(self, name: str) -> Mapping[str, Any]:
+        """Read a text as a JSON object; an empty one when it is absent or empty.
+
+        Raises:
+            NotAJsonObjectError: it is no JSON, no object, nested too deeply, or has a number beyond a double.
+            UnreadableEpisodeError: as :meth:`text`.
+        """
+        try:
+            found = strict_json(self.plain_text(name) or "{}")
+        except ValueError as error:
+            raise NotAJsonObjectError(f"{name} is no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise NotAJsonObjectError(f"{name} is no JSON object but a {type(found).__name__}")
+        return found
 
     @cached_property
     def rows_by_array(self) -> dict[str, int]:
@@ -201,16 +235,48 @@ class AnnotationFile:
 
     def _stored_shape(self, name: str) -> tuple[int, ...]:
         if name not in self._stored_shapes:
-            with self._readable():
-                self._stored_shapes[name] = self._file[name].shape
+            dataset = self._dataset(name)
+            with self._readable(name):
+                self._stored_shapes[name] = dataset.shape or ()
         return self._stored_shapes[name]
 
+    def _check_declaration(self, name: str) -> None:
+        """Refuse what a dataset says that it holds before a byte of it is read."""
+        if name in self._checked:
+            return
+        with self._readable(name):
+            dtype = self._dataset(name).dtype
+        if dtype.names or dtype.kind == "c" or (dtype.kind == "O" and not h5py.check_string_dtype(dtype)):
+            raise self._refusal(f"{name} holds neither numbers nor texts but {dtype}")
+        if too_large := what_is_too_large(name, self._rows_first(name), dtype.itemsize):
+            raise self._refusal(f"{name} {too_large}")
+        self._checked.add(name)
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        if (found := self._found(name)) is None:
+            raise self._refusal(f"{name} is no dataset")
+        return found
+
+    def _found(self, name: str) -> h5py.Dataset | None:
+        if name not in self._datasets:
+            with self._readable(name):
+                self._keep(name, self._file.get(name))
+        return self._datasets[name]
+
+    def _keep(self, name: str, found: object) -> None:
+        self._datasets[name] = found if isinstance(found, h5py.Dataset) else None
+
+    def _refusal(self, reason: str) -> UnreadableEpisodeError:
+        return UnreadableEpisodeError(self.path, reason, _LEAVE_OUT)
+
     @contextmanager
-    def _readable(self) -> Iterator[None]:
+    def _readable(self, what: str) -> Iterator[None]:
         try:
             yield
+        except MemoryError as error:
+            raise self._refusal(f"{what} does not fit into the memory of this machine") from error
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            reason = f"it cannot be read as HDF5: {error}"
+            reason = f"{what} cannot be read as HDF5: {error}"
             raise UnreadableEpisodeError(
                 self.path, reason, "the copy is incomplete or damaged, download it again"
             ) from error
@@ -225,6 +291,6 @@ def plain(text: str | bytes | None) -> str | None:
 def _as_text(value: object) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else "" if isnan(value) else value
     return str(value).strip("\0 ")

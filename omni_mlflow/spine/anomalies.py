@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from omni_mlflow.spine import clock
-from omni_mlflow.spine.annotation import AnnotationFile
+from omni_mlflow.spine.annotation import AnnotationFile, NotAJsonObjectError
 from omni_mlflow.spine.episodes import NOMINAL_FPS, SIDES, EpisodeFile
 from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS
 from omni_mlflow.spine.poses import Bools
@@ -24,6 +24,7 @@ _KEYFRAMES = "imu/keyframe_indices"
 
 def annotation_anomalies(source: EpisodeFile) -> Iterator[str]:
     yield from _layout(source.annotation)
+    yield from _metadata(source.annotation)
     yield from _clock(source)
     yield from _absent(source)
     yield from _invalid(source)
@@ -52,6 +53,14 @@ def _layout(annotation: AnnotationFile) -> Iterator[str]:
         found = annotation.shape(_KEYFRAMES)[0] if _KEYFRAMES in annotation else 0
         if found < annotation.num_frames:
             yield f"{_KEYFRAMES} has {found} rows for {annotation.num_frames} frames: found by time instead"
+
+
+def _metadata(annotation: AnnotationFile) -> Iterator[str]:
+    for name in ("metadata/health_report", "metadata/other"):
+        try:
+            annotation.document(name)
+        except NotAJsonObjectError as problem:
+            yield f"{problem}: it is not used"
 
 
 def _clock(source: EpisodeFile) -> Iterator[str]:

@@ -15,15 +15,19 @@ Stamps = NDArray[np.int64]
 _STAMPS_BY_FRAME = ("video/device_timestamp", "slam/frame_names")
 _IMU_STAMPS, _IMU_FRAMES = "imu/device_timestamp_ns", "imu/keyframe_indices"
 _LONGEST_STAMP = 18  # digits that surely fit 64 bits
+_LARGEST_STAMP = 2**62  # and so does the difference of any two up to here
 
 
 def frame_names(annotation: AnnotationFile) -> tuple[str, ...]:
     """Return ``<device timestamp>.jpg`` of each frame, also where SLAM failed.
 
-    Where there is no clock they are counted: ``frame_000000.jpg`` and so on, as the data set's toolkit does.
+    SLAM's own names are taken where it names every frame. Where there is no clock either, frames are counted:
+    ``frame_000000.jpg`` and so on, as the data set's toolkit does.
     """
     if "slam/frame_names" in annotation:
-        return annotation.texts("slam/frame_names")
+        names = annotation.texts("slam/frame_names")
+        if len(names) == annotation.num_frames and all(names):
+            return names
     stamps = device_timestamps_ns(annotation)
     if stamps is not None:
         return tuple(f"{stamp}.jpg" for stamp in stamps.tolist())
@@ -48,7 +52,7 @@ def sample_timestamps_ns(annotation: AnnotationFile) -> tuple[Stamps, NDArray[np
     stored = annotation.array(_IMU_STAMPS)
     if stored.dtype.kind not in "fiu":
         stored = np.array([_number_or_nan(value) for value in stored.tolist()], dtype=np.float64)
-    known = np.isfinite(stored)
+    known = np.isfinite(stored) & (np.abs(stored) < _LARGEST_STAMP)
     return np.where(known, stored, 0).astype(np.int64), known
 
 

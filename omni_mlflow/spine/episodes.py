@@ -8,7 +8,6 @@ repaired: a masked row is NaN.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,11 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_mlflow.spine import clock
-from omni_mlflow.spine.annotation import ANNOTATION, AnnotationFile, UnreadableEpisodeError, plain
+from omni_mlflow.spine.annotation import (
+    ANNOTATION,
+    AnnotationFile,
+    NotAJsonObjectError,
+    UnreadableEpisodeError,
+)
 from omni_mlflow.spine.calibration import Camera, depth_intrinsics, read_camera
 from omni_mlflow.spine.caption_references import CaptionRule
+from omni_mlflow.spine.caption_texts import caption_texts
 from omni_mlflow.spine.captions import FrameCaptions, map_captions
 from omni_mlflow.spine.coverage import reason_for_absence, valid_frames
+from omni_mlflow.spine.layout import DATASETS, MOST_OF
 from omni_mlflow.spine.poses import Bools, Floats, inverse, rigid_motions
 from omni_mlflow.spine.sensors import DepthRows, Imu, nearest, read_depth, read_imu, read_map
 from omni_mlflow.spine.types import CAMERAS
@@ -38,7 +44,6 @@ CONTACT_GROUPS = {
 }
 """Columns of ``contacts``: column c belongs to SMPL-H joint c + 1, so 19 and 20 are the wrists."""
 
-_LONGEST_FILE_NAME = 255
 _GROUND_HEIGHT_M = -1.75
 
 
@@ -65,6 +70,9 @@ class EpisodeFile:
             raise UnreadableEpisodeError(
                 annotation.path, "it holds no array with a row per frame", "leave this episode out"
             )
+        if self.num_frames > MOST_OF["N"]:
+            reason = f"it declares {self.num_frames:,} frames, and a recording has at most {MOST_OF['N']:,}"
+            raise UnreadableEpisodeError(annotation.path, reason, "leave this episode out")
 
     @cached_property
     def frame_names(self) -> tuple[str, ...]:
@@ -105,10 +113,9 @@ class EpisodeFile:
     def synthetic(self) -> bool:
         """Whether this project's generator wrote the episode: it says so in ``metadata/other``."""
         try:
-            other = json.loads(self.annotation.plain_text("metadata/other") or "{}")
-        except (ValueError, RecursionError):
+            return self.annotation.document("metadata/other").get("synthetic") is True
+        except NotAJsonObjectError:
             return False
-        return isinstance(other, dict) and other.get("synthetic") is True
 
     @cached_property
     def ground_height(self) -> float:
@@ -135,12 +142,7 @@ class EpisodeFile:
     @cached_property
     def caption_texts(self) -> dict[str, str | bytes]:
         """What may be the caption, by the name of the dataset that holds it or of the file beside it."""
-        found: dict[str, str | bytes] = {}
-        for name in ("caption", "captions"):
-            if text := self.annotation.text(name):
-                linked = self._linked(text)
-                found |= {linked.name: linked.read_bytes()} if linked else {name: text}
-        return found
+        return caption_texts(self.annotation, self.folder)
 
     def video_files(self, *, swap_fisheye_cam0_cam2: bool = False) -> dict[str, Path]:
         """Return the video of each camera that has one, in the order of ``CAMERAS``.
@@ -204,13 +206,23 @@ class EpisodeFile:
     def mocap(self, name: str) -> tuple[NDArray[np.float32], Bools]:
         """Return any array of a hand or of the body, one row per frame, and validity, shape (N,).
 
-        A row is valid where the hand or the body itself is and all of its numbers are finite; others are NaN.
+        A row is valid where the hand or the body itself is and all of its numbers are finite; others are NaN,
+        and so is every row when the array is absent.
 
         Args:
             name: such as ``hand_mocap/left_translation``; :data:`omni_mlflow.spine.layout.DATASETS` says what
                 it holds.
+
+        Raises:
+            KeyError: a recording has no array of that name.
+            UnreadableEpisodeError: it has an unknown shape, holds no numbers, or its bytes cannot be read.
         """
-        rows = self.annotation.floats(name).astype(np.float32)
+        if name not in DATASETS or not name.startswith(("hand_mocap/", "full_body_mocap/")):
+            raise KeyError(f"{name!r} is no array of a hand or of the body; see layout.DATASETS")
+        sizes = (int(size) for size in DATASETS[name].shape[1:])
+        rows = np.full((self.num_frames, *sizes), np.nan, dtype=np.float32)
+        if name in self.annotation:
+            rows = self.annotation.floats(name).astype(np.float32)
         side = next(
             (place for place, side in enumerate(SIDES) if name.startswith(f"hand_mocap/{side}_")), None
         )
@@ -286,11 +298,3 @@ class EpisodeFile:
         body_from_world, valid = rigid_motions(quaternions, translations)
         poses = inverse(camera_from_body @ body_from_world)
         return poses, valid & np.isfinite(poses).all(axis=(1, 2))
-
-    def _linked(self, caption: str | bytes) -> Path | None:
-        """Return the file in the episode folder that a caption names, if it is no caption but a name."""
-        name = plain(caption) or ""
-        if not name or len(name) > _LONGEST_FILE_NAME or Path(name).is_absolute() or ".." in Path(name).parts:
-            return None
-        linked = self.folder / name
-        return linked if linked.is_file() else None

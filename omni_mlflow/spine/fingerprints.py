@@ -6,7 +6,6 @@ A file is read once: the result is kept under its path, size and time of change 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from omni_mlflow.spine.sound_bits import SoundBits
 from omni_mlflow.spine.types import CAMERAS, Row
 
 if TYPE_CHECKING:
+    from omni_mlflow.spine.annotation import AnnotationFile
     from omni_mlflow.spine.episodes import EpisodeFile
 
 SOUND_CAMERA = "fisheye_cam0"
@@ -191,7 +191,7 @@ def print_of(path: Path) -> FilePrint:
     sha256 = file_digest(path)
     if path.name == ANNOTATION:
         with open_episode(path.parent) as source:
-            return FilePrint(sha256=sha256, recording=_recording_of(source))
+            return FilePrint(sha256=sha256, recording=recording_of(source))
     try:
         return FilePrint(
             sha256=sha256,
@@ -221,7 +221,12 @@ def _assembled(prints: Mapping[str, FilePrint]) -> Fingerprint:
     )
 
 
-def _recording_of(source: EpisodeFile) -> Recording:
+def recording_of(source: EpisodeFile) -> Recording:
+    """Read and decode what identifies the recording of an open episode.
+
+    Raises:
+        UnreadableEpisodeError: something of it cannot be read.
+    """
     from omni_mlflow.spine.motion_trace import motion_of
 
     digests = ((name, _content_digest(source, name)) for name in IDENTITY_DATASETS)
@@ -231,7 +236,7 @@ def _recording_of(source: EpisodeFile) -> Recording:
         datasets={name: digest for name, digest in digests if digest is not None},
         device_id=source.device_id,
         device_clock_ns=source.device_clock_ns,
-        recorded_ns=_recorded_ns(source.annotation.text("metadata/health_report")),
+        recorded_ns=_recorded_ns(source.annotation),
         motion=motion_of(source),
         caption=caption_print(captions, seconds) if captions else None,
     )
@@ -248,11 +253,13 @@ def _content_digest(source: EpisodeFile, name: str) -> str | None:
     return hashlib.sha256(head + array.tobytes()).hexdigest()
 
 
-def _recorded_ns(health_report: str | bytes | None) -> tuple[int, int] | None:
-    """First and last host time that a health report names for its recordings."""
+def _recorded_ns(annotation: AnnotationFile) -> tuple[int, int] | None:
+    """First and last host time that the health report names for its recordings; None where it names none."""
+    from omni_mlflow.spine.annotation import NotAJsonObjectError
+
     try:
-        recordings = json.loads(health_report or "{}").get("recordings", [])
+        recordings = annotation.document("metadata/health_report").get("recordings", [])
         ranges = [each["wav_mjpeg_overlap"]["mjpeg_time_range_host_ns"] for each in recordings]
         return (min(int(start) for start, _ in ranges), max(int(stop) for _, stop in ranges))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (NotAJsonObjectError, ValueError, TypeError, KeyError):
         return None

@@ -8,6 +8,7 @@ z forward). ``T_a_b`` takes points of frame b to frame a.
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 
@@ -94,6 +95,40 @@ DATASETS: dict[str, Dataset] = {
     "metadata/health_report": Dataset((), "", "", "text: JSON, or empty"),
     "caption": Dataset((), "", "", "text: JSON, or the name of a file that holds it"),
 }
+
+MOST_OF = {"N": 72_000, "M": 1_440_000, "P": 1_000_000, "H": 2048, "W": 2048}
+"""Sizes that no recording comes near, by the letter in a shape.
+
+Recordings are cut into chunks of 300 s at 20 frames per second and 200 inertial samples per second: N allows
+an hour, M twice the samples of an hour. Known maps have up to 18,000 points, and depth images 256 x 256
+pixels.
+"""
+
+MOST_BYTES = 256 * 2**20
+"""Bytes that nothing but depth comes near: of the largest known file, 2.0 GB, the rest is 1.2 %, 24 MB."""
+
+
+def what_is_too_large(name: str, shape: tuple[int, ...], item_bytes: int) -> str | None:
+    """Say why a declared size cannot be that of a recording; None when it can.
+
+    A damaged or hostile file may declare terabytes that it does not hold, and reading them takes the memory
+    all the same. Depth is never read whole, so it is measured by the image.
+
+    Args:
+        shape: as stored, without the axis of length 1 in front of older exports.
+        item_bytes: of one element; numbers are read as 8 bytes each.
+    """
+    letters = DATASETS[name].shape if name in DATASETS else ()
+    if len(letters) == len(shape):
+        for letter, size in zip(letters, shape, strict=True):
+            if isinstance(letter, str) and size > MOST_OF[letter]:
+                return f"declares the size {shape}, no recording has {letter} above {MOST_OF[letter]:,}"
+    held_at_once = shape[1:] if "H" in letters else shape
+    num_bytes = prod(held_at_once) * max(item_bytes, 8)
+    if num_bytes > MOST_BYTES:
+        return f"declares {num_bytes:,} bytes, at most {MOST_BYTES:,} are read"
+    return None
+
 
 FRAME_ARRAYS = tuple(name for name, dataset in DATASETS.items() if dataset.shape[:1] == ("N",))
 """The datasets with one row per frame."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from omni_mlflow.spine.audio import audio_seconds
 from omni_mlflow.spine.episodes import ANNOTATION, EpisodeFile, UnreadableEpisodeError, open_episode
 from omni_mlflow.spine.listing import EPISODE_FILES, NOT_AN_EPISODE_FOLDER, episode_number
+from omni_mlflow.spine.trial_reading import read_as_later_stages_do
 from omni_mlflow.spine.types import CAMERAS, Episode, Skip
 from omni_mlflow.spine.video import UnreadableVideoError, probe_video
 
@@ -17,7 +19,7 @@ class DataRootError(Exception):
     """There is nothing to select from."""
 
 
-class _IncompleteError(Exception):
+class IncompleteError(Exception):
     """Why an episode is left out."""
 
 
@@ -76,8 +78,8 @@ def scan_data_root(
 ) -> tuple[list[Episode], list[Skip]]:
     """Return the complete episodes under ``root``, sorted, and a reason for each other one.
 
-    Complete means: an annotation that can be read and labels an action somewhere, and six videos that can be
-    decoded. ``digest`` is not computed here: that would read every byte.
+    Complete means: an annotation that labels an action somewhere and of which all that later stages read can
+    be read, and six videos that can be decoded. ``digest`` is not computed: that would read every byte.
 
     Args:
         wanted: bytes that are known of each episode to take, see :func:`wanted_bytes`, by id; None takes all.
@@ -96,7 +98,7 @@ def scan_data_root(
         try:
             _check_wanted(known, wanted)
             episodes.append(_complete_episode(folder, episode_id, root, known or {}))
-        except (_IncompleteError, UnreadableEpisodeError, UnreadableVideoError, OSError) as problem:
+        except (IncompleteError, UnreadableEpisodeError, UnreadableVideoError, OSError) as problem:
             reason = _readable(str(problem)).replace(f"{root}/", "")
             skips.append(Skip(subject=episode_id, stage="select", reason=reason))
         if on_episode:
@@ -120,40 +122,57 @@ def _readable(name: str) -> str:
 
 def _check_wanted(known: Mapping[str, int] | None, wanted: object) -> None:
     if wanted is not None and known is None:
-        raise _IncompleteError("not needed: the selection does not name it")
+        raise IncompleteError("not needed: the selection does not name it")
 
 
 def _complete_episode(folder: Path, episode_id: str, root: Path, known: Mapping[str, int]) -> Episode:
     if folder.parent == root:
-        raise _IncompleteError("the folder of this session cannot be listed; check its permissions")
+        raise IncompleteError("the folder of this session cannot be listed; check its permissions")
     if _readable(str(folder)) != str(folder):
-        raise _IncompleteError("the name of its folder is not UTF-8; rename it")
+        raise IncompleteError("the name of its folder is not UTF-8; rename it")
     if episode_number(folder.name) is None:
-        raise _IncompleteError(NOT_AN_EPISODE_FOLDER)
+        raise IncompleteError(NOT_AN_EPISODE_FOLDER)
     if not folder.is_dir():
-        raise _IncompleteError("it is no folder")
+        raise IncompleteError("it is no folder")
     if absent := [name for name in EPISODE_FILES if not (folder / name).is_file()]:
-        raise _IncompleteError(f"missing {', '.join(absent)}")
+        raise IncompleteError(f"missing {', '.join(absent)}")
     sizes = {name: (folder / name).stat().st_size for name in EPISODE_FILES}
     _check_sizes(sizes, known)
     for camera in CAMERAS:
         probe_video(folder / f"{camera}.mp4")
     with open_episode(folder) as source:
-        _check_labels(source)
-        return Episode(
-            episode_id=episode_id,
-            session_id=folder.parent.name,
-            path=folder.relative_to(root).as_posix(),
-            num_frames=source.num_frames,
-            fps=source.fps,
-            bytes_by_file=sizes,
-            main_task=source.main_task,
-            device_id=source.device_id,
-            device_clock_ns=source.device_clock_ns,
-            missing_modalities={**source.missing(), **_missing_sound(folder)},
-            coverage=source.coverage(),
-            synthetic=source.synthetic,
-        )
+        read = read_annotation(source)
+    return Episode(
+        episode_id=episode_id,
+        session_id=folder.parent.name,
+        path=folder.relative_to(root).as_posix(),
+        bytes_by_file=sizes,
+        **{**read, "missing_modalities": {**read["missing_modalities"], **_missing_sound(folder)}},
+    )
+
+
+def read_annotation(source: EpisodeFile) -> dict[str, Any]:
+    """Read what the manifest says of an open episode, and once all that later stages read of its annotation.
+
+    Returns:
+        Fields of :class:`Episode`; the missing modalities are those of the annotation alone.
+
+    Raises:
+        IncompleteError: it labels no action.
+        UnreadableEpisodeError: something cannot be read.
+    """
+    _check_labels(source)
+    read_as_later_stages_do(source)
+    return {
+        "num_frames": source.num_frames,
+        "fps": source.fps,
+        "main_task": source.main_task,
+        "device_id": source.device_id,
+        "device_clock_ns": source.device_clock_ns,
+        "missing_modalities": source.missing(),
+        "coverage": source.coverage(),
+        "synthetic": source.synthetic,
+    }
 
 
 ANNOTATION_BYTES = "annotation_bytes"
@@ -170,7 +189,7 @@ def _check_sizes(sizes: Mapping[str, int], known: Mapping[str, int]) -> None:
     found = {ANNOTATION_BYTES: sizes[ANNOTATION], TRAINING_BYTES: sum(sizes.values())}
     for key, size in known.items():
         if found[key] != size:
-            raise _IncompleteError(
+            raise IncompleteError(
                 f"{key} {found[key]} differs from {size} in the selection; download it again"
             )
 
@@ -184,6 +203,6 @@ def _missing_sound(folder: Path) -> dict[str, str]:
 def _check_labels(source: EpisodeFile) -> None:
     captions = source.captions()
     if captions is None:
-        raise _IncompleteError("no caption that can be read: nothing to train or to score on")
+        raise IncompleteError("no caption that can be read: nothing to train or to score on")
     if not any(captions.action):
-        raise _IncompleteError("the caption labels no action at any frame: nothing to train or to score on")
+        raise IncompleteError("the caption labels no action at any frame: nothing to train or to score on")

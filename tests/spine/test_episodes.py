@@ -151,6 +151,53 @@ def test_timestamps_may_be_numbers_and_come_from_frame_names_where_the_video_gro
         assert episode.fps == 20.0
 
 
+@pytest.mark.parametrize(
+    "names",
+    [np.zeros(8, dtype="S18"), np.full(8, np.nan), np.array([f"{STAMPS_NS[0]}.jpg".encode(), *[b""] * 7])],
+)
+def test_frames_that_slam_left_without_a_name_are_named_by_the_video_clock(write_annotation, names):
+    with open_episode(write_annotation({"slam/frame_names": names})) as episode:
+        assert episode.frame_names == tuple(f"{stamp}.jpg" for stamp in STAMPS_NS)
+        assert episode.captions().action == ("Brush block",) * 8
+
+
+@pytest.mark.parametrize("values", [np.array([b"one", b"two"]), np.arange(3.0)])
+def test_several_values_are_no_text(write_annotation, values):
+    as_objects = values if values.dtype.kind == "f" else values.astype(h5py.string_dtype())
+    for stored in (values, as_objects):
+        with (
+            open_episode(write_annotation({"metadata/device_id": stored})) as episode,
+            pytest.raises(UnreadableEpisodeError, match=f"device_id holds {len(values)} values where one"),
+        ):
+            _ = episode.device_id
+
+
+def test_texts_of_any_storage_are_read_alike(write_annotation):
+    names = [f"{stamp}.jpg".encode() for stamp in STAMPS_NS]
+    of_any_length = np.array(names, dtype=h5py.string_dtype())
+    with open_episode(write_annotation({"slam/frame_names": of_any_length})) as episode:
+        assert episode.annotation.array("slam/frame_names").tolist() == names
+        assert episode.annotation.array("slam/frame_names").dtype == "S18"
+
+
+def test_more_frames_than_a_recording_has_are_refused(tmp_path):
+    with h5py.File(tmp_path / "annotation.hdf5", "w") as file:
+        file.create_dataset("video/frame_number", (10**12,), "i8", chunks=(1024,))
+    with pytest.raises(UnreadableEpisodeError, match=r"declares 1,000,000,000,000 frames.* at most 72,000"):
+        open_episode(tmp_path).__enter__()
+
+
+def test_a_file_named_as_the_caption_that_is_too_large_is_refused(write_annotation):
+    folder = write_annotation({"caption": "caption.json"})
+    with (folder / "caption.json").open("wb") as file:
+        file.truncate(2**29)  # sparse
+    with (
+        open_episode(folder) as episode,
+        pytest.raises(UnreadableEpisodeError, match=r"caption\.json: .* bytes"),
+    ):
+        episode.captions()
+
+
 def test_the_shortest_array_sets_the_number_of_frames(write_annotation):
     changes = {
         "slam/quat_wxyz": np.tile([1.0, 0, 0, 0], (6, 1)),

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 
+import h5py
+import numpy as np
 import pytest
+from damage import corrupt_chunk, huge
 from handmade import STAMPS_NS, caption, segment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from omni_mlflow.inspection import inspect_episode
+from omni_mlflow.spine.fingerprints import print_of
 from omni_mlflow.spine.rows import write_rows
 from omni_mlflow.spine.selection import (
     DataRootError,
@@ -239,3 +244,73 @@ def test_whatever_bytes_a_file_holds_the_episode_is_taken_or_skipped(make_episod
     path.write_bytes(head + path.read_bytes()[len(head) :])
     episodes, skips = scan_data_root(folder.parents[1])
     assert len(episodes) + len(skips) == 1
+
+
+def test_an_episode_whose_map_later_stages_cannot_read_is_rejected_by_its_name(make_episode):
+    root = make_episode(changes={"slam/point_cloud": np.ones((50, 4))}).parents[1]
+    assert "slam/point_cloud has the unknown shape (50, 4); leave" in only_reason(root)
+
+
+def test_a_corrupt_chunk_of_what_only_later_stages_read_is_found_by_select(make_episode):
+    folder = make_episode()
+    with h5py.File(folder / "annotation.hdf5", "a") as file:
+        corrupt_chunk(file, "slam/point_cloud")
+    assert "slam/point_cloud cannot be read as HDF5" in only_reason(folder.parents[1])
+
+
+@pytest.mark.parametrize("frame", [0, 3, 7])
+def test_damage_in_the_first_the_middle_or_the_last_depth_image_is_found_by_select(make_episode, frame):
+    folder = make_episode(changes={"depth/depth": None})
+    with h5py.File(folder / "annotation.hdf5", "a") as file:
+        depth = file.create_dataset(
+            "depth/depth", data=np.full((8, 4, 4), 2.0), chunks=(1, 4, 4), compression="gzip"
+        )
+        depth.id.write_direct_chunk((frame, 0, 0), b"\xff" * 16)
+    assert "depth/depth cannot be read" in only_reason(folder.parents[1])
+
+
+@pytest.mark.parametrize("name", ["imu/accel_xyz", "slam/quat_wxyz", "full_body_mocap/keypoints"])
+def test_a_declared_size_that_no_recording_has_is_refused_before_it_is_read(make_episode, name):
+    folder = make_episode()
+    with h5py.File(folder / "annotation.hdf5", "a") as file:
+        huge(file, name)
+    reason = only_reason(folder.parents[1])
+    assert f"{name} declares the size (1000000000000, " in reason
+    assert "no recording has" in reason
+
+
+def test_texts_of_a_width_that_would_fill_the_memory_are_refused_before_they_are_read(make_episode):
+    folder = make_episode(changes={"slam/frame_names": None, "metadata/device_id": None})
+    path = folder / "annotation.hdf5"
+    with h5py.File(path, "a") as file:
+        file.create_dataset("slam/frame_names", (8,), dtype="S100000000", chunks=(1,))
+    assert "slam/frame_names declares 800,000,000 bytes, at most 268,435,456 are read" in only_reason(
+        folder.parents[1]
+    )
+    with h5py.File(path, "a") as file:
+        del file["slam/frame_names"]
+        file.create_dataset("metadata/device_id", (10**12,), dtype=h5py.string_dtype(), chunks=(1024,))
+    assert "metadata/device_id holds 1000000000000 values where one text" in only_reason(folder.parents[1])
+
+
+@pytest.mark.parametrize(
+    ("report", "problem"),
+    [
+        ('{"recordings": 1e400}', "1e400 is beyond a double"),
+        ('{"a":' * 5000 + "1" + "}" * 5000, "nested too deeply"),
+        ("{broken", "Expecting property name"),
+        ("[]", "no JSON object but a list"),
+        (np.bytes_(b'{"\xff": NaN}'), "NaN is not JSON"),
+    ],
+)
+def test_a_health_report_that_is_no_json_costs_only_what_it_would_have_told(make_episode, report, problem):
+    folder = make_episode(changes={"metadata/health_report": report, "metadata/other": report})
+    (episode,), skips = scan_data_root(folder.parents[1])
+    assert skips == []
+    assert not episode.synthetic
+    assert print_of(folder / "annotation.hdf5").recording.recorded_ns is None
+    told = [
+        each for each in inspect_episode(folder).anomalies if each.startswith("metadata/health_report is")
+    ]
+    assert len(told) == 1
+    assert problem in told[0]

@@ -69,6 +69,28 @@ def test_body_arrays_are_masked_where_there_is_no_body(write_annotation):
         assert np.flatnonzero(~episode.mocap("full_body_mocap/body_quats")[1]).tolist() == [3]
 
 
+@pytest.mark.parametrize("stored", ["absent", "empty", "a group"])
+@pytest.mark.parametrize("name", ["hand_mocap/left_translation", "full_body_mocap/body_quats"])
+def test_a_mocap_array_that_is_not_there_is_invalid_at_every_frame(write_annotation, name, stored):
+    shape = DATASETS[name].shape[1:]
+    folder = write_annotation({name: np.zeros((0, *shape), dtype="f4") if stored == "empty" else None})
+    if stored == "a group":
+        with h5py.File(folder / "annotation.hdf5", "a") as file:
+            file.create_group(name)
+    with open_episode(folder) as episode:
+        rows, valid = episode.mocap(name)
+    assert rows.shape == (8, *shape)
+    assert np.isnan(rows).all()
+    assert valid.tolist() == [False] * 8
+
+
+def test_a_mocap_array_nobody_recorded_is_refused_by_name(write_annotation):
+    with open_episode(write_annotation()) as episode:
+        for name in ("hand_mocap/left_wings", "imu/accel_xyz"):
+            with pytest.raises(KeyError, match=f"'{name}' is no array of a hand or of the body"):
+                episode.mocap(name)
+
+
 def test_every_contact_belongs_to_one_group(write_annotation):
     assert sorted(column for group in CONTACT_GROUPS.values() for column in group) == list(range(21))
     contacts = np.zeros((8, 21), dtype=np.float32)
