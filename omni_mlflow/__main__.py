@@ -27,7 +27,8 @@ from omni_mlflow import PARENT_PID, doctor
 from omni_mlflow.command import Request, execute
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import OuterRun
-from omni_mlflow.registry import validate_contracts
+from omni_mlflow.contract import contract_schema
+from omni_mlflow.contract_validation import SPECIFIED, as_table, validate_contracts
 from omni_mlflow.spine.processes import die_with_parent, was_adopted
 from omni_mlflow.stage_options import (
     DATA_ROOT,
@@ -113,17 +114,27 @@ def _line(row: dict[str, Any]) -> str:
     return f"{row['stage']:<11}{verb:<8}{row['folder']:<30}{numbers}"
 
 
-def contracts_command(*, validate: bool, backbone: str, contracts_dir: str, as_json: bool) -> None:
-    """List the contracts; with --validate bind every name and exit 1 on any issue."""
-    folder = PROJECT / "contracts" if contracts_dir == "none" else Path(contracts_dir)
-    rows = validate_contracts(folder, only=None if backbone == "none" else backbone, bind_names=validate)
-    result = {"ok": all(not row["issues"] for row in rows), "backbones": rows}
+def contracts_command(
+    *, validate: bool, schema: bool, backbone: str, contracts_dir: str, as_json: bool
+) -> None:
+    """List the contracts; with --validate look up every name in them, and exit 1 on any issue."""
+    if schema:
+        print(contract_schema(), end="")
+        return
+    own = PROJECT / "contracts"
+    folder = own if contracts_dir == "none" else Path(contracts_dir)
+    reports = validate_contracts(
+        folder,
+        only=None if backbone == "none" else backbone,
+        bind_names=validate,
+        must_have=SPECIFIED if folder.resolve() == own else (),
+    )
+    ok = not any(report.issues for report in reports)
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps({"ok": ok, "backbones": [report.model_dump() for report in reports]}))
     else:
-        for row in rows:
-            print(f"{row['id']:<24}{row['status']:<18}{'; '.join(row['issues']) or 'ok'}")
-    if not result["ok"]:
+        Console().print(as_table(reports))
+    if not ok:
         sys.exit(1)
 
 
@@ -191,9 +202,14 @@ def build() -> click.Group:
         click.Command(
             "contracts",
             params=[
-                click.Option(["--validate"], is_flag=True, help="Resolve every name to code."),
+                click.Option(["--validate"], is_flag=True, help="Look up every name in the code."),
+                click.Option(["--schema"], is_flag=True, help="Print the JSON Schema of a contract."),
                 click.Option(["--backbone"], default="none", help="Only this one."),
-                click.Option(["--contracts-dir"], default="none"),
+                click.Option(
+                    ["--contracts-dir"],
+                    default="none",
+                    help="A folder of contracts, also of published JSON ones; none: the project's own.",
+                ),
                 JSON,
             ],
             callback=contracts_command,

@@ -6,12 +6,12 @@ unknown name or a value of the wrong kind is an error with the nearest match, ne
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import Scale, Split
@@ -19,8 +19,19 @@ from omni_mlflow.spine.types import Scale, Split
 T = TypeVar("T")
 
 
+CONTRACT_ID = r"^[a-z][a-z0-9_]*$"
+
+
 class ContractError(Exception):
-    """A contract says something that this project cannot do."""
+    """A contract says something that this project cannot do.
+
+    Attributes:
+        issues: one sentence for each thing that is wrong.
+    """
+
+    def __init__(self, message: str, *, issues: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.issues = tuple(issues) or (message,)
 
 
 class Section(BaseModel):
@@ -202,7 +213,7 @@ class Contract(Section):
     """Everything the shared pipeline reads about one backbone."""
 
     schema_version: int
-    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    id: str = Field(pattern=CONTRACT_ID)
     display_name: str
     status: Literal["implemented", "planned_adapter"]
     model_family: str
@@ -226,29 +237,6 @@ class Contract(Section):
         """Identity of the contract as used: profile and changes included, other profiles not."""
         return digest_of(self.model_dump(mode="json", exclude={"profiles"}))
 
-    @model_validator(mode="after")
-    def _holds_the_minimum_evidence(self) -> Self:
-        """The evidence that every backbone must leave, whatever its family."""
-        files = self.artifact_contract
-        wanted = {
-            "required_eval_files": ({"metrics.json", "RUN_REPORT.md"}, files.required_eval_files),
-            "required_training_files": (
-                {"training_metadata.json", "progress.jsonl"},
-                files.required_training_files,
-            ),
-            "primary_metrics": ({"held_out_episode_count"}, self.primary_metrics),
-            "public_package_forbidden": (
-                {"raw_video", "annotation_hdf5", "rerun_rrd", "model_weights", "checkpoints", "archives"},
-                files.public_package_forbidden,
-            ),
-        }
-        for key, (minimum, found) in wanted.items():
-            if missing := sorted(minimum - set(found)):
-                raise ValueError(f"{key} must also list {missing}")
-        if not any(name.endswith("predictions.jsonl") for name in files.required_eval_files):
-            raise ValueError("required_eval_files must list a JSONL prediction file")
-        return self
-
 
 def resolve(kind: str, name: str, known: Mapping[str, T]) -> T:
     """Return the code that ``name`` stands for.
@@ -268,39 +256,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known: {names}"
 
 
-def parse_contract(document: Mapping[str, Any], *, where: str) -> Contract:
-    """Validate the form of a contract.
-
-    Raises:
-        ContractError: listing every wrong key, with the nearest match for an unknown one.
-    """
-    try:
-        return Contract.model_validate(document)
-    except ValidationError as error:
-        raise ContractError(f"{where}: {explain(error, Contract)}") from error
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Say in one line per problem which key is wrong and, for an unknown key, which was meant."""
-    lines = []
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"]) or "contract"
-        if problem["type"] == "extra_forbidden":
-            known = _fields_at(model, problem["loc"][:-1])
-            lines.append(f"unknown key {place!r}; {nearest(str(problem['loc'][-1]), known)}")
-        elif problem["type"] == "literal_error" and isinstance(problem["input"], str):
-            known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
-            lines.append(f"{place}: unknown name {problem['input']!r}; {nearest(problem['input'], known)}")
-        else:
-            lines.append(f"{place}: {problem['msg']}")
-    return "; ".join(lines)
-
-
-def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    for part in place:
-        field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            break
-        model = inner
-    return list(model.model_fields)
+def contract_schema() -> str:
+    """The form of a contract as a JSON Schema, for editors: the text of ``contracts/schema.json``."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Contract.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from omni_mlflow.contract import Contract, ContractError, nearest, parse_contract, resolve
+from omni_mlflow.contract import Contract, ContractError, nearest, resolve
+from omni_mlflow.contract_text import read_document
+from omni_mlflow.form_problems import problems
+from omni_mlflow.minimum_evidence import missing_evidence
 
 
 def load_contract(
@@ -19,20 +23,32 @@ def load_contract(
     Raises:
         ContractError: the file is missing, is not YAML, holds an unknown key, or names no such profile.
     """
-    if not path.is_file():
+    if not path.exists():
         others = [found.stem for found in path.parent.glob("*.yaml")]
         raise ContractError(f"{path}: no such contract; {nearest(path.stem, others)}")
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ContractError(f"{path}: not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise ContractError(f"{path}: a contract is a mapping of sections")
+    document = read_document(path)
     if profile is not None:
-        document = _merged(document, resolve("profile", profile, document.get("profiles") or {}), where="")
+        document = with_profile(document, profile)
     for key, value in (changes or {}).items():
         _change(document, key, value)
     return parse_contract(document, where=str(path))
+
+
+def parse_contract(document: Mapping[str, Any], *, where: str) -> Contract:
+    """Validate the form of a contract, and that it asks for the minimum of evidence.
+
+    Raises:
+        ContractError: listing every wrong key, with the nearest match for an unknown one, and every
+            evidence it does not ask for.
+    """
+    issues = missing_evidence(document)
+    try:
+        contract = Contract.model_validate(document)
+    except ValidationError as error:
+        issues = [*problems(error, Contract), *issues]
+    if issues:
+        raise ContractError(f"{where}: {'; '.join(issues)}", issues=issues)
+    return contract
 
 
 def parse_changes(text: str | None) -> dict[str, Any]:
@@ -65,7 +81,20 @@ def _number(text: str) -> float | int | None:
     return None
 
 
-def _merged(document: dict[str, Any], over: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+def with_profile(document: Mapping[str, Any], profile: str) -> dict[str, Any]:
+    """Lay one of a document's own profiles over it.
+
+    Raises:
+        ContractError: it has no such profile, or the profile changes a key that the document does not have.
+    """
+    profiles = document.get("profiles")
+    changes = resolve("profile", profile, profiles if isinstance(profiles, Mapping) else {})
+    if not isinstance(changes, Mapping):
+        raise ContractError(f"profile {profile!r} is no mapping of sections")
+    return _merged(document, changes, where="")
+
+
+def _merged(document: Mapping[str, Any], over: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     """Lay ``over`` on ``document``; it may only change keys that the contract already has."""
     merged = dict(document)
     for key, value in over.items():

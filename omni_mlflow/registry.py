@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
 from omni_mlflow.backbones.base import Backbone
-from omni_mlflow.contract import Contract, ContractError, explain, nearest, resolve
+from omni_mlflow.contract import Contract, ContractError, nearest, resolve
 from omni_mlflow.contract_file import load_contract
-from omni_mlflow.gates import gate_names, gate_of
+from omni_mlflow.form_problems import problems
+from omni_mlflow.gates import gate_of
+from omni_mlflow.minimum_evidence import found_at, texts_at
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.spine.leaks import LEAK_RULES
 from omni_mlflow.stages import STAGES
 
 ENTRY_POINT_GROUP = "omni_mlflow.backbones"
+_FILES = "artifact_contract"
 
 
 @dataclass(frozen=True)
@@ -38,23 +42,54 @@ def bind(contract: Contract) -> Bound:
     Raises:
         ContractError: listing all names that nobody implements, each with the nearest match.
     """
-    backbone = load_backbone(contract.id)
-    issues = [
-        *_unknown_names(contract, backbone),
-        *_unknown_blocks(contract, backbone),
-        *_unusable_gates(contract, backbone),
-    ]
-    settings = None
+    backbone = _backbone_of(contract)
+    document = contract.model_dump(mode="json")
+    settings, issues = _settings_of(document, backbone)
+    issues = [*unknown_names(document, backbone), *_unusable_gates(document, backbone), *issues]
+    if issues:
+        raise ContractError(f"contract {contract.id!r}: {'; '.join(issues)}", issues=issues)
+    return Bound(contract, backbone, settings)
+
+
+def binding_issues(document: Mapping[str, Any]) -> list[str]:
+    """Say what in the document of an implemented contract no code stands behind, whatever its form."""
     try:
-        local_copy = os.environ.get(contract.local_model_env)
-        settings = backbone.settings_type.model_validate(
-            contract.settings, context={"local_copy": local_copy}
+        backbone = load_backbone(str(document.get("id")))
+    except ContractError as error:
+        return [str(error), *unknown_names(document, None)]
+    _, issues = _settings_of(document, backbone)
+    return [
+        *unknown_names(document, backbone),
+        *_unusable_gates(document, backbone),
+        *issues,
+        *_question_issues(document, backbone),
+    ]
+
+
+def _backbone_of(contract: Contract) -> Backbone:
+    try:
+        return load_backbone(contract.id)
+    except ContractError as error:
+        if contract.status == "planned_adapter":
+            raise ContractError(
+                f"{contract.id!r} is planned: it has no code in omni_mlflow/backbones/{contract.id}/ yet; "
+                "its extension_requirements say what is missing"
+            ) from error
+        raise
+
+
+def _settings_of(document: Mapping[str, Any], backbone: Backbone) -> tuple[Any, list[str]]:
+    """The ``settings:`` block as the backbone's own model, and what is wrong with it."""
+    local_copy = os.environ.get(str(document.get("local_model_env")))
+    try:
+        return (
+            backbone.settings_type.model_validate(
+                document.get("settings"), context={"local_copy": local_copy}
+            ),
+            [],
         )
     except ValidationError as error:
-        issues += [f"settings: {line}" for line in explain(error, backbone.settings_type).split("; ")]
-    if issues:
-        raise ContractError(f"contract {contract.id!r}: " + "; ".join(issues))
-    return Bound(contract, backbone, settings)
+        return None, [f"settings: {sentence}" for sentence in problems(error, backbone.settings_type)]
 
 
 def load_bound(path: Path, *, profile: str | None, changes: Mapping[str, Any]) -> Bound:
@@ -76,17 +111,85 @@ def load_backbone(backbone_id: str) -> Backbone:
         path.parent.name: f"omni_mlflow.backbones.{path.parent.name}" for path in folder.glob("*/__init__.py")
     }
     modules |= {each.name: each.value for each in entry_points(group=ENTRY_POINT_GROUP)}
-    module = importlib.import_module(resolve("backbone", backbone_id, modules))
+    name = resolve("backbone", backbone_id, modules)
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # whatever the package of somebody else raises while it is imported
+        raise ContractError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
     backbone: Backbone | None = getattr(module, "BACKBONE", None)
     if backbone is None:
         raise ContractError(f"{module.__name__} defines no BACKBONE")
     return backbone
 
 
-def _unusable_gates(contract: Contract, backbone: Backbone) -> list[str]:
+def unknown_names(document: Mapping[str, Any], backbone: Backbone | None) -> list[str]:
+    """Say which names in a contract's document nobody implements, each with the nearest match.
+
+    Args:
+        backbone: None for a planned contract, of which only the names of shared code are looked up.
+    """
+    return [
+        f"unknown {kind} {name!r}; {nearest(name, known)}"
+        for kind, names, known in (*_shared_names(document), *_names_of(document, backbone))
+        for name in names
+        if name not in known
+    ]
+
+
+Names = tuple[str, Iterable[str], Collection[str]]
+"""What the names are, the names, and those that there are."""
+
+
+def _shared_names(document: Mapping[str, Any]) -> list[Names]:
+    stages = [pattern.partition("/")[0] for pattern in _allowed(document)]
+    return [
+        ("entrypoint", texts_at(document, "entrypoints"), {*STAGES, "main"}),
+        ("leakage guard", texts_at(document, "split_policy.leakage_guard"), LEAK_RULES),
+        ("forbidden category", texts_at(document, f"{_FILES}.public_package_forbidden"), DETECTORS),
+        ("stage of public_package_allowed", [name for name in stages if name != "*"], STAGES),
+    ]
+
+
+def _names_of(document: Mapping[str, Any], backbone: Backbone | None) -> list[Names]:
+    """Names that a backbone's code must know; the files of a planned one are those it must write."""
+    training = texts_at(document, f"{_FILES}.required_training_files")
+    evaluation = texts_at(document, f"{_FILES}.required_eval_files")
+    training_files = backbone.training_files if backbone else training
+    eval_files = backbone.eval_files if backbone else evaluation
+    names: list[Names] = [
+        ("training file", [*training, *_published(document, "train")], training_files),
+        ("evaluation file", [*evaluation, *_published(document, "evaluate")], eval_files),
+    ]
+    if backbone is None:
+        return names
+    settings = document.get("settings")
+    blocks = dict.fromkeys(chain.from_iterable(backbone.stage_settings.values()))
+    return [
+        *names,
+        ("metric", texts_at(document, "primary_metrics"), backbone.metrics),
+        ("stage of stage_settings", backbone.stage_settings, STAGES),
+        ("settings block of stage_settings", blocks, settings if isinstance(settings, Mapping) else {}),
+    ]
+
+
+def _allowed(document: Mapping[str, Any]) -> list[str]:
+    """The patterns of the files that may leave, as ``<stage>/<file>``."""
+    rules = found_at(document, f"{_FILES}.public_package_allowed")
+    listed = rules if isinstance(rules, list | tuple) else []
+    return [pattern for rule in listed for pattern in texts_at(rule, "pattern")]
+
+
+def _published(document: Mapping[str, Any], stage: str) -> list[str]:
+    """Names of the single files of a stage that may leave; a misspelt one would be withheld in silence."""
+    single = [PurePosixPath(pattern) for pattern in _allowed(document) if "*" not in pattern]
+    return [path.name for path in single if path.parts[:1] == (stage,)]
+
+
+def _unusable_gates(document: Mapping[str, Any], backbone: Backbone) -> list[str]:
     """Gates that nobody provides, and installed ones that cannot be imported."""
     issues = []
-    for name in gate_names(contract):
+    own = texts_at(document, f"{_FILES}.checkpoint_gate")
+    for name in dict.fromkeys([*own, *texts_at(document, f"{_FILES}.further_gates")]):
         try:
             gate_of(name, backbone)
         except ContractError as error:
@@ -94,60 +197,17 @@ def _unusable_gates(contract: Contract, backbone: Backbone) -> list[str]:
     return issues
 
 
-def _unknown_blocks(contract: Contract, backbone: Backbone) -> list[str]:
-    """Blocks of ``settings`` that a stage claims to depend on must be there."""
-    return [
-        f"stage {stage!r} depends on unknown settings block {block!r}; {nearest(block, contract.settings)}"
-        for stage, blocks in backbone.stage_settings.items()
-        for block in blocks
-        if block not in contract.settings
+def _question_issues(document: Mapping[str, Any], backbone: Backbone) -> list[str]:
+    """What is asked must be graded, and what a primary metric grades must be asked."""
+    asked = [*texts_at(document, "questions.describe"), *texts_at(document, "questions.foretell")]
+    graded = {name: metric.question for name, metric in backbone.metrics.items() if metric.question}
+    unasked = [
+        f"primary metric {name!r} grades {graded[name]!r}, which the contract does not ask"
+        for name in texts_at(document, "primary_metrics")
+        if name in graded and graded[name] not in asked
     ]
-
-
-def _unknown_names(contract: Contract, backbone: Backbone) -> list[str]:
-    files = contract.artifact_contract
-    used: list[tuple[str, Collection[str], Collection[str]]] = [
-        ("entrypoint", contract.entrypoints.values(), {*STAGES, "main"}),
-        ("leakage guard", contract.split_policy.leakage_guard, LEAK_RULES),
-        ("metric", contract.primary_metrics, backbone.metrics),
-        ("training file", files.required_training_files, backbone.training_files),
-        ("evaluation file", files.required_eval_files, backbone.eval_files),
-        ("forbidden category", files.public_package_forbidden, DETECTORS),
-        ("stage of stage_settings", backbone.stage_settings, STAGES),
+    return unasked + [
+        f"question {question!r} is asked and no metric of the backbone grades it"
+        for question in asked
+        if question not in graded.values()
     ]
-    return [
-        f"unknown {kind} {name!r}; {nearest(name, known)}"
-        for kind, names, known in used
-        for name in names
-        if name not in known
-    ]
-
-
-def validate_contracts(folder: Path, *, only: str | None, bind_names: bool) -> list[dict[str, Any]]:
-    """Check every contract of ``folder``: its form, and with ``bind_names`` every name in it.
-
-    Returns:
-        One ``{"id", "status", "issues"}`` per contract, sorted by id.
-
-    Raises:
-        ContractError: the folder does not exist or holds no contract of that name.
-    """
-    paths = sorted(folder.glob("*.yaml"))
-    if only is not None:
-        paths = [path for path in paths if path.stem == only]
-    if not paths:
-        raise ContractError(f"no contract {only or '*'}.yaml in {folder}")
-    rows: list[dict[str, Any]] = []
-    for path in paths:
-        row: dict[str, Any] = {"id": path.stem, "status": "unreadable", "issues": []}
-        rows.append(row)
-        try:
-            contract = load_contract(path)
-            row["status"] = contract.status
-            if contract.id != path.stem:
-                row["issues"].append(f"id {contract.id!r} is not the file's name")
-            if bind_names and contract.status == "implemented":
-                bind(contract)
-        except ContractError as error:
-            row["issues"].append(str(error))
-    return rows

@@ -97,7 +97,7 @@ def test_validating_contracts_loads_no_library_of_models_media_or_tables():
         "import sys\n"
         "from pathlib import Path\n"
         "import omni_mlflow.__main__\n"
-        "from omni_mlflow.registry import validate_contracts\n"
+        "from omni_mlflow.contract_validation import validate_contracts\n"
         "validate_contracts(Path('contracts'), only=None, bind_names=True)\n"
         "print(*{name.partition('.')[0] for name in sys.modules})\n"
     )

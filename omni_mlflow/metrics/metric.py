@@ -1,7 +1,8 @@
-"""What a number is called, and whether more of it is better."""
+"""What a number is called, what it grades, and whether more of it is better."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from omni_mlflow.spine.types import Row
@@ -13,8 +14,33 @@ class Metric(Row):
     Attributes:
         title: as a report calls it.
         unit: of its value; None for a share between 0 and 1.
+        question: the one that it grades; None for the form of the reply, or where there is no question.
     """
 
     title: str
     better: Literal["higher", "lower"] = "higher"
     unit: str | None = None
+    question: str | None = None
+
+
+LABEL_METRICS: Mapping[str, Metric] = {
+    name: Metric(title=title, question=question)
+    for name, title, question in (
+        ("accuracy", "Action accuracy", "action"),
+        ("action_macro_f1", "Action macro-F1, published class set", "action"),
+        ("supported_class_macro_f1", "Action macro-F1, declared classes with support", "action"),
+        ("seen_label_accuracy", "Action accuracy, label seen in train", "action"),
+        ("unseen_label_accuracy", "Action accuracy, label not in train", "action"),
+        ("subtask_accuracy", "Subtask accuracy", "subtask"),
+        ("object_micro_f1", "Object micro-F1", "objects"),
+        ("contact_accuracy", "Contact accuracy", "contact"),
+        ("transition_accuracy", "Transition accuracy", "transition"),
+        ("next_action_accuracy", "Next-action accuracy", "next_action"),
+        ("evidence_window_iou", "Evidence-window IoU", "evidence_window"),
+        ("json_validity_rate", "JSON validity", None),
+        ("strict_json_validity_rate", "JSON validity, nothing rescued", None),
+    )
+}
+"""The metrics of answers to label questions, in the order in which reports list them."""
+
+HELD_OUT_EPISODES = Metric(title="Held-out episodes", unit="episodes")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from omni_mlflow.metrics.label_scores import label_scores
+from omni_mlflow.metrics.metric import LABEL_METRICS
 from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.metrics.questions import LABEL_METRICS
 from omni_mlflow.reporting.facts import Flow, ReportedFile, RunFacts
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.types import Labels, Skip, Span, Target

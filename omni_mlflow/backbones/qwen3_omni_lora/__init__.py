@@ -20,9 +20,8 @@ from omni_mlflow.backbones.base import (
 )
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.contract import Section
-from omni_mlflow.metrics.metric import Metric
+from omni_mlflow.metrics.metric import HELD_OUT_EPISODES, LABEL_METRICS, Metric
 from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.metrics.questions import HELD_OUT_EPISODES, LABEL_METRICS
 from omni_mlflow.spine.types import Check, FittedOnTrain, Sample, Skip, Window
 
 

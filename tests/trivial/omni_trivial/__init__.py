@@ -23,9 +23,8 @@ from omni_mlflow.backbones.base import (
     TrainingLog,
 )
 from omni_mlflow.contract import Section
-from omni_mlflow.metrics.metric import Metric
+from omni_mlflow.metrics.metric import HELD_OUT_EPISODES, Metric
 from omni_mlflow.metrics.priors import TrainPriors, most_common, yes_no
-from omni_mlflow.metrics.questions import HELD_OUT_EPISODES
 from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import Answer, Check, Outcome, Sample, Skip, Target, Window
 
@@ -66,7 +65,7 @@ class Trivial:
     settings_type = Settings
     fitted_type = TrainPriors
     metrics: Mapping[str, Metric] = {
-        "action_accuracy": Metric(title="Action accuracy"),
+        "action_accuracy": Metric(title="Action accuracy", question="action"),
         "anchor_error": Metric(title="Distance to the anchor", better="lower", unit="frames"),
         "held_out_episode_count": HELD_OUT_EPISODES,
     }

@@ -1,0 +1,173 @@
+"""Checks the contracts of a folder: all that is wrong with all of them at once, file by file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel
+
+from omni_mlflow.contract import ContractError, nearest
+from omni_mlflow.contract_file import parse_contract, with_profile
+from omni_mlflow.contract_text import read_document
+from omni_mlflow.minimum_evidence import found_at, texts_at
+from omni_mlflow.published_contract import published_issues
+from omni_mlflow.registry import binding_issues, unknown_names
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SPECIFIED = ("cosmos_world_model", "policy_vla_branch", "qwen3_omni_lora")
+"""The backbones of the specification: the project's own folder must hold a contract of each."""
+
+SCHEMA = "schema.json"
+"""Lies beside the contracts, for editors; it is none."""
+
+
+class ContractReport(BaseModel):
+    """What was found out about one contract.
+
+    Attributes:
+        id: the name of its file.
+        status: what the file says of itself; ``missing`` or ``unreadable`` where it says nothing.
+        checked: ``code`` when every name was looked up in the code of its backbone; ``form only`` for a
+            planned contract, whose names are looked up in the shared code, or where names were not to be
+            looked up; ``published form only`` for the published JSON, in which prose stands for names.
+        issues: one sentence for each thing that is wrong.
+    """
+
+    id: str
+    status: str
+    checked: Literal["nothing", "form only", "published form only", "code"]
+    issues: list[str]
+
+
+def validate_contracts(
+    folder: Path, *, only: str | None, bind_names: bool, must_have: Collection[str] = ()
+) -> list[ContractReport]:
+    """Check every contract of ``folder``: its form, and with ``bind_names`` every name in it.
+
+    Args:
+        must_have: ids of contracts that may not be missing.
+
+    Returns:
+        One report per file or missing contract, sorted by id.
+
+    Raises:
+        ContractError: the folder does not exist or holds no contract, or none of the name ``only``.
+    """
+    paths = sorted(path for path in folder.glob("*") if _may_be_a_contract(path))
+    if not paths and not must_have:
+        raise ContractError(f"{folder}: no contract (*.yaml, or the published *.json) in this folder")
+    reports = [_checked(path, bind_names=bind_names) for path in paths]
+    _report_doubled_ids(paths, reports)
+    reports += [
+        ContractReport(
+            id=name,
+            status="missing",
+            checked="nothing",
+            issues=[f"{folder / name}.yaml is missing: the specification asks for a contract of {name!r}"],
+        )
+        for name in set(must_have) - {path.stem for path in paths}
+    ]
+    if only is not None:
+        names = {report.id for report in reports}
+        reports = [report for report in reports if report.id == only]
+        if not reports:
+            raise ContractError(f"no contract {only!r} in {folder}; {nearest(only, names)}")
+    return sorted(reports, key=lambda report: report.id)
+
+
+def as_table(reports: Sequence[ContractReport]) -> Table:
+    """The reports for people: a line per contract, its issues below one another."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "backbone", "status", "checked", "issues", box=box.SIMPLE)
+    for report in reports:
+        verdict = Text("FAIL", "bold red") if report.issues else Text("ok", "green")
+        table.add_row(
+            verdict, report.id, report.status, report.checked, Text("\n".join(report.issues) or "none")
+        )
+    return table
+
+
+def _may_be_a_contract(path: Path) -> bool:
+    return path.suffix in (".yaml", ".json") and path.name != SCHEMA
+
+
+def _checked(path: Path, *, bind_names: bool) -> ContractReport:
+    report = ContractReport(id=path.stem, status="unreadable", checked="nothing", issues=[])
+    try:
+        document = read_document(path)
+    except ContractError as error:
+        report.issues += error.issues
+        return report
+    report.status = str(document.get("status"))
+    if document.get("id") != path.stem:
+        report.issues.append(f"id {document.get('id')!r} is not the name of its file, {path.stem!r}")
+    if path.suffix == ".json":
+        report.checked = "published form only"
+        report.issues += published_issues(document)
+    else:
+        report.checked = "code" if bind_names and report.status == "implemented" else "form only"
+        report.issues += _issues_with_profiles(document, bind_names=bind_names)
+    return report
+
+
+def _issues_with_profiles(document: Mapping[str, Any], *, bind_names: bool) -> list[str]:
+    """What is wrong with a contract as it stands, and what each profile adds to that."""
+    issues = [*_issues(document, bind_names=bind_names), *_file_issues(document)]
+    profiles = found_at(document, "profiles")
+    for profile in profiles if isinstance(profiles, Mapping) else ():
+        try:
+            found = _issues(with_profile(document, profile), bind_names=bind_names)
+        except ContractError as error:
+            found = list(error.issues)
+        issues += [f"profile {profile!r}: {issue}" for issue in found if issue not in issues]
+    return issues
+
+
+def _issues(document: Mapping[str, Any], *, bind_names: bool) -> list[str]:
+    try:
+        parse_contract(document, where="")
+        issues: list[str] = []
+    except ContractError as error:
+        issues = list(error.issues)
+    if bind_names:
+        implemented = document.get("status") == "implemented"
+        issues += binding_issues(document) if implemented else unknown_names(document, None)
+    return issues
+
+
+def _file_issues(document: Mapping[str, Any]) -> list[str]:
+    """Sections of the file itself, whatever profile is used, that contradict one another."""
+    issues = []
+    model, base = document.get("default_model_id"), found_at(document, "settings.base.model")
+    if base is not None and model != base:
+        issues.append(f"default_model_id {model!r} is not settings.base.model, {base!r}")
+    if document.get("status") == "planned_adapter" and not texts_at(document, "extension_requirements"):
+        issues.append("extension_requirements: a planned contract says what its code must do")
+    return issues
+
+
+def _report_doubled_ids(paths: Sequence[Path], reports: Sequence[ContractReport]) -> None:
+    """Two files with one id: whoever names that id could mean either."""
+    files = defaultdict(list)
+    for path, report in zip(paths, reports, strict=True):
+        files[_declared_id(path)].append((path, report))
+    for declared, same in files.items():
+        for path, report in same:
+            others = ", ".join(other.name for other, _ in same if other is not path)
+            if declared is not None and others:
+                report.issues.append(f"id {declared!r} is also the id of {others}")
+
+
+def _declared_id(path: Path) -> str | None:
+    try:
+        return next(iter(texts_at(read_document(path), "id")), None)
+    except ContractError:
+        return None

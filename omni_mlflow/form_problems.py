@@ -1,0 +1,49 @@
+"""Says of a document that does not have the form of its model what is wrong, and which name was meant."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from omni_mlflow.contract import nearest
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say in one line what is wrong with all keys."""
+    return "; ".join(problems(error, model))
+
+
+def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Say of each wrong key what is wrong with it and, for an unknown name, which was meant."""
+    sentences = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"]) or "contract"
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(model, problem["loc"][:-1])
+            sentences.append(f"unknown key {place!r}; {nearest(str(problem['loc'][-1]), known)}")
+        elif problem["type"] == "literal_error" and isinstance(problem["input"], str):
+            known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+            sentences.append(
+                f"{place}: unknown name {problem['input']!r}; {nearest(problem['input'], known)}"
+            )
+        else:
+            sentences.append(f"{place}: {problem['msg']}")
+    return sentences
+
+
+def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    for part in place:
+        if isinstance(part, int):  # the items of a list were entered with its key
+            continue
+        annotation = model.model_fields[part].annotation
+        inner = [each for each in (annotation, *get_args(annotation)) if _is_model(each)]
+        if not inner:
+            break
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
