@@ -2,33 +2,27 @@
 
 stdout carries the result (pure JSON with ``--json``), stderr progress, logs and errors. Exit status:
 0 done, 1 a rule was broken or a stage failed, 2 wrong usage, 130/143 on signals.
+
+A verb imports what only it needs, so that ``contracts`` answers before a stage could have been read.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import math
 import os
 import signal
 import sys
-import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
 
-from omni_mlflow import PARENT_PID, doctor
-from omni_mlflow.command import Request, execute
-from omni_mlflow.console import TerminalBar
-from omni_mlflow.context import OuterRun
+from omni_mlflow import PARENT_PID
 from omni_mlflow.contract import contract_schema
 from omni_mlflow.contract_validation import SPECIFIED, as_table, validate_contracts
+from omni_mlflow.interruption import Interrupted, Stop
 from omni_mlflow.spine.processes import die_with_parent, was_adopted
 from omni_mlflow.stage_options import (
     DATA_ROOT,
@@ -41,20 +35,23 @@ from omni_mlflow.stage_options import (
     given_file,
     listing_of,
 )
-from omni_mlflow.stage_run import Finished, Interrupted
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Options, Synthesis
-from omni_mlflow.tracking import heal, store_uri, sync
+from omni_mlflow.terminal import errors, in_words, tell, tell_error
 
-VOLLEY_S = 3.0
+if TYPE_CHECKING:
+    from omni_mlflow.stage_run import Finished
 
 PROJECT = Path(__file__).resolve().parent.parent
-
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
     """Run one stage, or ``main``, and show what it made."""
+    from omni_mlflow.command import Request, execute
+    from omni_mlflow.console import TerminalBar
+    from omni_mlflow.context import OuterRun
+    from omni_mlflow.tracking import store_uri
+
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if Path(given["workspace"]).is_file():
         raise click.BadParameter(f"{given['workspace']} is a file; name a folder", param_hint="--workspace")
@@ -89,9 +86,9 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
         ),
         outer=OuterRun(run_id, os.environ.get("MLFLOW_EXPERIMENT_ID")) if run_id else None,
     )
-    bar = TerminalBar(errors)
+    bar = TerminalBar(errors())
     try:
-        finished = execute(request, bar=bar, say=lambda line: errors.print(escape(line)))
+        finished = execute(request, bar=bar, say=tell)
     finally:
         bar.stop()
     rows = [_facts(each, request.workspace) for each in finished]
@@ -133,6 +130,8 @@ def contracts_command(
     if as_json:
         print(json.dumps({"ok": ok, "backbones": [report.model_dump() for report in reports]}))
     else:
+        from rich.console import Console
+
         Console().print(as_table(reports))
     if not ok:
         sys.exit(1)
@@ -140,6 +139,8 @@ def contracts_command(
 
 def sync_command(*, workspace: str, as_json: bool) -> None:
     """Bring the store to what the journals say."""
+    from omni_mlflow.tracking import store_uri, sync
+
     report = sync(Path(workspace).resolve(), store=store_uri(PROJECT))
     print(json.dumps(asdict(report)) if as_json else "\n".join((*report.notes, report.sentence)))
     if not report.complete:
@@ -148,6 +149,8 @@ def sync_command(*, workspace: str, as_json: bool) -> None:
 
 def heal_command(*, workspace: str, as_json: bool) -> None:
     """End every run whose process died without a word as KILLED, here and in the store."""
+    from omni_mlflow.tracking import heal, store_uri, sync
+
     root = Path(workspace).resolve()
     healed = heal(root, store=None)
     report = sync(root, store=store_uri(PROJECT))
@@ -157,12 +160,16 @@ def heal_command(*, workspace: str, as_json: bool) -> None:
     else:
         print("\n".join(f"{run.name}: {run.reason}" for run in healed) or "nothing to heal")
     if not report.complete:  # the journals are healed, but the store still says what it said
-        errors.print(escape(report.sentence))
+        tell(report.sentence)
         sys.exit(1)
 
 
 def doctor_command(*, workspace: str, as_json: bool) -> None:
     """Look at Python, packages, torch, codecs, disk and store; exit 1 where a stage would fail."""
+    from rich.console import Console
+
+    from omni_mlflow import doctor
+
     findings = doctor.examine(PROJECT, Path(workspace).resolve())
     result = {"ok": doctor.healthy(findings), "checks": [finding.model_dump() for finding in findings]}
     if as_json:
@@ -175,7 +182,9 @@ def doctor_command(*, workspace: str, as_json: bool) -> None:
 
 def inspect_command(*, episode: str, as_json: bool) -> None:
     """Say what an episode folder holds and what is unusual about it; exit 1 when it cannot be read."""
-    from omni_mlflow.inspection import inspect_episode, rendered  # only this verb reads HDF5 and video itself
+    from rich.console import Console
+
+    from omni_mlflow.inspection import inspect_episode, rendered
 
     inspection = inspect_episode(Path(episode))
     if as_json:
@@ -231,7 +240,7 @@ def build() -> click.Group:
 
 def main() -> None:
     """Entry point of the console script and of ``python -m omni_mlflow``."""
-    stop = _Stop()
+    stop = Stop()
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
         signal.signal(signal.SIGINT, stop)
@@ -247,49 +256,16 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        errors.print("stopped by Ctrl-C; what was finished stays, the same command goes on from there")
+        tell("stopped by Ctrl-C; what was finished stays, the same command goes on from there")
         sys.exit(130)
     except Interrupted as stopped:
         if isinstance(stopped.__context__, Exception):  # the signal came while a failure was being told
-            errors.print(f"[bold red]error[/]: {escape(str(stopped.__context__))}")
-        errors.print("stopped by SIGTERM; what was finished stays, the same command goes on from there")
+            tell_error(str(stopped.__context__))
+        tell("stopped by SIGTERM; what was finished stays, the same command goes on from there")
         sys.exit(143)
     except Exception as error:  # the one place that turns an error into words for a person
-        errors.print(f"[bold red]error[/]: {escape(_told(error))}")
+        tell_error(in_words(error))
         sys.exit(1)
-
-
-def _told(error: Exception) -> str:
-    if not isinstance(error, OSError) or error.filename is None:
-        return str(error) or type(error).__name__
-    advice = {
-        errno.EACCES: "see who may write there, or name another folder with --workspace",
-        errno.EROFS: "the disk is mounted read-only; name another folder with --workspace",
-        errno.ENOSPC: "free some space, or name another disk with --workspace",
-        errno.EDQUOT: "free some space, or name another disk with --workspace",
-        errno.EISDIR: "a folder lies where a file belongs; move it away",
-        errno.ENOTDIR: "a file lies where a folder belongs; move it away",
-    }
-    told = f"{error.filename}: {error.strerror}"
-    return f"{told}; {advice[error.errno]}" if error.errno in advice else told
-
-
-class _Stop:
-    """Turns SIGINT and SIGTERM into exceptions.
-
-    Signals come in volleys: a terminal and a launcher both send one, and people press Ctrl-C twice. Those
-    that follow the first one within ``VOLLEY_S`` would only tear what is written about its end.
-    """
-
-    def __init__(self) -> None:
-        self._heard_s = -math.inf
-
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
-        now_s = time.monotonic()
-        if now_s - self._heard_s < VOLLEY_S:
-            return
-        self._heard_s = now_s
-        raise KeyboardInterrupt if number == signal.SIGINT else Interrupted
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from omni_mlflow.spine.rows import digest_of
-from omni_mlflow.spine.types import Scale, Split
+from omni_mlflow.spine.types import SCHEMA_VERSION, Scale, Split
 
 T = TypeVar("T")
 
@@ -148,7 +148,7 @@ ModelTarget = Literal[
 class Modalities(Section):
     """What the backbone is shown and what it learns to produce.
 
-    An answer is no modality, so no list of inputs can name one.
+    For readers: the code of the backbone decides. An answer is no modality, so no input can be one.
 
     Attributes:
         direct_inputs: shown to the model as they are.
@@ -186,7 +186,12 @@ class Questions(Section):
 
 
 class PackageFile(Section):
-    """A file that may leave: its category, a name pattern inside the package, and its largest size."""
+    """A file that may leave.
+
+    Attributes:
+        category: what the record of a package calls it.
+        pattern: ``<stage>/<file>``, as a shell pattern.
+    """
 
     category: str
     pattern: str
@@ -210,9 +215,23 @@ class ArtifactContract(Section):
 
 
 class Contract(Section):
-    """Everything the shared pipeline reads about one backbone."""
+    """Everything the shared pipeline reads about one backbone.
 
-    schema_version: int
+    Attributes:
+        status: of a planned adapter only the form is checked, and it cannot be run.
+        model_family: for readers.
+        default_model_id: the base model as others can find it; ``settings.base.model`` says the same.
+        local_model_env: the variable that names a folder with the weights instead.
+        dataset_contract: names the test set of a registered model, and the manifest of its samples.
+        training_objective: told by each training run and by the registered model.
+        entrypoints: for readers: which entry point of the MLflow project plays a role of the specification.
+        primary_metrics: what ``validate`` demands of ``metrics.json``; what one grades must be asked.
+        extension_requirements: for readers: what the code of a planned adapter must do; it must say so.
+        settings: what the backbone's own code reads; its ``settings_type`` is the form.
+        profiles: changes under a name, laid over the contract by ``--profile``.
+    """
+
+    schema_version: int = Field(ge=1)
     id: str = Field(pattern=CONTRACT_ID)
     display_name: str
     status: Literal["implemented", "planned_adapter"]
@@ -231,6 +250,13 @@ class Contract(Section):
     extension_requirements: tuple[str, ...] = ()
     settings: dict[str, Any]
     profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("schema_version")
+    @classmethod
+    def _is_known(cls, version: int) -> int:
+        if version > SCHEMA_VERSION:
+            raise ValueError(f"{version} is newer than this project; it knows {SCHEMA_VERSION}")
+        return version
 
     @property
     def digest(self) -> str:

@@ -26,6 +26,7 @@ from omni_mlflow.context import (
     tags_of,
 )
 from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, read_events
+from omni_mlflow.interruption import Interrupted
 from omni_mlflow.journal import exclusive, shared
 from omni_mlflow.leftovers import FAILURE_NAME, key_of, make_room
 from omni_mlflow.record import RunRecord
@@ -34,10 +35,6 @@ from omni_mlflow.stage_report import ConservationError, RulesBrokenError, check,
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.workspace import Seal, StageFolder, Workspace
-
-
-class Interrupted(BaseException):
-    """SIGTERM arrived. Not an Exception, so that no stage can swallow it."""
 
 
 class StageFailedError(Exception):

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
+from click.testing import CliRunner
 
+from omni_mlflow.__main__ import build
+from omni_mlflow.contract import ContractError, contract_schema
 from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract_validation import SPECIFIED, validate_contracts
+from omni_mlflow.publication.detectors import DETECTORS
+from omni_mlflow.published_contract import FORBIDDEN_BY_PHRASE
+from omni_mlflow.registry import load_bound
 from tests.conftest import PROJECT
 
 PUBLISHED = PROJECT.parent / "shared" / "reference" / "backbone_configs"
-SPECIFIED = ("cosmos_world_model", "policy_vla_branch", "qwen3_omni_lora")
 
 
 def published(backbone: str) -> dict:
@@ -49,3 +59,121 @@ def test_the_world_model_sees_120_frames_and_foretells_60_as_the_specification_s
     windows = load_contract(contract_of("cosmos_world_model")).windows
     assert windows.context_frames * windows.frame_grid == 120
     assert [scale.frames for scale in windows.scales] == [60]
+
+
+def document_of(backbone: str) -> dict:
+    return yaml.safe_load(contract_of(backbone).read_text())
+
+
+def test_a_broken_file_hides_nothing_of_the_others(tmp_path):
+    (tmp_path / "a.yaml").mkdir()
+    (tmp_path / "b.yaml").write_text("id: [")
+    shutil.copy(contract_of("policy_vla_branch"), tmp_path)
+    found = {each.id: len(each.issues) for each in validate_contracts(tmp_path, only=None, bind_names=True)}
+    assert found == {"a": 1, "b": 1, "policy_vla_branch": 0}
+
+
+def test_a_contract_is_named_as_its_file_and_two_files_of_one_id_are_told(tmp_path):
+    shutil.copy(contract_of("policy_vla_branch"), tmp_path)
+    shutil.copy(contract_of("policy_vla_branch"), tmp_path / "copy.yaml")
+    reports = {each.id: each.issues for each in validate_contracts(tmp_path, only=None, bind_names=True)}
+    assert reports == {
+        "copy": [
+            "id 'policy_vla_branch' is not the name of its file, 'copy'",
+            "id 'policy_vla_branch' is also the id of policy_vla_branch.yaml",
+        ],
+        "policy_vla_branch": ["id 'policy_vla_branch' is also the id of copy.yaml"],
+    }
+
+
+@pytest.mark.parametrize("missing", SPECIFIED)
+def test_a_missing_contract_of_the_specification_is_told_by_name(tmp_path, missing):
+    for backbone in set(SPECIFIED) - {missing}:
+        shutil.copy(contract_of(backbone), tmp_path)
+    reports = validate_contracts(tmp_path, only=None, bind_names=True, must_have=SPECIFIED)
+    [failed] = [report for report in reports if report.issues]
+    assert (failed.id, failed.status) == (missing, "missing")
+    assert f"{missing}.yaml is missing" in failed.issues[0]
+
+
+def test_the_project_s_own_folder_must_hold_all_three(tmp_path, monkeypatch):
+    (tmp_path / "contracts").mkdir()
+    shutil.copy(contract_of("policy_vla_branch"), tmp_path / "contracts")
+    monkeypatch.setattr("omni_mlflow.__main__.PROJECT", tmp_path)
+    done = CliRunner().invoke(build(), ["contracts", "--validate", "--json"])
+    found = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert [row["id"] for row in found["backbones"] if row["status"] == "missing"] == [
+        "cosmos_world_model",
+        "qwen3_omni_lora",
+    ]
+
+
+@pytest.mark.parametrize("backbone", SPECIFIED)
+def test_a_published_contract_is_held_to_the_same_evidence_by_its_form_only(tmp_path, backbone):
+    document = published(backbone)
+    path = tmp_path / f"{backbone}.json"
+    path.write_text(json.dumps(document))
+    [report] = validate_contracts(tmp_path, only=None, bind_names=True)
+    assert (report.checked, report.issues) == ("published form only", [])
+    document["artifact_contract"]["public_package_forbidden"].remove("raw MP4")
+    document["artifact_contract"]["required_training_files"].remove("progress.jsonl")
+    document["modality"] = document.pop("modalities")
+    path.write_text(json.dumps(document))
+    [report] = validate_contracts(tmp_path, only=None, bind_names=True)
+    assert "unknown key 'modality'; did you mean 'modalities'?" in report.issues
+    assert {issue.partition(":")[0] for issue in report.issues} >= {"forbids_raw_video", "progress_log"}
+
+
+@pytest.mark.parametrize("backbone", SPECIFIED)
+def test_what_a_published_phrase_forbids_our_contract_forbids_by_category(backbone):
+    ours = load_contract(contract_of(backbone)).artifact_contract.public_package_forbidden
+    for phrase in published(backbone)["artifact_contract"]["public_package_forbidden"]:
+        assert set(FORBIDDEN_BY_PHRASE[phrase]) <= set(ours)
+
+
+def test_every_category_that_a_phrase_stands_for_has_a_detector():
+    assert {name for names in FORBIDDEN_BY_PHRASE.values() for name in names} <= set(DETECTORS)
+
+
+def test_a_policy_names_the_six_kinds_of_target_of_the_specification():
+    assert load_contract(contract_of("policy_vla_branch")).modalities.candidate_targets == (
+        "action_class",
+        "next_action",
+        "hand_trajectory",
+        "contact_event",
+        "retargeted_humanoid_action",
+        "robot_action_token",
+    )
+
+
+def test_the_schema_beside_the_contracts_is_the_one_that_the_code_makes_and_fits_them():
+    text = (PROJECT / "contracts" / "schema.json").read_text()
+    assert text == contract_schema() == CliRunner().invoke(build(), ["contracts", "--schema"]).stdout
+    for backbone in SPECIFIED:
+        jsonschema.validate(document_of(backbone), json.loads(text))
+        first = contract_of(backbone).read_text().partition("\n")[0]
+        assert first == "# yaml-language-server: $schema=schema.json"
+
+
+def test_a_planned_backbone_is_refused_as_planned_before_anything_runs():
+    with pytest.raises(ContractError, match="'policy_vla_branch' is planned: it has no code"):
+        load_bound(contract_of("policy_vla_branch"), profile="demo", changes={})
+
+
+def test_people_get_a_table_and_one_backbone_can_be_asked_for():
+    done = CliRunner().invoke(build(), ["contracts", "--validate", "--backbone", "policy_vla_branch"])
+    assert done.exit_code == 0
+    assert re.search(r"ok +policy_vla_branch +planned_adapter +form only +none", done.stdout)
+    assert "qwen3_omni_lora" not in done.stdout
+
+
+def test_an_unknown_backbone_names_the_nearest():
+    with pytest.raises(ContractError, match=r"no contract 'policy_vla' in .* 'policy_vla_branch'\?"):
+        validate_contracts(PROJECT / "contracts", only="policy_vla", bind_names=False)
+
+
+def test_the_readme_shows_each_backbone_with_the_status_of_its_contract():
+    readme = (PROJECT / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (implemented|planned adapter) \|", readme, re.MULTILINE))
+    assert rows == {each: load_contract(contract_of(each)).status.replace("_", " ") for each in SPECIFIED}
