@@ -12,6 +12,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -30,16 +32,14 @@ from omni_mlflow.stage_options import (
     JSON,
     OUT,
     STAGE_OPTIONS,
-    TEXT_OPTIONS,
     WORKSPACE,
-    given_file,
-    listing_of,
+    request_of,
 )
 from omni_mlflow.stages import STAGES
-from omni_mlflow.stages.base import Options, Synthesis
 from omni_mlflow.terminal import errors, in_words, tell, tell_error
 
 if TYPE_CHECKING:
+    from omni_mlflow.console import TerminalBar
     from omni_mlflow.stage_run import Finished
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -47,52 +47,45 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
     """Run one stage, or ``main``, and show what it made."""
-    from omni_mlflow.command import Request, execute
-    from omni_mlflow.console import TerminalBar
-    from omni_mlflow.context import OuterRun
-    from omni_mlflow.tracking import store_uri
+    from omni_mlflow.command import execute
 
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    if Path(given["workspace"]).is_file():
-        raise click.BadParameter(f"{given['workspace']} is a file; name a folder", param_hint="--workspace")
-    texts = {key: None if given.get(key) in ("", "none") else given.get(key) for key in TEXT_OPTIONS}
-    records = Path(texts["dataset_jsonl"]).resolve() if texts["dataset_jsonl"] else None
-    if records and not records.is_file():
-        raise click.BadParameter(f"{records} is no file; name a dataset.jsonl", param_hint="--dataset-jsonl")
-    synthesis = {key: given[key] for key in ("sessions", "frames", "seed", "anomalies") if key in given}
-    request = Request(
-        command=name,
-        project=PROJECT,
-        workspace=Path(given["workspace"]).resolve(),
-        store=store_uri(PROJECT),
-        backbones=tuple(part.strip() for part in given["backbone"].split(",")),
-        contract=Path(texts["contract"]).resolve() if texts["contract"] else None,
-        profile=texts["profile"],
-        sizes=texts["sizes"],
-        changes=texts["changes"],
-        options=Options(
-            data_root=Path(texts["data_root"]).resolve() if texts["data_root"] else None,
-            synthetic_root=Path(given["workspace"]).resolve() / "synthesize" / "episodes",
-            listing=listing_of(texts, given),
-            selection=given_file(texts, "selection"),
-            split_manifest=given_file(texts, "split_manifest"),
-            workers=given["workers"],
-            cluster=texts["cluster"],
-            dataset_jsonl=records,
-            synthesis=Synthesis(**synthesis),
-            limit=given.get("limit") or None,
-            require_stage=given.get("require_stage", "eval"),
-            verify_digests=given.get("verify_digests", False),
-        ),
-        outer=OuterRun(run_id, os.environ.get("MLFLOW_EXPERIMENT_ID")) if run_id else None,
-    )
-    bar = TerminalBar(errors())
-    try:
+    request = request_of(name, given, project=PROJECT)
+    with _terminal_bar() as bar:
         finished = execute(request, bar=bar, say=tell)
-    finally:
-        bar.stop()
     rows = [_facts(each, request.workspace) for each in finished]
     print(json.dumps(rows, allow_nan=False) if as_json else "\n".join(map(_line, rows)))
+
+
+def validate_command(*, as_json: bool, **given: Any) -> None:
+    """Show every rule that a run breaks, of the workspace or of the tracking store; exit 1 on any."""
+    from omni_mlflow import validation
+
+    request = request_of("validate", given, project=PROJECT)
+    if given["run_id"] in ("", "none"):
+        with _terminal_bar() as bar:
+            verdicts = list(validation.validate_workspace(request, bar=bar, say=tell))
+    else:
+        verdicts = [validation.validate_run(request, given["run_id"])]
+    if as_json:
+        print(json.dumps(validation.as_document(verdicts), allow_nan=False))
+    else:
+        from rich.console import Console
+
+        for verdict in verdicts:
+            Console().print(validation.as_table(verdict))
+    if not all(verdict.ok for verdict in verdicts):
+        sys.exit(1)
+
+
+@contextmanager
+def _terminal_bar() -> Iterator[TerminalBar]:
+    from omni_mlflow.console import TerminalBar
+
+    bar = TerminalBar(errors())
+    try:
+        yield bar
+    finally:
+        bar.stop()
 
 
 def _facts(finished: Finished, workspace: Path) -> dict[str, Any]:
@@ -204,9 +197,8 @@ def build() -> click.Group:
         if name == "synthesize":
             options[options.index(DATA_ROOT)] = OUT
         text = summary.partition(": ")[2]
-        group.add_command(
-            click.Command(name, params=list(options), callback=partial(stage_command, name), help=text)
-        )
+        does = validate_command if name == "validate" else partial(stage_command, name)
+        group.add_command(click.Command(name, params=list(options), callback=does, help=text))
     group.add_command(
         click.Command(
             "contracts",

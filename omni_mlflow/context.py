@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from omni_mlflow import stage_report
 from omni_mlflow.code_digest import code_digest, package_of
 from omni_mlflow.contract import Contract
 from omni_mlflow.registry import Bound
-from omni_mlflow.spine.rows import digest_of, file_digest
+from omni_mlflow.spine.rows import UNREADABLE, digest_of, file_digest
+from omni_mlflow.spine.types import Check
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Bar, Options, Stage
 from omni_mlflow.workspace import Seal, StageFolder, StaleInputError, Workspace
@@ -79,30 +80,61 @@ def check_lineage(context: Context, seals: Mapping[str, Seal]) -> None:
     Raises:
         StaleInputError: naming the stage to run again, or the settings that differ.
     """
+    for problem in lineage_problems(context, seals):
+        raise StaleInputError(problem)
+
+
+def lineage_problems(context: Context, seals: Mapping[str, Seal]) -> Iterator[str]:
+    """Say what is wrong with each stage behind ``seals`` that does not stand as it was read."""
     pending = dict(seals)
+    seen: set[str] = set()
     while pending:
         name, seal = pending.popitem()
+        seen.add(name)
         wanted = settings_of(STAGES[name], context)
         keys = sorted(key for key in {*wanted, *seal.settings} if wanted.get(key) != seal.settings.get(key))
         if keys and not STAGES[name].serves(seal.settings, wanted):
             found = ", ".join(f"{key}={seal.settings.get(key)} (now {wanted.get(key)})" for key in keys)
-            raise StaleInputError(
+            yield (
                 f"{name!r} was made with other settings: {found}; run {name!r} again with these settings, "
                 "or give the ones it was made with (--profile, --set, --sizes, --contract)"
             )
         for upstream, digest in seal.inputs.items():
             current = folder_of(STAGES[upstream], context).seal()
             if current is None:
-                raise StaleInputError(
+                yield (
                     f"{upstream!r}, which {name!r} was made from, is gone from the workspace; run "
                     f"{upstream!r} again: with the same options it makes the same, and {name!r} still holds"
                 )
-            if current.digest != digest:
-                raise StaleInputError(
+            elif current.digest != digest:
+                yield (
                     f"{name!r} was made from another {upstream!r} than the one that is here now; "
                     f"run {name!r} again"
                 )
-            pending[upstream] = current
+            elif upstream not in seen:
+                pending[upstream] = current
+
+
+def judged_inputs(
+    context: Context, folders: Mapping[str, StageFolder]
+) -> tuple[dict[str, Seal], list[Check]]:
+    """Look at inputs without refusing any: the seals that can be read, and what is wrong with the others."""
+    seals: dict[str, Seal] = {}
+    findings: list[Check] = []
+    for name, folder in folders.items():
+        seal, found = folder.examine()
+        findings += found
+        if seal is not None:
+            seals[name] = seal
+    try:
+        problems = list(lineage_problems(context, seals))
+    except (*UNREADABLE, StaleInputError) as error:
+        problems = [str(error)]
+    findings += [
+        Check(rule="stages_belong_together", subject="seals", expected="one lineage", found=each, ok=False)
+        for each in dict.fromkeys(problems)
+    ]
+    return seals, findings
 
 
 def folder_of(stage: Stage, context: Context) -> StageFolder:

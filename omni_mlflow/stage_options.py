@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from omni_mlflow.contract import ContractError, SplitCounts
 from omni_mlflow.spine.given import GivenFile
-from omni_mlflow.stages.base import Listing
+from omni_mlflow.stages.base import Listing, Options, Synthesis
+
+if TYPE_CHECKING:
+    from omni_mlflow.command import Request
 
 SELECTION = click.Option(
     ["--selection"], default="none", help="CSV or JSONL that names the episodes to take."
@@ -103,7 +107,12 @@ EXTRA_OPTIONS = {
             type=click.Choice(["manifest", "dataset", "training", "eval"]),
             default="eval",
             show_default=True,
-        )
+        ),
+        click.Option(
+            ["--run", "run_id"],
+            default="none",
+            help="Judge this run of the tracking store by what it shows, not the workspace.",
+        ),
     ],
 }
 
@@ -118,6 +127,7 @@ TEXT_OPTIONS = (
     "sizes",
     "cluster",
     "dataset_jsonl",
+    "run_id",
 )
 """Those whose value is a text; ``none`` and an empty one mean not given."""
 
@@ -157,3 +167,52 @@ def given_file(texts: Mapping[str, str | None], name: str) -> GivenFile | None:
     except (OSError, UnicodeDecodeError) as error:
         hint = f"--{name.replace('_', '-')}"
         raise click.BadParameter(f"{path} cannot be read: {error}", param_hint=hint) from error
+
+
+def request_of(name: str, given: Mapping[str, Any], *, project: Path) -> Request:
+    """Read what a person typed for a stage or ``main``.
+
+    Args:
+        project: the folder that holds ``contracts/`` and ``expectations/``.
+
+    Raises:
+        BadParameter: a value cannot be used, such as a file where a folder must be.
+    """
+    from omni_mlflow.command import Request
+    from omni_mlflow.context import OuterRun
+    from omni_mlflow.tracking import store_uri
+
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if Path(given["workspace"]).is_file():
+        raise click.BadParameter(f"{given['workspace']} is a file; name a folder", param_hint="--workspace")
+    texts = {key: None if given.get(key) in ("", "none") else given.get(key) for key in TEXT_OPTIONS}
+    records = Path(texts["dataset_jsonl"]).resolve() if texts["dataset_jsonl"] else None
+    if records and not records.is_file():
+        raise click.BadParameter(f"{records} is no file; name a dataset.jsonl", param_hint="--dataset-jsonl")
+    synthesis = {key: given[key] for key in ("sessions", "frames", "seed", "anomalies") if key in given}
+    return Request(
+        command=name,
+        project=project,
+        workspace=Path(given["workspace"]).resolve(),
+        store=store_uri(project),
+        backbones=tuple(part.strip() for part in given["backbone"].split(",")),
+        contract=Path(texts["contract"]).resolve() if texts["contract"] else None,
+        profile=texts["profile"],
+        sizes=texts["sizes"],
+        changes=texts["changes"],
+        options=Options(
+            data_root=Path(texts["data_root"]).resolve() if texts["data_root"] else None,
+            synthetic_root=Path(given["workspace"]).resolve() / "synthesize" / "episodes",
+            listing=listing_of(texts, given),
+            selection=given_file(texts, "selection"),
+            split_manifest=given_file(texts, "split_manifest"),
+            workers=given["workers"],
+            cluster=texts["cluster"],
+            dataset_jsonl=records,
+            synthesis=Synthesis(**synthesis),
+            limit=given.get("limit") or None,
+            require_stage=given.get("require_stage", "eval"),
+            verify_digests=given.get("verify_digests", False),
+        ),
+        outer=OuterRun(run_id, os.environ.get("MLFLOW_EXPERIMENT_ID")) if run_id else None,
+    )

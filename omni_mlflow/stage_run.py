@@ -22,6 +22,7 @@ from omni_mlflow.context import (
     fingerprint_of,
     flat,
     folder_of,
+    judged_inputs,
     settings_of,
     tags_of,
 )
@@ -31,6 +32,7 @@ from omni_mlflow.journal import exclusive, shared
 from omni_mlflow.leftovers import FAILURE_NAME, key_of, make_room
 from omni_mlflow.record import RunRecord
 from omni_mlflow.spine.rows import write_text
+from omni_mlflow.spine.types import Check, broken
 from omni_mlflow.stage_report import ConservationError, RulesBrokenError, check, inherited_tags, show
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Report, Run, Stage
@@ -71,22 +73,31 @@ def run_stage(stage: Stage, context: Context) -> Finished:
             inputs = {name: _folder(name, context) for name in stage.needed(context.options)}
             for each in inputs.values():
                 readers.enter_context(shared(_lock_of(each, context)))
-            seals = {name: each.verify() for name, each in inputs.items()}
-            check_lineage(context, seals)
+            seals, findings = _look_at(inputs, stage, context)
             fingerprint = fingerprint_of(stage, context, seals)
             make_room(stage, folder, fingerprint)
-            if folder.seal() is not None and stage.looks_again(context.options):
+            if folder.seal() is not None and (broken(findings or ()) or stage.looks_again(context.options)):
                 folder.clear()
             if folder.seal() is not None:
                 return _reuse(stage, context, folder, folder.verify())
-            return _execute(
-                stage, context, _Attempt(folder, inputs, seals, fingerprint, settings_of(stage, context))
-            )
+            settings = settings_of(stage, context)
+            return _execute(stage, context, _Attempt(folder, inputs, seals, findings, fingerprint, settings))
     except _Recorded as recorded:
         raise recorded.error from recorded.error.__cause__
     except Exception as error:
         refuse(context.workspace, stage.name, error, parent=context.parent, outer=context.outer)
         raise
+
+
+def _look_at(
+    inputs: Mapping[str, StageFolder], stage: Stage, context: Context
+) -> tuple[dict[str, Seal], list[Check] | None]:
+    """Verify the inputs; a stage that judges them itself gets what is wrong with them instead."""
+    if stage.judges_inputs:
+        return judged_inputs(context, inputs)
+    seals = {name: each.verify() for name, each in inputs.items()}
+    check_lineage(context, seals)
+    return seals, None
 
 
 def refuse(
@@ -113,6 +124,7 @@ class _Attempt:
     folder: StageFolder
     inputs: Mapping[str, StageFolder]
     seals: Mapping[str, Seal]
+    findings: list[Check] | None
     fingerprint: str
     settings: dict[str, Any]
 
@@ -163,6 +175,7 @@ def _run(stage: Stage, context: Context, attempt: _Attempt, record: RunRecord) -
         inputs=attempt.inputs,
         readable=stage.inputs,
         suites=context.suites,
+        findings=attempt.findings,
     )
 
 
@@ -201,7 +214,7 @@ def _announce(record: RunRecord, stage: Stage, context: Context, attempt: _Attem
     identity = {**context.source, **tags_of(stage, context), **inherited_tags(attempt.seals)}
     record.tags({**identity, "omni.fingerprint": attempt.fingerprint})
     record.params({**attempt.settings, **flat(stage.choices(context.options))})
-    record.upstream({name: key_of(folder.path) for name, folder in attempt.inputs.items()})
+    record.upstream({name: key_of(attempt.inputs[name].path) for name in attempt.seals})
 
 
 def _seal(stage: Stage, attempt: _Attempt, report: Report) -> Seal:

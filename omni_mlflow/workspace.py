@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from omni_mlflow.events import JOURNAL_NAME
 from omni_mlflow.spine.rows import (
+    UNREADABLE,
     BadRowError,
     digest_of,
     file_digest,
@@ -26,7 +28,7 @@ from omni_mlflow.spine.rows import (
     write_document,
     write_text,
 )
-from omni_mlflow.spine.types import SCHEMA_VERSION, Row
+from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Row
 
 SEAL_NAME = "seal.json"
 _STAT_NAME = ".stat.json"
@@ -137,6 +139,38 @@ class StageFolder:
             with suppress(OSError):  # a workspace that is only read is verified all the same
                 self._note_stats(seal)
         return seal
+
+    def examine(self) -> tuple[Seal | None, list[Check]]:
+        """Read every output again and say of each whether it is what was sealed; nothing is raised.
+
+        Returns:
+            The seal, None when there is none that can be read; and the broken rules, or one that holds.
+        """
+        finished = partial(
+            Check, rule="stage_is_finished", subject=self.title, expected="a readable seal.json"
+        )
+        try:
+            seal = self.seal()
+        except (*UNREADABLE, StaleInputError) as error:
+            return None, [finished(found=f"{type(error).__name__}: {error}".splitlines()[0], ok=False)]
+        if seal is None:
+            return None, [finished(found=f"none; run it first: omni-mlflow {self.stage}", ok=False)]
+        damaged = []
+        for name, digest in seal.outputs.items():
+            path = self.path / name
+            found = file_digest(path) if path.is_file() else "missing"
+            if found != digest:
+                subject = f"{self.title}/{name}"
+                damaged.append(
+                    Check(
+                        rule="sealed_file_is_unchanged",
+                        subject=subject,
+                        expected=digest,
+                        found=found,
+                        ok=False,
+                    )
+                )
+        return seal, damaged or [finished(found="a readable seal.json", ok=True)]
 
     def close(self, seal: Seal) -> None:
         """Write the seal: from now on the stage counts as finished."""

@@ -112,6 +112,8 @@ class Run:
         inputs: folders of the stages it declared.
         readable: for each of them, the patterns of the files it may open; no other.
         suites: folder of the Great Expectations suites.
+        findings: what is wrong with the inputs of a stage that judges them itself; None for all others, whose
+            inputs were verified.
     """
 
     stage: str
@@ -126,6 +128,7 @@ class Run:
     inputs: Mapping[str, StageFolder]
     readable: Mapping[str, tuple[str, ...]]
     suites: Path
+    findings: Sequence[Check] | None = None
 
     def open(self, stage: str, name: str) -> Path:
         """Return a sealed output of an upstream stage, verified.
@@ -199,6 +202,7 @@ class Stage:
         serves: whether an output made with the first settings holds what the second ones ask for; by default
             only equal ones do.
         only_needs: the inputs that given options really ask for; by default all of them.
+        judges_inputs: damaged inputs do not stop it; it is told of them and must refuse them itself.
         looks_again: given options ask to do finished work anew, because what it looked at may have changed.
     """
 
@@ -213,6 +217,7 @@ class Stage:
     resumable: bool = False
     serves: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = field(default=eq)
     only_needs: Callable[[Options], Iterable[str]] | None = None
+    judges_inputs: bool = False
     looks_again: Callable[[Options], bool] = field(default=lambda _: False)
 
     def needed(self, options: Options) -> list[str]:

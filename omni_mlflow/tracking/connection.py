@@ -54,7 +54,7 @@ def connect(store: str, *, workspace: Path) -> Store:
     """
     path = sqlite_path(store)
     with in_turn(path.with_name(f"{path.name}.lock")) if path else nullcontext():
-        client = _client(store)
+        client = open_client(store)
         experiment = _experiment(client, artifact_root(store, workspace))
     return Store(client, without_password(store), f"{experiment[0]}-{experiment[1]}", experiment[0])
 
@@ -72,7 +72,7 @@ def trouble_with(store: str) -> str | None:
         if place != path:
             return None
     try:
-        found = _client(store).get_experiment_by_name(EXPERIMENT)
+        found = open_client(store).get_experiment_by_name(EXPERIMENT)
         if found is not None:
             _check_active(found)
     except Exception as error:  # whatever a store, its driver or the network can raise
@@ -80,7 +80,8 @@ def trouble_with(store: str) -> str | None:
     return None
 
 
-def _client(store: str) -> MlflowClient:
+def open_client(store: str) -> MlflowClient:
+    """Open a store as it is; nothing is made in it that a client does not make by itself."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     # The registry looks models up through the global URI, whatever its client was given.

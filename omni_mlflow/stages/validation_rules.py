@@ -1,0 +1,270 @@
+"""The rules of the validator, by how much of a run they ask for."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import combinations
+from typing import Any
+
+from omni_mlflow.spine.rows import digest_of, file_digest
+from omni_mlflow.spine.types import Check
+from omni_mlflow.stages.manifests import checkpoint_digest
+from omni_mlflow.stages.run_under_test import RunUnderTest, UnreadableEvidenceError, check, damage_of
+
+Rule = Callable[[RunUnderTest], Iterable[Check]]
+
+BY_DIGEST = "not in the tracking store, which holds no large files: by its logged digest "
+
+
+def judge(run: RunUnderTest, level: str) -> list[Check]:
+    """Apply every rule up to ``level``; one that cannot be judged is broken, and the others are applied."""
+    names = list(RULES)
+    wanted = names[: names.index(level) + 1]
+    return [found for name in wanted for rule in RULES[name] for found in _judged(rule, run)]
+
+
+def _judged(rule: Rule, run: RunUnderTest) -> list[Check]:
+    found: list[Check] = []
+    wanted = "evidence that can be judged"
+    try:
+        for each in rule(run):
+            found.append(each)
+    except UnreadableEvidenceError as error:
+        found.append(check(rule.__name__, error.subject, wanted, error, ok=False))
+    except Exception as error:  # damaged content, or a backbone's own code that stumbles over it
+        found.append(check(rule.__name__, "content", wanted, f"{type(error).__name__}: {error}", ok=False))
+    return found
+
+
+def no_leak_between_splits(run: RunUnderTest) -> Iterable[Check]:
+    leaks = [edge for edge in run.json("guard", "leak_graph.json")["edges"] if edge["blocks"]]
+    yield check("no_leak_between_splits", "guard/leak_graph.json", "0 leaks", f"{len(leaks)} leaks")
+
+
+def sessions_are_disjoint(run: RunUnderTest) -> Iterable[Check]:
+    per_split: dict[str, set[str]] = {}
+    for episode in run.json("guard", "episode_manifest.json")["episodes"]:
+        per_split.setdefault(episode["split"], set()).add(episode["session_id"])
+    for left, right in combinations(sorted(per_split), 2):
+        both = sorted(per_split[left] & per_split[right])
+        yield check("sessions_are_disjoint", f"{left}/{right}", "no session in both", both, ok=not both)
+
+
+def guarded_this_split(run: RunUnderTest) -> Iterable[Check]:
+    split, guard = run.json("split", "split_manifest.json"), run.json("guard", "episode_manifest.json")
+    subject = "guard/episode_manifest.json"
+    yield check("guarded_this_split", subject, split["digest"], guard["split_digest"])
+    episodes = sorted((each["episode_id"], each["split"]) for each in split["episodes"])
+    guarded = sorted((each["episode_id"], each["split"]) for each in guard["episodes"])
+    found = "the same" if episodes == guarded else f"{len(guarded)} others"
+    yield check(
+        "guarded_every_episode", subject, f"the {len(episodes)} of the split", found, ok=episodes == guarded
+    )
+
+
+def dataset_is_of_this_split(run: RunUnderTest) -> Iterable[Check]:
+    split = run.json("split", "split_manifest.json")["digest"]
+    found = run.json("export", "dataset_manifest.json")["split_digest"]
+    yield check("dataset_is_of_this_split", "export/dataset_manifest.json", split, found)
+
+
+def sample_files_are_those_exported(run: RunUnderTest) -> Iterable[Check]:
+    dataset = run.json("export", "dataset_manifest.json")
+    files = dict(sorted(dataset["files"].items()))
+    yield check(
+        "dataset_digest_is_of_its_files", "export/dataset_manifest.json", dataset["digest"], digest_of(files)
+    )
+    for name, digest in files.items():
+        path = run.path("export", name)
+        found = f"{BY_DIGEST}{digest[:16]}" if not run.whole else "missing"
+        if path.is_file():
+            found = file_digest(path)
+        yield check(
+            "sample_file_is_the_one_exported",
+            f"export/{name}",
+            digest,
+            found,
+            ok=found == digest or not run.whole,
+        )
+
+
+def required_training_files(run: RunUnderTest) -> Iterable[Check]:
+    logged = {} if run.whole else run.json("train", "checkpoint/checkpoint_manifest.json")["files"]
+    for name in run.contract.artifact_contract.required_training_files:
+        places = [run.path("train", name), run.path("train", f"checkpoint/{name}")]
+        path = next((place for place in places if place.is_file()), places[0])
+        if not path.is_file() and name in logged:
+            found, ok = f"{BY_DIGEST}{logged[name][:16]}", True
+        else:
+            damage = damage_of(path)
+            found, ok = damage or f"{path.stat().st_size} bytes", damage is None
+        yield check("required_training_file", name, "present, filled and readable", found, ok=ok)
+
+
+def training_is_complete(run: RunUnderTest) -> Iterable[Check]:
+    rows = run.rows("train", "progress.jsonl")
+    last = rows[-1]["event"] if rows else "nothing"
+    yield check("training_is_complete", "train/progress.jsonl", "complete", last)
+
+
+def gate_passed(run: RunUnderTest) -> Iterable[Check]:
+    gate = run.json("gate", "gate.json")
+    refused = [rule["rule"] for rule in gate["rules"] if not rule["ok"]]
+    sound = gate["ok"] is True and not refused and bool(gate["rules"])
+    yield check("gate_passed", "gate/gate.json", "ok", "ok" if sound else f"refused by {refused}", ok=sound)
+
+
+def trained_on_this_dataset(run: RunUnderTest) -> Iterable[Check]:
+    dataset = run.json("export", "dataset_manifest.json")["digest"]
+    found = run.json("train", "training_metadata.json")["dataset_digest"]
+    yield check("trained_on_this_dataset", "train/training_metadata.json", dataset, found)
+
+
+def no_test_episode_in_training(run: RunUnderTest) -> Iterable[Check]:
+    """By what training says, and by the ledger of what it really consumed."""
+    held_out = _held_out(run)
+    metadata = run.json("train", "training_metadata.json")
+    named = {*metadata["train_episode_ids"], *metadata["val_episode_ids"]}
+    rule = "no_test_episode_in_training"
+    yield check(rule, "train/training_metadata.json", [], sorted(held_out & named))
+    ledger, logged = "train/training_ledger.jsonl", metadata["training_ledger_digest"]
+    if not run.whole:
+        yield check(rule, ledger, [], f"{BY_DIGEST}{logged[:16]}, as the gate read it", ok=True)
+        return
+    episode_of = {
+        row["sample"]["id"]: row["sample"]["episode_id"]
+        for split in ("train", "val")
+        for row in run.rows("export", f"samples/{split}.jsonl")
+    }
+    consumed = {sample for row in run.rows("train", "training_ledger.jsonl") for sample in row["ids"]}
+    learned = {episode_of.get(sample, sample.partition(":")[0]) for sample in consumed}
+    yield check(rule, ledger, [], sorted(held_out & learned))
+    found = file_digest(run.path("train", "training_ledger.jsonl"))
+    yield check("ledger_is_the_one_of_the_training", ledger, logged, found)
+
+
+def required_eval_files(run: RunUnderTest) -> Iterable[Check]:
+    for name in run.contract.artifact_contract.required_eval_files:
+        path = run.path("evaluate", name)
+        damage = damage_of(path)
+        found = damage or f"{path.stat().st_size} bytes"
+        yield check("required_eval_file", name, "present, filled and readable", found, ok=damage is None)
+
+
+def primary_metrics(run: RunUnderTest) -> Iterable[Check]:
+    """Every metric that the contract names is a finite number, or null with a reason."""
+    try:
+        document = run.json("evaluate", "metrics.json")
+    except UnreadableEvidenceError as error:
+        for name in run.contract.primary_metrics:
+            yield check(
+                "primary_metric", name, "a number, or null with a reason", f"metrics.json: {error}", ok=False
+            )
+        return
+    more = document.get("more")
+    metrics = {**(more if isinstance(more, dict) else {}), **document}
+    reasons = metrics.get("reasons") or {}
+    for name in run.contract.primary_metrics:
+        value = metrics.get(name)
+        explained = name in metrics and value is None and bool(reasons.get(name))
+        found = repr(value) if name in metrics else "missing"
+        yield check(
+            "primary_metric",
+            name,
+            "a number, or null with a reason",
+            found,
+            ok=explained or _is_number(value),
+        )
+
+
+def evaluated_this_checkpoint(run: RunUnderTest) -> Iterable[Check]:
+    if run.whole:
+        expected = checkpoint_digest(run.path("train", "checkpoint"))
+    else:
+        expected = digest_of(run.json("train", "checkpoint/checkpoint_manifest.json")["files"])
+    found = run.json("evaluate", "evaluation.json")["checkpoint_digest"]
+    yield check("evaluated_this_checkpoint", "evaluate/evaluation.json", expected, found)
+
+
+def one_prediction_per_sample(run: RunUnderTest) -> Iterable[Check]:
+    """Every held-out sample has one prediction, in order; of a limited evaluation the first ones have."""
+    name = run.backbone.predictions_file
+    rows = run.rows("evaluate", name)
+    record = run.json("evaluate", "evaluation.json")
+    wanted = record["num_evaluated_samples"]
+    ids = [row["id"] for row in rows]
+    whole = len(ids) == len(set(ids)) == wanted and (record["limit"] or wanted == record["num_test_samples"])
+    if run.whole:
+        exported = [row["id"] for row in run.rows("export", "samples/test.jsonl")]
+        whole = whole and ids == exported[:wanted]
+    found = f"{len(ids)} ids, {len(set(ids))} different"
+    yield check(
+        "one_prediction_per_sample", name, f"{wanted} held-out samples, in order", found, ok=bool(whole)
+    )
+
+
+def predictions_are_held_out(run: RunUnderTest) -> Iterable[Check]:
+    name = run.backbone.predictions_file
+    rows = run.rows("evaluate", name)
+    splits = sorted({str(row["split"]) for row in rows})
+    yield check("predictions_are_held_out", name, ["test"], splits)
+    counted = Counter(row["episode_id"] for row in rows)
+    exported = run.json("export", "dataset_manifest.json")["samples_per_episode"]["test"]
+    limited = run.json("evaluate", "evaluation.json")["limit"] is not None
+    wrong = sorted(
+        episode
+        for episode in {*counted, *exported}
+        if counted[episode] > exported.get(episode, 0)
+        or (not limited and counted[episode] < exported.get(episode, 0))
+    )
+    yield check("predictions_are_of_the_exported_episodes", name, [], wrong)
+
+
+def held_out_episodes(run: RunUnderTest) -> Iterable[Check]:
+    """The counted episodes are those that were asked about, and they are held out."""
+    episodes = {row["episode_id"] for row in run.rows("evaluate", run.backbone.predictions_file)}
+    foreign = sorted(episodes - _held_out(run))
+    yield check("predicted_episodes_are_held_out", run.backbone.predictions_file, [], foreign)
+    recorded = run.json("evaluate", "evaluation.json")["num_evaluated_episodes"]
+    counted = run.json("evaluate", "metrics.json").get("held_out_episode_count")
+    same = counted == recorded == len(episodes) > 0 and not isinstance(counted, bool)
+    yield check("held_out_episodes", "evaluate/metrics.json", len(episodes), counted, ok=same)
+
+
+def outputs_follow_from_themselves(run: RunUnderTest) -> Iterable[Check]:
+    """The gate's second look, at what the evaluation left."""
+    yield from run.backbone.check_outputs(run.path("evaluate", "."), settings=run.settings)
+
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "manifest": (no_leak_between_splits, sessions_are_disjoint, guarded_this_split),
+    "dataset": (dataset_is_of_this_split, sample_files_are_those_exported),
+    "training": (
+        required_training_files,
+        training_is_complete,
+        gate_passed,
+        trained_on_this_dataset,
+        no_test_episode_in_training,
+    ),
+    "eval": (
+        required_eval_files,
+        primary_metrics,
+        evaluated_this_checkpoint,
+        one_prediction_per_sample,
+        predictions_are_held_out,
+        held_out_episodes,
+        outputs_follow_from_themselves,
+    ),
+}
+"""How much of a run can be required, in order, and the rules that each level adds."""
+
+
+def _held_out(run: RunUnderTest) -> set[str]:
+    episodes = run.json("guard", "episode_manifest.json")["episodes"]
+    return {each["episode_id"] for each in episodes if each["split"] == "test"}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,84 @@
+"""Bring back what a tracking store shows of a run: the small files of its stages, and how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omni_mlflow.spine.types import Check
+from omni_mlflow.tracking.connection import open_client
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_UPSTREAM = "omni.upstream."
+
+
+def fetch_stages(
+    store: str, run_id: str, *, stages: Sequence[str], backbone: str, into: Path
+) -> tuple[dict[str, Path], list[Check]]:
+    """Download the files of every stage behind a run, found through its tags ``omni.upstream.<stage>``.
+
+    Args:
+        run_id: a pipeline run, or the run of a stage after those that are asked for.
+        into: an empty folder; each stage gets a folder of its own in it.
+
+    Returns:
+        The folder of each stage that was found, and what the runs say of themselves: finished, and of this
+        backbone.
+    """
+    client = open_client(store)
+    named, checks = _run(client, run_id, subject=run_id)
+    ids = _behind(client, named) if named else {}
+    folders: dict[str, Path] = {}
+    for stage in stages if named else ():
+        found, problems = _run(client, ids.get(stage), subject=stage)
+        checks += problems
+        if found is None:
+            continue
+        of = found.data.tags.get("omni.backbone", backbone)  # a shared stage is of all of them
+        checks.append(_check("stage_run_is_finished", stage, "FINISHED", found.info.status))
+        checks.append(_check("run_is_of_this_backbone", stage, backbone, of))
+        folders[stage] = into / stage
+        folders[stage].mkdir()
+        client.download_artifacts(found.info.run_id, "", str(folders[stage]))
+    return folders, checks
+
+
+def _behind(client: MlflowClient, named: Run) -> dict[str, str]:
+    """Run id of every stage that ``named`` was made from, directly or through others, and its own."""
+    ids = {named.data.tags.get("omni.stage", ""): named.info.run_id}
+    pending = [named]
+    while pending:
+        tags = pending.pop(0).data.tags
+        for key, run_id in sorted(tags.items()):
+            stage = key.removeprefix(_UPSTREAM)
+            if key.startswith(_UPSTREAM) and stage not in ids:
+                ids[stage] = run_id
+                found, _ = _run(client, run_id, subject=stage)
+                pending += [found] if found else []
+    return ids
+
+
+def _run(client: MlflowClient, run_id: str | None, *, subject: str) -> tuple[Run | None, list[Check]]:
+    from mlflow.exceptions import MlflowException
+
+    wanted = "a run of this tracking store"
+    if run_id is None:
+        reason = f"no run behind it has a tag {_UPSTREAM}{subject}"
+        return None, [_check("stage_run_exists", subject, wanted, reason)]
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None, [_check("stage_run_exists", subject, wanted, f"no run {run_id}")]
+    if run.info.lifecycle_stage != "active":
+        return None, [_check("stage_run_exists", subject, wanted, f"run {run_id} was deleted")]
+    return run, []
+
+
+def _check(rule: str, subject: str, expected: str, found: str) -> Check:
+    return Check(rule=rule, subject=subject, expected=expected, found=found, ok=expected == found)

@@ -1,0 +1,100 @@
+"""``omni-mlflow validate``: every broken rule at once, of a workspace or of a run in the tracking store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from omni_mlflow.command import Request, bind_all, execute
+from omni_mlflow.spine.types import Check, broken
+from omni_mlflow.stage_report import RulesBrokenError
+from omni_mlflow.stages.base import Bar
+from omni_mlflow.stages.run_under_test import RunUnderTest
+from omni_mlflow.stages.validate import stages_of
+from omni_mlflow.stages.validation_rules import judge
+from omni_mlflow.tracking import fetch_stages
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Every rule that was applied to one backbone's run.
+
+    Attributes:
+        run: id of the run in the tracker; None where a workspace was judged.
+    """
+
+    backbone: str
+    run: str | None
+    require_stage: str
+    rules: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not broken(self.rules)
+
+
+def validate_workspace(request: Request, *, bar: Bar, say: Callable[[str], None]) -> Iterator[Verdict]:
+    """Run the stage for each backbone of the request; what it refuses is a verdict, not an error."""
+    for backbone in request.backbones:
+        try:
+            execute(replace(request, backbones=(backbone,)), bar=bar, say=say)
+        except RulesBrokenError:
+            say(f"{backbone}/validate: rules are broken")
+        written = request.workspace / backbone / "validate" / "validation.json"
+        found = json.loads(written.read_text(encoding="utf-8"))
+        rules = tuple(Check.model_validate(rule) for rule in found["rules"])
+        yield Verdict(backbone, None, found["require_stage"], rules)
+
+
+def validate_run(request: Request, run_id: str) -> Verdict:
+    """Judge a run by what the tracking store shows of it; nothing is written, in the store or here.
+
+    What no store holds (weights, samples, the training ledger) is judged by its logged digest.
+    """
+    [bound] = bind_all(request)
+    level = request.options.require_stage
+    with TemporaryDirectory(prefix="omni-mlflow-") as folder:
+        folders, checks = fetch_stages(
+            request.store, run_id, stages=stages_of(level), backbone=bound.contract.id, into=Path(folder)
+        )
+        under_test = RunUnderTest(folders, bound.contract, bound.backbone, bound.settings, whole=False)
+        rules = (*checks, *judge(under_test, level))
+    return Verdict(bound.contract.id, run_id, level, rules)
+
+
+def as_document(verdicts: list[Verdict]) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    return {
+        "ok": all(verdict.ok for verdict in verdicts),
+        "backbones": [
+            {
+                "id": verdict.backbone,
+                "run": verdict.run,
+                "require_stage": verdict.require_stage,
+                "ok": verdict.ok,
+                "rules": [rule.model_dump(mode="json") for rule in verdict.rules],
+            }
+            for verdict in verdicts
+        ],
+    }
+
+
+def as_table(verdict: Verdict) -> Table:
+    """Every broken rule as a row; a run that breaks none has only its title."""
+    failed = broken(verdict.rules)
+    of = f"run {verdict.run} of {verdict.backbone}" if verdict.run else verdict.backbone
+    title = f"{of}, up to {verdict.require_stage}: {len(failed)} of {len(verdict.rules)} rules broken"
+    table = Table("rule", "subject", "expected", "found", title=title, title_justify="left", box=box.SIMPLE)
+    for each in failed:
+        table.add_row(
+            *(Text(cell, overflow="fold") for cell in (each.rule, each.subject, each.expected, each.found))
+        )
+    return table
