@@ -61,8 +61,9 @@ def validate_contracts(
     paths = sorted(path for path in folder.glob("*") if _may_be_a_contract(path))
     if not paths and not must_have:
         raise ContractError(f"{folder}: no contract (*.yaml, or the published *.json) in this folder")
-    reports = [_checked(path, bind_names=bind_names) for path in paths]
-    _report_doubled_ids(paths, reports)
+    documents = {path: _read(path) for path in paths}
+    reports = [_checked(path, found, bind_names=bind_names) for path, found in documents.items()]
+    _report_doubled_ids(documents, reports)
     reports += [
         ContractReport(
             id=name,
@@ -99,12 +100,17 @@ def _may_be_a_contract(path: Path) -> bool:
     return path.suffix in (".yaml", ".json") and path.name != SCHEMA
 
 
-def _checked(path: Path, *, bind_names: bool) -> ContractReport:
-    report = ContractReport(id=path.stem, status="unreadable", checked="nothing", issues=[])
+def _read(path: Path) -> dict[str, Any] | ContractError:
     try:
-        document = read_document(path)
+        return read_document(path)
     except ContractError as error:
-        report.issues += error.issues
+        return error
+
+
+def _checked(path: Path, document: dict[str, Any] | ContractError, *, bind_names: bool) -> ContractReport:
+    report = ContractReport(id=path.stem, status="unreadable", checked="nothing", issues=[])
+    if isinstance(document, ContractError):
+        report.issues += document.issues
         return report
     report.status = str(document.get("status"))
     if document.get("id") != path.stem:
@@ -154,20 +160,15 @@ def _file_issues(document: Mapping[str, Any]) -> list[str]:
     return issues
 
 
-def _report_doubled_ids(paths: Sequence[Path], reports: Sequence[ContractReport]) -> None:
+def _report_doubled_ids(
+    documents: Mapping[Path, dict[str, Any] | ContractError], reports: Sequence[ContractReport]
+) -> None:
     """Two files with one id: whoever names that id could mean either."""
     files = defaultdict(list)
-    for path, report in zip(paths, reports, strict=True):
-        files[_declared_id(path)].append((path, report))
+    for (path, document), report in zip(documents.items(), reports, strict=True):
+        for declared in texts_at(document, "id"):
+            files[declared].append((path, report))
     for declared, same in files.items():
         for path, report in same:
-            others = ", ".join(other.name for other, _ in same if other is not path)
-            if declared is not None and others:
+            if others := ", ".join(other.name for other, _ in same if other is not path):
                 report.issues.append(f"id {declared!r} is also the id of {others}")
-
-
-def _declared_id(path: Path) -> str | None:
-    try:
-        return next(iter(texts_at(read_document(path), "id")), None)
-    except ContractError:
-        return None

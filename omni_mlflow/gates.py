@@ -40,9 +40,12 @@ def gate_of(name: str, backbone: Backbone) -> Gate:
     Raises:
         ContractError: nobody provides a gate of that name, or what a package provides is no function.
     """
-    own, installed = backbone.gates, installed_gates()
+    own = backbone.gates
+    if name in own:
+        return own[name]
+    installed = installed_gates()  # looks through every package of the environment
     resolve("checkpoint gate", name, {**installed, **own})
-    return own[name] if name in own else _loaded(installed[name])
+    return _loaded(installed[name])
 
 
 def installed_gates() -> Mapping[str, EntryPoint]:

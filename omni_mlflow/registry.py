@@ -101,7 +101,7 @@ def load_backbone(backbone_id: str) -> Backbone:
     """Return the ``BACKBONE`` of ``omni_mlflow/backbones/<id>/`` or of an installed package.
 
     A package of somebody else adds a backbone with an entry point of the group ``omni_mlflow.backbones``
-    whose name is the contract id.
+    whose name is the contract id; it cannot take the place of one of this project.
 
     Raises:
         ContractError: nobody provides that backbone, or its package defines no BACKBONE.
@@ -110,7 +110,8 @@ def load_backbone(backbone_id: str) -> Backbone:
     modules = {
         path.parent.name: f"omni_mlflow.backbones.{path.parent.name}" for path in folder.glob("*/__init__.py")
     }
-    modules |= {each.name: each.value for each in entry_points(group=ENTRY_POINT_GROUP)}
+    if backbone_id not in modules:  # looks through every package of the environment
+        modules |= {each.name: each.value for each in entry_points(group=ENTRY_POINT_GROUP)}
     name = resolve("backbone", backbone_id, modules)
     try:
         module = importlib.import_module(name)
