@@ -27,6 +27,7 @@ from tests.conftest import PROJECT, TRIVIAL
 WHOLE = EvidenceFacts(
     synthetic=False,
     guarded=True,
+    limit=None,
     num_test_episodes=16,
     num_evaluated_episodes=16,
     num_test_samples=448,
@@ -126,6 +127,7 @@ def test_a_full_pass_over_a_guarded_real_split_is_held_out():
     "change",
     [
         {"num_evaluated_samples": 8},
+        {"limit": 448},
         {"num_evaluated_episodes": 15},
         {"num_test_episodes": 1, "num_evaluated_episodes": 1},
         {"num_test_samples": 0, "num_evaluated_samples": 0},

@@ -21,6 +21,7 @@ class EvidenceFacts(Row):
     Attributes:
         synthetic: at least one episode was written by this project's generator.
         guarded: the guard sealed the manifest without a finding.
+        limit: the evaluation was told to stop after so many samples, even where there are not more.
         num_test_episodes, num_test_samples: what the split holds out.
         num_evaluated_episodes, num_evaluated_samples: what was really answered.
         episodes_in_training: ids that appear in the training ledger and in the test split.
@@ -29,6 +30,7 @@ class EvidenceFacts(Row):
 
     synthetic: bool
     guarded: bool
+    limit: int | None
     num_test_episodes: int
     num_evaluated_episodes: int
     num_test_samples: int
@@ -42,7 +44,8 @@ def evidence_of(facts: EvidenceFacts) -> Evidence:
     if facts.synthetic:
         return Evidence.SYNTHETIC
     whole = (
-        facts.num_evaluated_samples == facts.num_test_samples > 0
+        facts.limit is None
+        and facts.num_evaluated_samples == facts.num_test_samples > 0
         and facts.num_evaluated_episodes == facts.num_test_episodes > 1
     )
     if whole and facts.guarded and facts.seal_recorded and not facts.episodes_in_training:

@@ -55,6 +55,7 @@ def evaluation_facts(
     facts = EvidenceFacts(
         synthetic=manifest.synthetic or dataset.synthetic,
         guarded=manifest.split_digest == dataset.split_digest,
+        limit=run.options.limit,
         num_test_episodes=len(held_out),
         num_evaluated_episodes=len(evaluated),
         num_test_samples=sum(test.values()),
@@ -64,7 +65,7 @@ def evaluation_facts(
     )
     return EvaluationFacts(
         evidence=evidence_of(facts),
-        limit=run.options.limit,
+        limit=facts.limit,
         checkpoint_digest=identity["checkpoint"],
         dataset_digest=dataset.digest,
         split_digest=dataset.split_digest,

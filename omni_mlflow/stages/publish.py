@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_mlflow.contract import Contract
+from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.types import Skip
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.stages.manifests import data_root_of
@@ -20,6 +21,10 @@ def _publish(run: Run) -> Report:
     from omni_mlflow.publication.package import build_package
 
     evaluation = json.loads(run.open("evaluate", "evaluation.json").read_text())
+    statement = run.open("evaluate", "RUN_REPORT.md").read_text(encoding="utf-8").partition("\n")[0]
+    if Evidence(evaluation["evidence"]) is Evidence.SMOKE:  # a part of the evidence is no result
+        withheld = Skip(subject="package", stage=run.stage, reason=f"nothing published: {statement}")
+        return Report(outputs=(), skipped=[withheld], taken=1)
     files = run.contract.artifact_contract
     shutil.rmtree(run.folder / "package", ignore_errors=True)  # of an attempt that was not sealed
     candidates = _candidates(run)
@@ -32,6 +37,7 @@ def _publish(run: Run) -> Report:
         facts={
             "backbone": run.model.id,
             "evidence": evaluation["evidence"],
+            "statement": statement,
             "checkpoint_digest": evaluation["checkpoint_digest"],
             "dataset_digest": evaluation["dataset_digest"],
             "split_digest": evaluation["split_digest"],
@@ -82,7 +88,7 @@ PUBLISH = Stage(
     inputs={
         **dict.fromkeys(EVIDENCE_STAGES, ()),
         "select": ("selection.json",),
-        "evaluate": ("evaluation.json",),
+        "evaluate": ("evaluation.json", "RUN_REPORT.md"),
     },
     settings=_settings,
     per_backbone=True,

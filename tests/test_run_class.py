@@ -1,0 +1,167 @@
+"""What a run may claim follows from facts, and nobody who tells or hands on a result may claim more."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omni_mlflow.events import JOURNAL_NAME, ModelVersion, read_events
+from omni_mlflow.record import RunRecord
+from omni_mlflow.registry import load_bound
+from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
+from omni_mlflow.spine.rows import file_digest, write_document
+from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.base import Options, Report, Run
+from omni_mlflow.workspace import Workspace
+from tests.conftest import PROJECT, TRIVIAL
+
+COUNTS = st.integers(min_value=0, max_value=4)
+FACTS = st.builds(
+    EvidenceFacts,
+    synthetic=st.booleans(),
+    guarded=st.booleans(),
+    limit=st.none() | COUNTS,
+    num_test_episodes=COUNTS,
+    num_evaluated_episodes=COUNTS,
+    num_test_samples=COUNTS,
+    num_evaluated_samples=COUNTS,
+    episodes_in_training=st.lists(st.sampled_from(["kitchen__ep1", "garage__ep1"]), max_size=2).map(tuple),
+    seal_recorded=st.booleans(),
+)
+SOUND = EvidenceFacts(
+    synthetic=False,
+    guarded=True,
+    limit=None,
+    num_test_episodes=2,
+    num_evaluated_episodes=2,
+    num_test_samples=4,
+    num_evaluated_samples=4,
+    episodes_in_training=(),
+    seal_recorded=True,
+)
+SPOILING: dict[str, dict[str, Any]] = {
+    "generated episodes": {"synthetic": True},
+    "an unguarded split": {"guarded": False},
+    "a limit that leaves samples out": {"limit": 3, "num_evaluated_samples": 3},
+    "a limit that leaves none out": {"limit": 4},
+    "an episode answered in part": {"num_evaluated_samples": 3},
+    "an episode not asked about": {"num_evaluated_episodes": 1},
+    "one held-out episode": {"num_test_episodes": 1, "num_evaluated_episodes": 1},
+    "no held-out sample": {"num_test_samples": 0, "num_evaluated_samples": 0},
+    "a test episode in training": {"episodes_in_training": ("kitchen__ep1",)},
+    "no row in the seal ledger": {"seal_recorded": False},
+}
+
+
+def test_a_whole_evaluation_of_a_guarded_real_split_is_held_out():
+    assert evidence_of(SOUND) is Evidence.HELD_OUT
+
+
+@given(spoiled=st.lists(st.sampled_from(sorted(SPOILING)), min_size=1, unique=True))
+def test_no_combination_of_shortcuts_is_held_out(spoiled):
+    changes: dict[str, Any] = {}
+    for each in spoiled:
+        changes |= SPOILING[each]
+    found = evidence_of(SOUND.model_copy(update=changes))
+    assert found is (Evidence.SYNTHETIC if "generated episodes" in spoiled else Evidence.SMOKE)
+
+
+@given(facts=FACTS)
+def test_held_out_is_claimed_only_where_everything_was_asked_and_nothing_was_known(facts):
+    if evidence_of(facts) is Evidence.HELD_OUT:
+        assert (facts.synthetic, facts.guarded, facts.limit, facts.seal_recorded) == (False, True, None, True)
+        assert facts.num_evaluated_samples == facts.num_test_samples > 0
+        assert facts.num_evaluated_episodes == facts.num_test_episodes > 1
+        assert facts.episodes_in_training == ()
+    else:
+        assert (evidence_of(facts) is Evidence.SYNTHETIC) == facts.synthetic
+
+
+@pytest.fixture
+def hand_on(place, tmp_path, monkeypatch):
+    """Let a stage work on the finished job as if its evaluation were of another class."""
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+    bound = load_bound(TRIVIAL / "trivial.yaml", profile=None, changes={})
+    workspace = Workspace(place.workspace)
+
+    def run(name: str, evidence: Evidence, **facts: Any) -> tuple[Report, Run]:
+        evaluate = workspace.stage("evaluate", backbone="trivial")
+        path = evaluate.path / "evaluation.json"
+        write_document(path, json.loads(path.read_text()) | {"evidence": evidence.value, **facts})
+        seal = evaluate.seal()
+        evaluate.close(seal.model_copy(update={"outputs": {**seal.outputs, path.name: file_digest(path)}}))
+        stage = STAGES[name]
+        record = RunRecord(tmp_path / name)
+        record.started(name, parent=None, mlflow_run_id=None, mlflow_experiment_id=None)
+        at_work = Run(
+            stage=name,
+            folder=tmp_path / name,
+            workspace=workspace,
+            contract=bound.contract,
+            backbone=bound.backbone,
+            settings=bound.settings,
+            options=Options(data_root=place.data_root, synthetic_root=place.data_root),
+            record=record,
+            bar=None,
+            inputs={
+                each: workspace.stage(each, backbone="trivial" if STAGES[each].per_backbone else None)
+                for each in stage.inputs
+            },
+            readable=stage.inputs,
+            suites=PROJECT / "expectations",
+        )
+        report = stage.run(at_work)
+        record.close()
+        return report, at_work
+
+    return run
+
+
+def versions(run: Run) -> list[ModelVersion]:
+    return [event for event in read_events(run.folder / JOURNAL_NAME) if isinstance(event, ModelVersion)]
+
+
+def test_held_out_evidence_gets_the_alias_validated(hand_on):
+    [version] = versions(hand_on("register", Evidence.HELD_OUT)[1])
+    assert version.alias == "validated"
+    assert "Synthetic" not in version.description
+
+
+def test_a_synthetic_version_says_so_in_its_alias_and_first_in_its_description(hand_on):
+    [version] = versions(hand_on("register", Evidence.SYNTHETIC)[1])
+    assert version.alias == "validated-synthetic"
+    assert version.description.startswith("Synthetic episodes: no statement about real quality.")
+
+
+def test_a_smoke_run_registers_no_version(hand_on):
+    report, run = hand_on("register", Evidence.SMOKE)
+    assert versions(run) == []
+    assert "nothing registered: the evaluation is smoke" in report.skipped[0].reason
+
+
+def test_a_part_of_a_held_out_evaluation_registers_no_version(hand_on):
+    _, run = hand_on("register", Evidence.HELD_OUT, num_evaluated_samples=1)
+    assert versions(run) == []
+
+
+def test_a_smoke_run_is_not_published(hand_on):
+    report, run = hand_on("publish", Evidence.SMOKE)
+    assert not (run.folder / "package").exists()
+    assert list(report.outputs) == []
+    assert report.skipped[0].reason.startswith("nothing published: ")
+
+
+def test_a_synthetic_package_and_both_reports_say_so_on_their_first_line(finished):
+    said = "SYNTHETIC DATA: these numbers say nothing about model quality on real episodes."
+    facts = finished.json("trivial/publish/package/package.json")["facts"]
+    assert (facts["evidence"], facts["statement"]) == ("synthetic", said)
+    package = finished.workspace / "trivial/publish/package"
+    assert (package / "evaluate/RUN_REPORT.md").read_text().splitlines()[0] == said
+    page = (finished.workspace / "trivial/report/report.html").read_text()
+    body = re.sub(r"<[^>]+>", "", page[page.index("<body") :]).strip()
+    assert body.startswith(said)
