@@ -27,7 +27,6 @@ from omni_mlflow.spine.fingerprints import (
     FilePrint,
     Fingerprint,
     FingerprintStore,
-    Recording,
     fingerprint_episode,
     known_fingerprint,
 )
@@ -35,6 +34,7 @@ from omni_mlflow.spine.key_frames import KeyFrames, best_view
 from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks
 from omni_mlflow.spine.motion_trace import MotionTrace
 from omni_mlflow.spine.processes import each_in_a_process
+from omni_mlflow.spine.recording import Recording
 from omni_mlflow.spine.sound_bits import SoundBits
 from omni_mlflow.spine.synthetic import write_episode_set
 from omni_mlflow.spine.types import CAMERAS, Episode, Split

@@ -78,6 +78,15 @@ SYNTHESIS_OPTIONS = [
 CLUSTER = click.Option(
     ["--cluster"], default="none", help="Dask scheduler, tcp://HOST:PORT; none: processes of this machine."
 )
+VERIFY_DIGESTS = click.Option(
+    ["--verify-digests"],
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=False,
+    show_default=True,
+    help="Read every byte again, and compare with what was read before.",
+)
 EXTRA_OPTIONS = {
     "synthesize": SYNTHESIS_OPTIONS,
     "select": FOR_SELECT,
@@ -85,21 +94,12 @@ EXTRA_OPTIONS = {
     "main": [*SYNTHESIS_OPTIONS, CLUSTER, SELECTION, SPLIT_MANIFEST],
     "index": [
         CLUSTER,
+        VERIFY_DIGESTS,
         click.Option(
             ["--dataset-jsonl"], default="none", help="Convert exported Qwen records; no episode is read."
         ),
     ],
-    "guard": [
-        click.Option(
-            ["--verify-digests"],
-            type=bool,
-            is_flag=False,
-            flag_value=True,
-            default=False,
-            show_default=True,
-            help="Read every byte again, and compare with what was read before.",
-        )
-    ],
+    "guard": [VERIFY_DIGESTS],
     "evaluate": [click.Option(["--limit"], type=click.IntRange(min=0), default=0, help="0: every sample.")],
     "validate": [
         click.Option(

@@ -74,6 +74,7 @@ def run_stage(stage: Stage, context: Context) -> Finished:
             for each in inputs.values():
                 readers.enter_context(shared(_lock_of(each, context)))
             seals, findings = _look_at(inputs, stage, context)
+            stage.check_data(context.options, inputs)
             fingerprint = fingerprint_of(stage, context, seals)
             make_room(stage, folder, fingerprint)
             if folder.seal() is not None and (broken(findings or ()) or stage.looks_again(context.options)):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
+from omni_mlflow.spine.contents import RECORDED_ARRAYS, SAMPLED_IMAGES, SKETCHED_ROWS
 from omni_mlflow.spine.fingerprints import Fingerprint, Fingerprints
+from omni_mlflow.spine.identity import is_placeholder
 from omni_mlflow.spine.leak_graph import (
     Finding,
     Leak,
@@ -17,23 +19,41 @@ from omni_mlflow.spine.leak_graph import (
 )
 from omni_mlflow.spine.types import Episode
 
+MIN_SHARED_ROWS = 4
+"""Remembered rows of one array from which a run of it was copied; of a quarter of it about 16 are found."""
+
 
 def unknown_identities(episodes: Sequence[Episode], fingerprints: Fingerprints) -> list[Leak]:
-    """Return an edge to nowhere for each episode whose session, device or clock cannot be established."""
+    """Return an edge to nowhere for each episode whose session, device or clock cannot be established.
+
+    A name that stands for none, a clock that does not advance or at no credible rate, and frame names that
+    repeat establish nothing.
+    """
     leaks = []
     for episode in episodes:
-        fingerprint = fingerprints.get(episode.episode_id)
-        facts = {
-            "session": episode.session_id.strip(),
-            "fingerprint": fingerprint,
-            "device id": fingerprint and fingerprint.device_id,
-            "device clock": fingerprint and fingerprint.device_clock_ns,
-        }
-        unknown = [name for name, fact in facts.items() if not fact]
+        unknown = [
+            f"{what} ({why})" if why else what
+            for what, why in _unknown(episode, fingerprints.get(episode.episode_id))
+        ]
         if unknown:
             evidence = f"unknown {', '.join(unknown)}: it cannot be told apart from the other splits"
             leaks.append(edge_between("identity_known", "identity", episode, None, evidence))
     return leaks
+
+
+def _unknown(episode: Episode, fingerprint: Fingerprint | None) -> Iterator[tuple[str, str]]:
+    """Yield what is not known of an episode, and why where something stands in its place."""
+    device_id = fingerprint.device_id if fingerprint else None
+    if is_placeholder(episode.session_id):
+        yield "session", episode.session_id.strip()
+    if fingerprint is None:
+        yield "fingerprint", ""
+    if is_placeholder(device_id):
+        yield "device id", (device_id or "").strip()
+    if fingerprint is None or fingerprint.device_clock_ns is None:
+        yield "device clock", ""
+    if fingerprint is not None:
+        yield from fingerprint.doubts.items()
 
 
 def _session_disjoint(episodes: Sequence[Episode], _: Fingerprints) -> Finding:
@@ -65,6 +85,7 @@ def _device_clock_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprin
 
 
 def _content_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) -> Finding:
+    """No file, no array, and no run of rows of an array is in two splits."""
     names: dict[tuple[str, str], str] = {}
     occurrences = []
     for episode in episodes:
@@ -72,10 +93,14 @@ def _content_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) -
             names[digest, episode.episode_id] = name
             occurrences.append((digest, episode))
     same: dict[tuple[str, str], list[str]] = defaultdict(list)
-    by_id = {each.episode_id: each for each in episodes}
     for digest, first, second in _shared(occurrences):
         one, other = names[digest, first.episode_id], names[digest, second.episode_id]
         same[first.episode_id, second.episode_id].append(one if one == other else f"{one} = {other}")
+    for first, second, name, count in _shared_rows(episodes, fingerprints):
+        whole = same[first.episode_id, second.episode_id]
+        if name not in whole:
+            whole.append(f"{name} ({count} remembered rows)")
+    by_id = {each.episode_id: each for each in episodes}
     edges = [
         edge_between(
             "content_disjoint", "bytes", by_id[a], by_id[b], f"same content: {', '.join(sorted(what))}"
@@ -85,13 +110,35 @@ def _content_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) -
     return Finding(edges, num_pairs_across(episodes))
 
 
+def _shared_rows(
+    episodes: Sequence[Episode], fingerprints: Fingerprints
+) -> Iterator[tuple[Episode, Episode, str, int]]:
+    """Yield the pairs with enough remembered rows of an array in common, with its name and their number."""
+    by_id = {each.episode_id: each for each in episodes}
+    rows = (
+        ((name, row), each)
+        for each in episodes
+        for name, sketch in fingerprints[each.episode_id].rows.items()
+        for row in sketch
+    )
+    counts = Counter(
+        (first.episode_id, second.episode_id, name) for (name, _), first, second in _shared(rows)
+    )
+    for (first, second, name), count in counts.items():
+        if count >= MIN_SHARED_ROWS:
+            yield by_id[first], by_id[second], name, count
+
+
 EXACT_RULES = {
     "session_disjoint": LeakRule("identity", "session ids", _session_disjoint),
     "device_clock_disjoint": LeakRule(
         "identity", "device ids with the span of the device's clock, and host times", _device_clock_disjoint
     ),
     "content_disjoint": LeakRule(
-        "bytes", "sha256 of every file, and of the numbers of every recorded array", _content_disjoint
+        "bytes",
+        f"sha256 of every file and of the {len(RECORDED_ARRAYS)} arrays with content of their own "
+        f"({SAMPLED_IMAGES} images of each of depth), and hashes of {SKETCHED_ROWS} rows of each wide array",
+        _content_disjoint,
     ),
 }
 

@@ -9,53 +9,17 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 
-from omni_mlflow.spine.caption_print import CaptionPrint, caption_print
 from omni_mlflow.spine.key_frames import KeyFrames
-from omni_mlflow.spine.motion_trace import MotionTrace
+from omni_mlflow.spine.recording import Recording, recording_of
 from omni_mlflow.spine.rows import BadRowError, digest_of, file_digest, read_document, write_document
 from omni_mlflow.spine.sound_bits import SoundBits
 from omni_mlflow.spine.types import CAMERAS, Row
 
-if TYPE_CHECKING:
-    from omni_mlflow.spine.annotation import AnnotationFile
-    from omni_mlflow.spine.episodes import EpisodeFile
-
 SOUND_CAMERA = "fisheye_cam0"
 """The file whose soundtrack is compared; all six carry the same sound, where they carry any."""
-
-IDENTITY_DATASETS = (
-    "slam/quat_wxyz",
-    "slam/trans_xyz",
-    "slam/frame_names",
-    "slam/point_cloud",
-    "imu/device_timestamp_ns",
-    "imu/accel_xyz",
-    "imu/gyro_xyz",
-    "video/device_timestamp",
-)
-"""Arrays that two recordings cannot have in common: noise of a sensor, or times."""
-
-
-class Recording(Row):
-    """What the annotation says about the recording it belongs to.
-
-    Attributes:
-        datasets: sha256 of the content of every identity-bearing array, by its path; attributes, layout
-            and compression do not matter. Constant arrays identify nothing: left out.
-        recorded_ns: when the recording around the episode began and ended, on the host's clock (epoch).
-    """
-
-    datasets: dict[str, str]
-    device_id: str | None
-    device_clock_ns: tuple[int, int] | None
-    recorded_ns: tuple[int, int] | None = None
-    motion: MotionTrace | None = None
-    caption: CaptionPrint | None = None
 
 
 class FilePrint(Row):
@@ -92,8 +56,7 @@ class Fingerprint(Recording):
     @property
     def digest(self) -> str:
         """sha256 over the sorted ``name:sha256`` lines of the files."""
-        lines = "".join(f"{name}:{self.files[name]}\n" for name in sorted(self.files))
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return _digest_of(self.files)
 
 
 Fingerprints = Mapping[str, Fingerprint]
@@ -202,6 +165,16 @@ def print_of(path: Path) -> FilePrint:
         return FilePrint(sha256=sha256, unreadable=error.reason)
 
 
+def digest_of_files(folder: Path) -> str:
+    """Read every byte of an episode and return what its :attr:`Fingerprint.digest` must be."""
+    return _digest_of({path.name: file_digest(path) for path in _files_of(folder)})
+
+
+def _digest_of(files: Mapping[str, str]) -> str:
+    lines = "".join(f"{name}:{files[name]}\n" for name in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 def _files_of(folder: Path) -> list[Path]:
     from omni_mlflow.spine.listing import EPISODE_FILES
 
@@ -219,47 +192,3 @@ def _assembled(prints: Mapping[str, FilePrint]) -> Fingerprint:
         sound=next((each.sound for each in by_camera.values() if each.sound), None),
         unreadable={name: each.unreadable for name, each in prints.items() if each.unreadable},
     )
-
-
-def recording_of(source: EpisodeFile) -> Recording:
-    """Read and decode what identifies the recording of an open episode.
-
-    Raises:
-        UnreadableEpisodeError: something of it cannot be read.
-    """
-    from omni_mlflow.spine.motion_trace import motion_of
-
-    digests = ((name, _content_digest(source, name)) for name in IDENTITY_DATASETS)
-    captions = source.captions()
-    seconds = np.array([source.seconds_at(frame) for frame in range(source.num_frames)])
-    return Recording(
-        datasets={name: digest for name, digest in digests if digest is not None},
-        device_id=source.device_id,
-        device_clock_ns=source.device_clock_ns,
-        recorded_ns=_recorded_ns(source.annotation),
-        motion=motion_of(source),
-        caption=caption_print(captions, seconds) if captions else None,
-    )
-
-
-def _content_digest(source: EpisodeFile, name: str) -> str | None:
-    """Digest of an array's shape, type and numbers; None when it is absent or all of its rows are equal."""
-    if name not in source.annotation:
-        return None
-    array = source.annotation.array(name)
-    if len(array) < 2 or (array == array[:1]).all():
-        return None
-    head = f"{array.shape}:{array.dtype.str}:".encode()
-    return hashlib.sha256(head + array.tobytes()).hexdigest()
-
-
-def _recorded_ns(annotation: AnnotationFile) -> tuple[int, int] | None:
-    """First and last host time that the health report names for its recordings; None where it names none."""
-    from omni_mlflow.spine.annotation import NotAJsonObjectError
-
-    try:
-        recordings = annotation.document("metadata/health_report").get("recordings", [])
-        ranges = [each["wav_mjpeg_overlap"]["mjpeg_time_range_host_ns"] for each in recordings]
-        return (min(int(start) for start, _ in ranges), max(int(stop) for _, stop in ranges))
-    except (NotAJsonObjectError, ValueError, TypeError, KeyError):
-        return None

@@ -136,7 +136,8 @@ def _complete_episode(folder: Path, episode_id: str, root: Path, known: Mapping[
         raise IncompleteError("it is no folder")
     if absent := [name for name in EPISODE_FILES if not (folder / name).is_file()]:
         raise IncompleteError(f"missing {', '.join(absent)}")
-    sizes = {name: (folder / name).stat().st_size for name in EPISODE_FILES}
+    stats = {name: (folder / name).stat() for name in EPISODE_FILES}  # before anything is read
+    sizes = {name: stat.st_size for name, stat in stats.items()}
     _check_sizes(sizes, known)
     for camera in CAMERAS:
         probe_video(folder / f"{camera}.mp4")
@@ -147,6 +148,7 @@ def _complete_episode(folder: Path, episode_id: str, root: Path, known: Mapping[
         session_id=folder.parent.name,
         path=folder.relative_to(root).as_posix(),
         bytes_by_file=sizes,
+        changed_ns_by_file={name: stat.st_mtime_ns for name, stat in stats.items()},
         **{**read, "missing_modalities": {**read["missing_modalities"], **_missing_sound(folder)}},
     )
 

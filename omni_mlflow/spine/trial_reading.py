@@ -5,7 +5,7 @@ from __future__ import annotations
 from omni_mlflow.spine.annotation import UnreadableEpisodeError
 from omni_mlflow.spine.episodes import EpisodeFile
 from omni_mlflow.spine.features import window_features
-from omni_mlflow.spine.fingerprints import recording_of
+from omni_mlflow.spine.recording import recording_of
 from omni_mlflow.spine.types import Span
 
 

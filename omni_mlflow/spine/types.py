@@ -121,6 +121,7 @@ class Episode(Row):
     Attributes:
         path: the episode folder, relative to the data root.
         bytes_by_file: size of every file of the episode, in bytes.
+        changed_ns_by_file: when each of them was last changed (epoch), as ``select`` found it.
         digest: sha256 over the sorted ``name:sha256`` lines of its files; ``None`` before ``guard``.
         missing_modalities: name of each absent modality and the reason.
         coverage: share of frames (0..1) for which each modality is present and valid.
@@ -135,6 +136,7 @@ class Episode(Row):
     num_frames: int = Field(ge=1)
     fps: float = Field(gt=0)
     bytes_by_file: dict[str, int]
+    changed_ns_by_file: dict[str, int] = Field(default_factory=dict)
     digest: str | None = None
     main_task: str | None = None
     device_id: str | None = None

@@ -73,7 +73,8 @@ class Options:
         dataset_jsonl: exported Qwen records that ``index`` converts instead of reading episodes.
         limit: evaluate only the first so many held-out samples; makes the run a smoke run.
         require_stage: how much of a run ``validate`` must find.
-        verify_digests: ``guard`` reads every byte again instead of trusting size and time of change.
+        verify_digests: ``guard`` and ``index`` read every byte again instead of trusting size and time of
+            change.
     """
 
     data_root: Path | None
@@ -204,6 +205,8 @@ class Stage:
         only_needs: the inputs that given options really ask for; by default all of them.
         judges_inputs: damaged inputs do not stop it; it is told of them and must refuse them itself.
         looks_again: given options ask to do finished work anew, because what it looked at may have changed.
+        check_data: refuses where files outside the workspace are not those that its inputs describe, given
+            the folders of its inputs; asked before anything is done, and before finished work is reused.
     """
 
     name: str
@@ -219,6 +222,7 @@ class Stage:
     only_needs: Callable[[Options], Iterable[str]] | None = None
     judges_inputs: bool = False
     looks_again: Callable[[Options], bool] = field(default=lambda _: False)
+    check_data: Callable[[Options, Mapping[str, StageFolder]], None] = field(default=lambda _, __: None)
 
     def needed(self, options: Options) -> list[str]:
         """The stages that must have finished before this one runs with ``options``."""

@@ -21,9 +21,10 @@ from omni_mlflow.spine.leaks import find_leaks
 from omni_mlflow.spine.processes import each_in_a_process
 from omni_mlflow.spine.rows import read_document, write_document, write_text
 from omni_mlflow.spine.types import Check, Episode, Split
-from omni_mlflow.stages.base import Report, Run, Stage
-from omni_mlflow.stages.manifests import EpisodeManifest, SplitManifest, data_root_of
+from omni_mlflow.stages.base import Options, Report, Run, Stage
+from omni_mlflow.stages.manifests import EpisodeManifest, SplitManifest, check_files, data_root_of
 from omni_mlflow.suite_result import SuiteResult
+from omni_mlflow.workspace import StageFolder
 
 FINGERPRINT_FOLDER = "fingerprints"
 """Below the workspace: what was read of the data, so that it is read once whatever is split how often."""
@@ -35,6 +36,7 @@ def _guard(run: Run) -> Report:
 
     manifest = read_document(run.open("split", "split_manifest.json"), SplitManifest)
     prints = _fingerprints(run, manifest.episodes)
+    _check_data(run.options, run.inputs)  # once more: reading every byte may take hours
     episodes = tuple(
         episode.model_copy(update={"digest": prints[episode.episode_id].digest})
         for episode in manifest.episodes
@@ -120,6 +122,12 @@ def _changed_files(prints: Fingerprints) -> Iterable[Check]:
             )
 
 
+def _check_data(options: Options, inputs: Mapping[str, StageFolder]) -> None:
+    manifest = read_document(inputs["split"].open("split_manifest.json"), SplitManifest)
+    selection = inputs["select"].open("selection.json")
+    check_files(options, selection, manifest.episodes, since="'select' read them")
+
+
 def _settings(contract: Contract) -> Mapping[str, Any]:
     policy = contract.split_policy
     return {"leakage_guard": list(policy.leakage_guard), "sizes": str(policy.default_counts)}
@@ -133,5 +141,6 @@ GUARD = Stage(
     settings=_settings,
     per_backbone=False,
     suites=("episode_manifest",),
+    check_data=_check_data,
     looks_again=lambda options: options.verify_digests,
 )

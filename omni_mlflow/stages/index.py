@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omni_mlflow.code_digest import code_digest
 from omni_mlflow.contract import SAME_WINDOWS, Contract, Windows
 from omni_mlflow.spine.executors import each_task
-from omni_mlflow.spine.processes import DIED
+from omni_mlflow.spine.processes import DIED, each_in_a_process
 from omni_mlflow.spine.rows import file_digest, join_files, read_document, read_rows, write_document
 from omni_mlflow.spine.types import Episode, Labels, Skip, Split, Window
 from omni_mlflow.spine.windows import degenerate_labels
 from omni_mlflow.stages.base import Options, Report, Run, Stage
 from omni_mlflow.stages.conversion import convert
-from omni_mlflow.stages.manifests import MEDIA, EpisodeManifest, WindowIndexManifest, data_root_of
-from omni_mlflow.workspace import StaleInputError
+from omni_mlflow.stages.manifests import (
+    MEDIA,
+    EpisodeManifest,
+    WindowIndexManifest,
+    check_files,
+    data_root_of,
+)
+from omni_mlflow.workspace import StageFolder, StaleInputError
 
 if TYPE_CHECKING:
     from omni_mlflow.spine.indexing import IndexPlan
@@ -90,7 +96,6 @@ def _index_each(run: Run, episodes: Sequence[Episode]) -> dict[str, _Made]:
     from omni_mlflow.spine.indexing import IndexPlan
 
     data_root, media, windows = data_root_of(run), run.folder / MEDIA, run.contract.windows
-    _check_that_all_are_there(episodes, data_root)
     plan = IndexPlan(
         scales=windows.scales,
         frame_grid=windows.frame_grid,
@@ -138,13 +143,27 @@ def _folder(episode: Episode) -> str:
     return f"{episode.split}/{episode.episode_id}"
 
 
-def _check_that_all_are_there(episodes: Sequence[Episode], data_root: Path) -> None:
-    """An episode that vanished is no skip: it was there when the guard read every byte of it."""
-    gone = [episode.path for episode in episodes if not (data_root / episode.path).is_dir()]
-    if gone:
+def _check_data(options: Options, inputs: Mapping[str, StageFolder]) -> None:
+    """Only files that were compared with those of the other splits may be indexed."""
+    if options.dataset_jsonl is not None:
+        return
+    manifest = read_document(inputs["guard"].open("episode_manifest.json"), EpisodeManifest)
+    selection = inputs["select"].open("selection.json")
+    data_root = check_files(options, selection, manifest.episodes, since="'guard' compared them")
+    if options.verify_digests:
+        _check_digests(manifest.episodes, data_root, workers=options.workers)
+
+
+def _check_digests(episodes: Sequence[Episode], data_root: Path, *, workers: int) -> None:
+    from omni_mlflow.spine.fingerprints import digest_of_files
+
+    guarded = {data_root / each.path: each for each in episodes}
+    found = each_in_a_process(digest_of_files, guarded, workers=workers)
+    other = sorted(guarded[folder].path for folder, digest in found if digest != guarded[folder].digest)
+    if other:
         raise StaleInputError(
-            f"{len(gone)} guarded episodes are not below {data_root} any more, first {gone[0]}; "
-            "mount the data root as it was, or run 'select' again"
+            f"{len(other)} episodes hold other bytes than 'guard' compared, under the same sizes and times "
+            f"of change: {', '.join(other)}; check the disk, then run 'guard --verify-digests'"
         )
 
 
@@ -183,4 +202,5 @@ INDEX = Stage(
     resumable=True,
     suites=("window_index", "converted_index"),
     only_needs=_needed,
+    check_data=_check_data,
 )

@@ -6,6 +6,7 @@ Nothing here does a stage's work, so a change of one stage is no change of the s
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from omni_mlflow.events import DatasetInput
 from omni_mlflow.spine.rows import digest_of, file_digest, read_json_rows, read_rows
 from omni_mlflow.spine.splits import SplitBand
 from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, LabelledSample, Row, Skip, Split
-from omni_mlflow.stages.base import Run
+from omni_mlflow.stages.base import Options, Run
 from omni_mlflow.workspace import StaleInputError
 
 MEDIA = "episodes"
@@ -28,6 +29,7 @@ SAMPLES_TO_LEARN_FROM = (
 SEALED_TARGETS = (TEST_TARGETS, "sealed/test_targets.arrays/*")
 FITTED = "fitted.json"
 GENERATED = "generated"
+_MOST_NAMED = 20
 
 
 class SplitManifest(Row):
@@ -187,7 +189,10 @@ def data_root_of(run: Run) -> Path:
         NotDownloadedError: only a listing was selected from.
         StaleInputError: the command line names another data root.
     """
-    selection = run.open("select", "selection.json")
+    return _data_root(run.open("select", "selection.json"), given=run.options.data_root)
+
+
+def _data_root(selection: Path, *, given: Path | None) -> Path:
     root = json.loads(selection.read_text(encoding="utf-8"))["data_root"]
     if root is None:
         plan = selection.with_suffix(".csv")
@@ -197,12 +202,52 @@ def data_root_of(run: Run) -> Path:
             f"omni-mlflow select --data-root FOLDER --selection {plan}"
         )
     selected = Path(root)
-    given = run.options.data_root
     if given is not None and given != selected:
         raise StaleInputError(
             f"the episodes were selected from {selected}, not from {given}; run 'select' again"
         )
     return selected
+
+
+def check_files(options: Options, selection: Path, episodes: Sequence[Episode], *, since: str) -> Path:
+    """Return the data root if every file of ``episodes`` has the size and time of change of its selection.
+
+    Args:
+        selection: the ``selection.json`` that names the data root.
+        since: what was done with the files as they were, for the message.
+
+    Raises:
+        StaleInputError: naming the files that are others now, and what to do.
+    """
+    data_root = _data_root(selection, given=options.data_root)
+    gone = [each.path for each in episodes if not (data_root / each.path).is_dir()]
+    if gone:
+        raise StaleInputError(
+            f"{len(gone)} episodes are not below {data_root} any more, first {gone[0]}; "
+            "mount the data root as it was, or run 'select' again"
+        )
+    changed = [change for each in episodes for change in _changes(data_root / each.path, each)]
+    if changed:
+        more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+        raise StaleInputError(
+            f"{len(changed)} files below {data_root} changed since {since}: "
+            f"{'; '.join(changed[:_MOST_NAMED])}{more}. Put them back as they were (also their times), or "
+            "run 'select', 'split' and 'guard' again: no split vouches for files that were not compared"
+        )
+    return data_root
+
+
+def _changes(folder: Path, episode: Episode) -> Iterator[str]:
+    for name, size in episode.bytes_by_file.items():
+        path, shown = folder / name, f"{episode.path}/{name}"
+        if not path.is_file():
+            yield f"{shown} is gone"
+            continue
+        stat = path.stat()
+        if stat.st_size != size:
+            yield f"{shown} has {stat.st_size} bytes, it had {size}"
+        elif stat.st_mtime_ns != episode.changed_ns_by_file.get(name, stat.st_mtime_ns):
+            yield f"{shown} was written again"
 
 
 def episodes_learned_from(run: Run) -> set[str]:

@@ -136,6 +136,10 @@ def copy_annotation(folder: Path, out: Path, change: Change) -> None:
                 value = value[inside]
             if name in ("imu/accel_xyz", "imu/gyro_xyz", "slam/quat_wxyz", "slam/trans_xyz"):
                 value = value.astype(np.float32).astype(np.float64)  # rounded: other bytes, the same motion
+            elif np.ndim(value) and value.dtype.kind == "f" and not name.startswith(("imu", "calibration")):
+                value = value.astype(np.float16).astype(value.dtype)
+            elif name == "depth/confidence":
+                value = value // 2 * 2
             target[name] = value
         _give_new_identity(target, stamps[rows], lead_ns=change.lead * NS_PER_FRAME)
 

@@ -1,0 +1,108 @@
+"""The page of the leak graph: both ends and the evidence of every leak, and nothing of an id is markup."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+from omni_mlflow.reporting.leak_page import leak_page
+from omni_mlflow.spine.leak_graph import Abstention, Leak, LeakGraph, Node, RuleReport
+from omni_mlflow.spine.types import Split
+
+COPY = Leak(
+    rule="motion_disjoint",
+    layer="near_duplicate",
+    first="kitchen__ep1",
+    first_split=Split.TRAIN,
+    second="garage__ep2",
+    second_split=Split.TEST,
+    evidence="the same motion for 9.5 s",
+    score=0.931,
+    threshold=0.6,
+    offset_s=-1.85,
+)
+
+
+def graph_of(*edges: Leak, abstained: tuple[Abstention, ...] = ()) -> LeakGraph:
+    nodes = [("kitchen__ep1", Split.TRAIN), ("cellar__ep1", Split.VAL), ("garage__ep2", Split.TEST)]
+    report = RuleReport(
+        rule="motion_disjoint",
+        layer="near_duplicate",
+        blocks=True,
+        looks_at="how the rig moved",
+        pairs=3,
+        edges=len(edges),
+        abstained=abstained,
+    )
+    return LeakGraph(
+        nodes=tuple(
+            Node(episode_id=name, session_id=name, split=split, digest=None) for name, split in nodes
+        ),
+        edges=edges,
+        rules=(report,),
+    )
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """The cells of every row of every table, as a reader sees them."""
+    rows = re.findall(r"<tr>(.*?)</tr>", page, flags=re.DOTALL)
+    return [
+        [unescape(re.sub("<.*?>", "", cell)) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row)]
+        for row in rows
+    ]
+
+
+def test_a_leak_names_both_ends_with_their_splits_the_evidence_and_its_numbers():
+    page = leak_page(graph_of(COPY))
+    assert "1 leaks block this split" in page
+    assert "1 train, 1 val, 1 test episodes" in page
+    [row] = [row for row in rows_of(page) if "the same motion for 9.5 s" in row]
+    assert row[:7] == [
+        "motion_disjoint",
+        "kitchen__ep1 (train)",
+        "garage__ep2 (test)",
+        "the same motion for 9.5 s",
+        "0.93",
+        "0.60",
+        "\N{MINUS SIGN}1.85",
+    ]
+
+
+def test_a_leak_that_only_warns_does_not_block():
+    page = leak_page(graph_of(COPY.model_copy(update={"blocks": False})))
+    assert "No leak blocks this split" in page
+    assert "1 more leaks were found by rules that only warn" in page
+    assert any("the same motion for 9.5 s" in row and row[-1] == "warns" for row in rows_of(page))
+
+
+def test_an_episode_that_cannot_be_placed_stands_against_every_other_split():
+    unknown = Leak(
+        rule="identity_known",
+        layer="identity",
+        first="e",
+        first_split=Split.VAL,
+        evidence="unknown device id",
+    )
+    [row] = [row for row in rows_of(leak_page(graph_of(unknown))) if "unknown device id" in row]
+    assert row[:3] == ["identity_known", "e (val)", "any other split"]
+
+
+def test_who_could_not_be_compared_is_listed_with_the_reason():
+    quiet = Abstention(episode_id="cellar__ep1", reason="it is silent")
+    assert ["motion_disjoint", "cellar__ep1", "it is silent"] in rows_of(
+        leak_page(graph_of(abstained=(quiet,)))
+    )
+
+
+def test_ids_and_evidence_are_text_and_never_markup():
+    hostile = "<script>alert('x')</script>&\"amp"
+    edge = COPY.model_copy(update={"first": hostile, "second": hostile, "evidence": hostile})
+    page = leak_page(graph_of(edge, abstained=(Abstention(episode_id=hostile, reason=hostile),)))
+    assert "<script" not in page
+    assert any(row[1:4] == [f"{hostile} (train)", f"{hostile} (test)", hostile] for row in rows_of(page))
+
+
+def test_the_same_graph_gives_the_same_bytes_and_a_long_list_ends_with_how_many_more():
+    many = graph_of(*(COPY.model_copy(update={"offset_s": float(second)}) for second in range(203)))
+    assert leak_page(many) == leak_page(many)
+    assert "and 3 more, in leak_graph.json" in leak_page(many)
