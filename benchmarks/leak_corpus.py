@@ -21,8 +21,9 @@ from typing import Any
 import av
 import numpy as np
 
-from omni_mlflow.spine import key_frames, motion_trace, sound_bits
+from omni_mlflow.spine import key_frames, motion_trace, path_trace, sound_bits
 from omni_mlflow.spine.alignment import Match, best_match, transform_size, transformed
+from omni_mlflow.spine.contents import RECORDED_ARRAYS
 from omni_mlflow.spine.fingerprints import (
     FilePrint,
     Fingerprint,
@@ -33,6 +34,7 @@ from omni_mlflow.spine.fingerprints import (
 from omni_mlflow.spine.key_frames import KeyFrames, best_view
 from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks
 from omni_mlflow.spine.motion_trace import MotionTrace
+from omni_mlflow.spine.path_trace import PathTrace
 from omni_mlflow.spine.processes import each_in_a_process
 from omni_mlflow.spine.recording import Recording
 from omni_mlflow.spine.sound_bits import SoundBits
@@ -42,11 +44,13 @@ from tests.spine.planted_leaks import CHANGES, disguised
 
 THRESHOLDS = {
     "motion": motion_trace.THRESHOLD,
+    "path": path_trace.THRESHOLD,
     "sound": sound_bits.THRESHOLD,
     "pictures": key_frames.THRESHOLD,
 }
 SIZES = {camera: (512, 512) if camera.startswith("stereo") else (1312, 1080) for camera in CAMERAS}
 LONG_S = 300
+WIDE_ARRAYS = RECORDED_ARRAYS[:8]  # as many as are wide enough for their rows to be remembered
 
 
 def scores_between(one: Fingerprint, other: Fingerprint) -> dict[str, float]:
@@ -57,18 +61,23 @@ def scores_between(one: Fingerprint, other: Fingerprint) -> dict[str, float]:
     ]
     found: dict[str, Match | None] = {
         "motion": _aligned(one.motion, other.motion, motion_trace.RATE_HZ),
+        "path": _aligned(one.path, other.path, path_trace.RATE_HZ, mirror=path_trace.MIRROR),
         "sound": _aligned(one.sound, other.sound, sound_bits.RATE_HZ),
         "pictures": best_view(*views),
     }
     return {name: match.score for name, match in found.items() if match is not None}
 
 
-def _aligned(one: Any, other: Any, rate_hz: float) -> Match | None:
+def _aligned(one: Any, other: Any, rate_hz: float, *, mirror: Any = None) -> Match | None:
     if one is None or other is None or one.abstains or other.abstains:
         return None
-    signals = one.signal(), other.signal()
-    size = transform_size(max(each.shape[1] for each in signals))
-    return best_match(*(transformed(each, size=size) for each in signals), rate_hz=rate_hz)
+    mine, theirs = one.signal(), other.signal()
+    size = transform_size(max(mine.shape[1], theirs.shape[1]))
+    matches = [
+        best_match(transformed(mine, size=size), transformed(seen, size=size), rate_hz=rate_hz)
+        for seen in (theirs, *([] if mirror is None else [theirs * mirror]))
+    ]
+    return max((each for each in matches if each), key=lambda each: each.score, default=None)
 
 
 def fingerprints_of(
@@ -186,12 +195,15 @@ def long_episode(seed: int) -> dict[str, FilePrint]:
     bursts = (np.arange(0, 3, 0.25) + LONG_S * (np.arange(8) + 0.5)[:, None] / 8).ravel()
     seconds = np.sort(np.concatenate([keys, bursts])).astype(np.float32)
     moved = np.clip(rng.normal(0, 40, (2, int(LONG_S * motion_trace.RATE_HZ))), -120, 120).astype(np.int8)
+    went = np.clip(rng.normal(0, 40, (6, int(LONG_S * path_trace.RATE_HZ))), -120, 120).astype(np.int8)
     heard = int(LONG_S * sound_bits.RATE_HZ)
     recording = Recording(
-        datasets={},
+        datasets={name: f"{name} of {seed}" for name in RECORDED_ARRAYS},
         device_id=f"device {seed}",
         device_clock_ns=(0, LONG_S * 10**9),
         motion=MotionTrace(levels=moved),
+        path=PathTrace(levels=went),
+        rows={name: tuple(map(int, np.sort(rng.integers(0, 2**63, 64)))) for name in WIDE_ARRAYS},
     )
     found = {"annotation.hdf5": FilePrint(sha256=f"{seed}", recording=recording)}
     for place, camera in enumerate(CAMERAS):

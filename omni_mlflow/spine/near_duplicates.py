@@ -1,45 +1,70 @@
 """Copies that were re-encoded, trimmed, shifted or mirrored: the same motion, sound or pictures.
 
-Each rule compares one signal over all offsets. Their thresholds lie between what was measured for copies
+Each rule compares signals over all offsets. Their thresholds lie between what was measured for copies
 and for unrelated recordings: ``docs/decisions/near_duplicates.md``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from omni_mlflow.spine import key_frames, motion_trace, sound_bits
+import numpy as np
+from numpy.typing import NDArray
+
+from omni_mlflow.spine import key_frames, motion_trace, path_trace, sound_bits
 from omni_mlflow.spine.alignment import Match, best_match, transform_size, transformed
 from omni_mlflow.spine.fingerprints import Fingerprint, Fingerprints
 from omni_mlflow.spine.key_frames import MIN_CAMERAS, KeyFrames
-from omni_mlflow.spine.leak_graph import Finding, LeakRule, edge_between, pairs_across
+from omni_mlflow.spine.leak_graph import Finding, Leak, LeakRule, edge_between, pairs_across
 from omni_mlflow.spine.types import Episode
 
-Signal = motion_trace.MotionTrace | sound_bits.SoundBits
+Signal = motion_trace.MotionTrace | path_trace.PathTrace | sound_bits.SoundBits
+
+
+@dataclass(frozen=True)
+class Witness:
+    """One signal by which two episodes are compared.
+
+    Attributes:
+        compare: from the ids of two episodes to their best match; None where it cannot tell.
+        threshold: the score from which it speaks of a copy.
+        evidence: what they then share.
+    """
+
+    compare: Callable[[str, str], Match | None]
+    threshold: float
+    evidence: str
 
 
 def _same_motion(episodes: Sequence[Episode], fingerprints: Fingerprints) -> Finding:
-    traces = {each.episode_id: fingerprints[each.episode_id].motion for each in episodes}
-    return _aligned(
-        "motion_disjoint",
-        episodes,
-        traces,
-        rate_hz=motion_trace.RATE_HZ,
-        threshold=motion_trace.THRESHOLD,
-        evidence="the same motion",
+    """Two witnesses: what the inertial unit felt, and where the rig went."""
+    felt = {each.episode_id: fingerprints[each.episode_id].motion for each in episodes}
+    went = {each.episode_id: fingerprints[each.episode_id].path for each in episodes}
+    witnesses = (
+        _aligned(
+            felt,
+            rate_hz=motion_trace.RATE_HZ,
+            threshold=motion_trace.THRESHOLD,
+            evidence="the same motion",
+        ),
+        _aligned(
+            went,
+            rate_hz=path_trace.RATE_HZ,
+            threshold=path_trace.THRESHOLD,
+            evidence="the same path of the rig",
+            mirror=path_trace.MIRROR,
+        ),
     )
+    return _compared("motion_disjoint", episodes, witnesses, abstained=_abstained(felt, went))
 
 
 def _same_sound(episodes: Sequence[Episode], fingerprints: Fingerprints) -> Finding:
     sounds = {each.episode_id: fingerprints[each.episode_id].sound for each in episodes}
-    return _aligned(
-        "sound_disjoint",
-        episodes,
-        sounds,
-        rate_hz=sound_bits.RATE_HZ,
-        threshold=sound_bits.THRESHOLD,
-        evidence="the same sound",
+    heard = _aligned(
+        sounds, rate_hz=sound_bits.RATE_HZ, threshold=sound_bits.THRESHOLD, evidence="the same sound"
     )
+    return _compared("sound_disjoint", episodes, (heard,), abstained=_abstained(sounds))
 
 
 def _same_pictures(episodes: Sequence[Episode], fingerprints: Fingerprints) -> Finding:
@@ -54,75 +79,87 @@ def _same_pictures(episodes: Sequence[Episode], fingerprints: Fingerprints) -> F
             abstained[episode.episode_id] = _no_pictures(fingerprint, len(cameras))
 
     def compare(first: str, second: str) -> Match | None:
+        if first not in views or second not in views:
+            return None
         return key_frames.best_view(views[first], views[second], at_least=key_frames.THRESHOLD)
 
-    return _compared(
-        "pictures_disjoint",
-        [each for each in episodes if each.episode_id in views],
-        compare,
-        threshold=key_frames.THRESHOLD,
-        evidence="the same pictures",
-        abstained=abstained,
-    )
+    seen = Witness(compare, key_frames.THRESHOLD, "the same pictures")
+    return _compared("pictures_disjoint", episodes, (seen,), abstained=abstained)
 
 
 def _aligned(
-    rule: str,
-    episodes: Sequence[Episode],
     signals: Mapping[str, Signal | None],
     *,
     rate_hz: float,
     threshold: float,
     evidence: str,
-) -> Finding:
-    """Compare one signal per episode; every signal is transformed once."""
-    present = {name: each for name, each in signals.items() if each is not None and not each.abstains}
-    abstained = {
-        name: (each.abstains or "") if each is not None else "it has no such signal"
-        for name, each in signals.items()
-        if name not in present
-    }
-    values = {name: each.signal() for name, each in present.items()}
+    mirror: NDArray[np.float32] | None = None,
+) -> Witness:
+    """Compare one signal per episode at all offsets; every signal is transformed once.
+
+    Args:
+        mirror: what a mirror does to the channels of the signal, where it changes them.
+    """
+    values = {name: each.signal() for name, each in signals.items() if each is not None and not each.abstains}
     size = transform_size(max((each.shape[1] for each in values.values()), default=1))
     spectra = {name: transformed(each, size=size) for name, each in values.items()}
+    mirrored = {} if mirror is None else {n: transformed(v * mirror, size=size) for n, v in values.items()}
 
     def compare(first: str, second: str) -> Match | None:
-        return best_match(spectra[first], spectra[second], rate_hz=rate_hz, at_least=threshold)
+        if first not in spectra or second not in spectra:
+            return None
+        match = best_match(spectra[first], spectra[second], rate_hz=rate_hz, at_least=threshold)
+        if mirror is None or match is None or match.score >= threshold:
+            return match
+        other = best_match(spectra[first], mirrored[second], rate_hz=rate_hz, at_least=threshold)
+        return replace(other, mirrored=True) if other and other.score > match.score else match
 
-    placed = [each for each in episodes if each.episode_id in present]
-    return _compared(rule, placed, compare, threshold=threshold, evidence=evidence, abstained=abstained)
+    return Witness(compare, threshold, evidence)
+
+
+def _abstained(*signals: Mapping[str, Signal | None]) -> dict[str, str]:
+    """Why an episode can be compared by none of some signals, by its id."""
+    reasons = {name: [_why_not(each[name]) for each in signals] for name in (signals[0] if signals else ())}
+    return {name: "; ".join(dict.fromkeys(map(str, each))) for name, each in reasons.items() if all(each)}
+
+
+def _why_not(signal: Signal | None) -> str | None:
+    return "it has no such signal" if signal is None else signal.abstains
 
 
 def _compared(
     rule: str,
     episodes: Sequence[Episode],
-    compare: Callable[[str, str], Match | None],
+    witnesses: Sequence[Witness],
     *,
-    threshold: float,
-    evidence: str,
     abstained: Mapping[str, str],
 ) -> Finding:
+    """Compare every pair across; the first witness that speaks of a copy makes the edge."""
     edges = []
     pairs = 0
     for first, second in pairs_across(episodes):
-        match = compare(first.episode_id, second.episode_id)
-        pairs += match is not None
-        if match is None or match.score < threshold:
-            continue
-        found = f"{evidence} for {match.overlap_s:.1f} s{', mirrored' if match.mirrored else ''}"
-        edges.append(
-            edge_between(
-                rule,
-                "near_duplicate",
-                first,
-                second,
-                found,
-                score=round(match.score, 3),
-                threshold=threshold,
-                offset_s=round(match.offset_s, 3),
-            )
-        )
+        told = False
+        for witness in witnesses:
+            match = witness.compare(first.episode_id, second.episode_id)
+            told = told or match is not None
+            if match is not None and match.score >= witness.threshold:
+                edges.append(_edge(rule, first, second, witness, match))
+                break
+        pairs += told
     return Finding(edges, pairs, abstained)
+
+
+def _edge(rule: str, first: Episode, second: Episode, witness: Witness, match: Match) -> Leak:
+    return edge_between(
+        rule,
+        "near_duplicate",
+        first,
+        second,
+        f"{witness.evidence} for {match.overlap_s:.1f} s{', mirrored' if match.mirrored else ''}",
+        score=round(match.score, 3),
+        threshold=witness.threshold,
+        offset_s=round(match.offset_s, 3),
+    )
 
 
 def _no_pictures(fingerprint: Fingerprint, num_cameras: int) -> str:
@@ -134,7 +171,7 @@ def _no_pictures(fingerprint: Fingerprint, num_cameras: int) -> str:
 NEAR_DUPLICATE_RULES = {
     "motion_disjoint": LeakRule(
         "near_duplicate",
-        "acceleration and turning rate of the rig, 0.7 to 8 Hz, over all offsets",
+        "acceleration and turning rate of the rig, 0.7 to 8 Hz, and its path below, over all offsets",
         _same_motion,
     ),
     "sound_disjoint": LeakRule(

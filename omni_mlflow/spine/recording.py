@@ -12,6 +12,7 @@ from omni_mlflow.spine.caption_print import CaptionPrint, caption_print
 from omni_mlflow.spine.contents import array_digests, row_sketches
 from omni_mlflow.spine.identity import clock_doubt, frame_names_doubt
 from omni_mlflow.spine.motion_trace import MotionTrace, motion_of
+from omni_mlflow.spine.path_trace import PathTrace, path_of
 from omni_mlflow.spine.types import Row
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Recording(Row):
     doubts: dict[str, str] = Field(default_factory=dict)
     recorded_ns: tuple[int, int] | None = None
     motion: MotionTrace | None = None
+    path: PathTrace | None = None
     caption: CaptionPrint | None = None
 
 
@@ -55,6 +57,7 @@ def recording_of(source: EpisodeFile) -> Recording:
         doubts=_doubts(source),
         recorded_ns=_recorded_ns(source.annotation),
         motion=motion_of(source),
+        path=path_of(source),
         caption=caption_print(captions, seconds) if captions else None,
     )
 

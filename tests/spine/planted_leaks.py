@@ -38,6 +38,9 @@ class Change:
         first, stop: which annotated frames it keeps.
         lead: black, silent frames it puts in front.
         crf, gop: quality and key frame distance of the new encoding.
+        shrink: each picture is so many times smaller.
+        imu_noise: noise added to inertial samples, in units of their spread, gravity included.
+        caption: keep the caption; otherwise somebody else wrote one, about nothing in it.
     """
 
     first: int = 0
@@ -47,6 +50,9 @@ class Change:
     crf: int = 30
     gop: int = 250
     sound: bool = True
+    shrink: int = 1
+    imu_noise: float = 0.0
+    caption: bool = True
 
 
 CHANGES = {
@@ -54,6 +60,7 @@ CHANGES = {
     "trimmed": Change(first=37, stop=163, gop=48),
     "time-shifted": Change(lead=33, gop=60),
     "mirrored": Change(mirror=True),
+    "noisy, small and silent": Change(crf=34, shrink=2, imu_noise=0.1, sound=False, caption=False),
 }
 
 
@@ -126,6 +133,7 @@ def copy_annotation(folder: Path, out: Path, change: Change) -> None:
         stamps = source["video/device_timestamp"][()].astype(np.int64)
         stop = len(stamps) if change.stop is None else change.stop
         rows = slice(change.first, stop)
+        noise = np.random.default_rng(len(stamps))
         imu_ns = source["imu/device_timestamp_ns"][()]
         inside = (imu_ns >= stamps[change.first]) & (imu_ns <= stamps[stop - 1])
         for name in names:
@@ -140,7 +148,12 @@ def copy_annotation(folder: Path, out: Path, change: Change) -> None:
                 value = value.astype(np.float16).astype(value.dtype)
             elif name == "depth/confidence":
                 value = value // 2 * 2
+            if name in ("imu/accel_xyz", "imu/gyro_xyz"):
+                value = value + change.imu_noise * value.std() * noise.standard_normal(value.shape)
             target[name] = value
+        if not change.caption:
+            del target["caption"]
+            target["caption"] = '{"config": {"Main Task": "Something else"}, "segments": []}'
         _give_new_identity(target, stamps[rows], lead_ns=change.lead * NS_PER_FRAME)
 
 
@@ -176,12 +189,13 @@ def copy_video(source: Path, out: Path, change: Change) -> None:
     kept = [np.zeros_like(pictures[0])] * change.lead + pictures[change.first : stop]
     with av.open(str(out), "w") as container:
         video = container.add_stream("libx264", rate=FPS, options={"crf": str(change.crf), "threads": "1"})
-        video.height, video.width = pictures[0].shape[:2]
+        video.height, video.width = pictures[0][:: change.shrink, :: change.shrink].shape[:2]
         video.pix_fmt = "yuv420p"
         video.gop_size = change.gop
         audio = None if sound is None else container.add_stream("aac", rate=RATE, layout="mono")
         for image in kept:
-            shown = np.ascontiguousarray(image[:, ::-1]) if change.mirror else image
+            small = image[:: change.shrink, :: change.shrink]
+            shown = np.ascontiguousarray(small[:, ::-1] if change.mirror else small)
             container.mux(video.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
         container.mux(video.encode(None))
         if sound is not None:
