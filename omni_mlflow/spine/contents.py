@@ -126,7 +126,7 @@ def _row_bytes(rows: NDArray[Any]) -> list[bytes]:
 
 
 def _is_text(rows: NDArray[Any]) -> bool:
-    return rows.dtype.kind in "OSU"
+    return rows.dtype.kind not in "fiub"  # or anything else that is no number
 
 
 def _row_numbers(name: str) -> int:
