@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, field_serializer
 
-from omni_mlflow.journal import read_journal
+from omni_mlflow.journal import TornRow, read_journal
 from omni_mlflow.spine.processes import Process
 from omni_mlflow.spine.rows import NewerSchemaError
 from omni_mlflow.spine.types import Row
@@ -153,6 +153,20 @@ Event = Annotated[
     Field(discriminator="event"),
 ]
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+_TORN_TAG = "omni.torn."
+
+
+def torn_tags(torn: TornRow) -> Tags:
+    """Return the tag that shows in the tracker what was cut off a journal of the run and where it is kept."""
+    return Tags(values={f"{_TORN_TAG}{torn.journal.name}": str(torn)})
+
+
+def told_torn(event: Event) -> list[str]:
+    """Return what a row says about an unfinished row of the run's own journal: one sentence, or none."""
+    tag = f"{_TORN_TAG}{JOURNAL_NAME}"
+    return [event.values[tag]] if isinstance(event, Tags) and tag in event.values else []
 
 
 def parse_event(row: Mapping[str, Any]) -> Event:

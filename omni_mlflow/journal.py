@@ -9,26 +9,61 @@ rows before it.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from omni_mlflow.spine.rows import BadRowError
+from omni_mlflow.spine.types import Row
 
 
 class JournalBusyError(Exception):
     """Another process is writing this journal."""
 
 
+@dataclass(frozen=True)
+class TornRow:
+    """An unfinished last row: its process died while writing it, and it was moved out of its journal.
+
+    Attributes:
+        kept_in: the file beside the journal that it was appended to.
+    """
+
+    journal: Path
+    num_bytes: int
+    kept_in: Path
+
+    def __str__(self) -> str:
+        return (
+            f"the last row of {self.journal.name} was left unfinished by a process that died; "
+            f"its {self.num_bytes} bytes are kept in {self.kept_in}"
+        )
+
+
+class Mark(Row):
+    """The first rows of a journal, as they were at one moment.
+
+    Attributes:
+        sha256: over the bytes of these rows.
+    """
+
+    num_rows: int
+    sha256: str
+
+
 class Journal:
     """The single writer of one journal file.
 
     Attributes:
-        quarantined: where the torn last line of an earlier process was moved, if there was one.
+        quarantined: the torn last row of an earlier process, if there was one; whoever opens the journal
+            reports it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,13 +105,18 @@ class Journal:
     def rows(self) -> list[dict[str, Any]]:
         return list(read_journal(self.path))
 
+    def mark(self) -> Mark:
+        """Remember all rows that the journal holds now."""
+        whole = self.path.read_bytes()
+        return Mark(num_rows=whole.count(b"\n"), sha256=hashlib.sha256(whole).hexdigest())
+
+    def holds(self, mark: Mark) -> bool:
+        """Tell whether the journal still begins with the very rows of ``mark``."""
+        return hashlib.sha256(self._first(mark.num_rows)).hexdigest() == mark.sha256
+
     def truncate_after(self, num_rows: int) -> None:
         """Keep the first ``num_rows`` rows: a resumed stage replays what came after its checkpoint."""
-        size = 0
-        with self.path.open("rb") as lines:
-            for _, line in zip(range(num_rows), lines, strict=False):
-                size += len(line)
-        os.ftruncate(self._file, size)
+        os.ftruncate(self._file, len(self._first(num_rows)))
         os.fsync(self._file)
 
     def close(self) -> None:
@@ -107,7 +147,11 @@ class Journal:
             os.ftruncate(self._file, os.fstat(self._file).st_size - written)
             raise OSError(28, "no space left on device", str(self.path))
 
-    def _cut_torn_tail(self) -> Path | None:
+    def _first(self, num_rows: int) -> bytes:
+        with self.path.open("rb") as lines:
+            return b"".join(islice(lines, num_rows))
+
+    def _cut_torn_tail(self) -> TornRow | None:
         data = self.path.read_bytes()
         whole = data.rfind(b"\n") + 1
         if whole == len(data):
@@ -119,7 +163,7 @@ class Journal:
             os.fsync(out.fileno())
         os.ftruncate(self._file, whole)
         os.fsync(self._file)
-        return torn
+        return TornRow(self.path, num_bytes=len(data) - whole, kept_in=torn)
 
 
 @contextmanager

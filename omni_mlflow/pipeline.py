@@ -14,7 +14,7 @@ from omni_mlflow.journal import exclusive
 from omni_mlflow.record import RunRecord
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.rows import digest_of
-from omni_mlflow.stage_run import Finished, name_of, refuse, run_stage
+from omni_mlflow.stage_run import Finished, name_of, refuse, run_stage, say_torn
 from omni_mlflow.stages.base import Stage
 from omni_mlflow.workspace import Workspace
 
@@ -48,6 +48,7 @@ def _run_backbone(context: Context, stages: Sequence[Stage], *, alone: bool) -> 
         record = _open_pipeline(context.workspace, request)
     try:
         backbone = context.bound.contract.id
+        say_torn(record, f"main {backbone}", context)
         key = record.started(
             f"main {backbone}",
             parent=None,

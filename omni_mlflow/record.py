@@ -25,8 +25,10 @@ from omni_mlflow.events import (
     Tags,
     Upstream,
     read_events,
+    told_torn,
+    torn_tags,
 )
-from omni_mlflow.journal import Journal, settle
+from omni_mlflow.journal import Journal, TornRow, settle
 from omni_mlflow.spine.processes import this_process
 from omni_mlflow.spine.rows import file_digest
 from omni_mlflow.spine.types import Row
@@ -35,7 +37,12 @@ RESERVED_BYTES = 64 * 1024  # for the row that says how the run ended, on a disk
 
 
 class RunRecord:
-    """Writes one run's journal. Rows are on the disk when a method returns, metrics a little later."""
+    """Writes one run's journal. Rows are on the disk when a method returns, metrics a little later.
+
+    Attributes:
+        torn: what was cut off the journal since a process last entered the run, by this opening or when the
+            run was healed: one sentence each, for the terminal.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open (or continue) the journal in ``folder``.
@@ -49,20 +56,22 @@ class RunRecord:
         self._points: set[tuple[str, int]] = set()
         self._results: dict[str, float] = {}
         self.key: str | None = None
+        self.torn: list[str] = []
         for event in read_events(self._journal.path):
+            self.torn += told_torn(event)
             if isinstance(event, Started):
                 self.key = event.key
+                self.torn = []
             elif isinstance(event, Metrics):
                 self._points.update((key, event.step) for key in event.values)
                 self._results.update(event.values)
         self._reserve = reserve_of(folder / JOURNAL_NAME)
         if not self._reserve.exists():
             self._reserve.write_bytes(bytes(RESERVED_BYTES))
-
-    @property
-    def quarantined(self) -> Path | None:
-        """Where the unfinished row of an earlier process was moved, if there was one."""
-        return self._journal.quarantined
+        if self._journal.quarantined is not None:
+            self.torn.append(str(self._journal.quarantined))
+            if self.key is not None:  # the first row of a journal says whose it is
+                self.report_torn(self._journal.quarantined)
 
     @classmethod
     def new(cls, folder_of: Callable[[str], Path]) -> Self:
@@ -100,6 +109,10 @@ class RunRecord:
 
     def tags(self, values: Mapping[str, str]) -> None:
         self._append(Tags(values=dict(values)))
+
+    def report_torn(self, torn: TornRow) -> None:
+        """Show in the tracker what was cut off a journal of this run."""
+        self._append(torn_tags(torn))
 
     def upstream(self, keys: Mapping[str, str]) -> None:
         self._append(Upstream(keys=dict(keys)))

@@ -133,11 +133,8 @@ class _Attempt:
 def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
     folder = attempt.folder
     record = RunRecord(folder.path)
-    if record.quarantined:
-        context.say(
-            f"{folder.title}: a row that a killed process left unfinished is kept in {record.quarantined}"
-        )
     try:
+        say_torn(record, folder.title, context)
         _announce(record, stage, context, attempt)
         context.say(f"{folder.title}: started")
         report = stage.run(_run(stage, context, attempt, record))
@@ -176,6 +173,7 @@ def _run(stage: Stage, context: Context, attempt: _Attempt, record: RunRecord) -
         inputs=attempt.inputs,
         readable=stage.inputs,
         suites=context.suites,
+        say=lambda line: context.say(f"{attempt.folder.title}: {line}"),
         findings=attempt.findings,
     )
 
@@ -183,7 +181,7 @@ def _run(stage: Stage, context: Context, attempt: _Attempt, record: RunRecord) -
 def _reuse(stage: Stage, context: Context, folder: StageFolder, seal: Seal) -> Finished:
     """Say which run is reused; a lone stage under ``mlflow run`` gets a run that points to it."""
     key = key_of(folder.path)
-    _say_that_it_finished(folder)
+    _say_that_it_finished(folder, context)
     context.say(f"{folder.title}: unchanged, reusing run {key[:12]}")
     if context.parent is None:
         with _loose_record(context.workspace, stage.name, parent=None, outer=context.outer) as record:
@@ -201,11 +199,18 @@ def name_of(signal: BaseException) -> str:
     return names.get(type(signal), type(signal).__name__)
 
 
-def _say_that_it_finished(folder: StageFolder) -> None:
+def say_torn(record: RunRecord, title: str, context: Context) -> None:
+    """Tell a person what a process that died left unfinished in the journal of a run that goes on."""
+    for told in record.torn:
+        context.say(f"{title}: {told}")
+
+
+def _say_that_it_finished(folder: StageFolder, context: Context) -> None:
     """A process that died between its seal and its last row had finished all the same."""
     ends = [event for event in read_events(folder.path / JOURNAL_NAME) if isinstance(event, Started | Ended)]
     if not isinstance(ends[-1], Ended) or ends[-1].status != "FINISHED":
         record = RunRecord(folder.path)
+        say_torn(record, folder.title, context)
         record.ended("FINISHED", RunOutcome.OK)
         record.close()
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from omni_mlflow.contract import ContractError
 from omni_mlflow.contract_file import load_contract, parse_contract
 from omni_mlflow.contract_validation import validate_contracts
+from omni_mlflow.journal import Journal
 from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
 from omni_mlflow.spine.selection import scan_data_root
 from omni_mlflow.spine.types import Answer, LabelledSample, Labels, Outcome, Sample, Span, Split, Target
@@ -74,11 +75,9 @@ class Attentive:
 
 
 def ask(path, predictor, samples, *, checkpoint="one"):
-    journal = AnswerJournal(path, {"checkpoint": checkpoint}, batch_size=lambda: predictor.batch_size)
-    try:
+    with Journal(path) as rows:
+        journal = AnswerJournal(rows, {"checkpoint": checkpoint}, batch_size=lambda: predictor.batch_size)
         return answer_all(journal, "intact", samples, predictor=lambda: predictor, on_batch=lambda _: None)
-    finally:
-        journal.close()
 
 
 def test_an_episode_without_sound_says_so_in_its_manifest_row(episodes, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from omni_mlflow.journal import (
     Journal,
     JournalBusyError,
+    TornRow,
     exclusive,
     follow_journal,
     in_turn,
@@ -56,7 +57,10 @@ def test_only_the_torn_row_is_done_again(tmp_path, uninterrupted):
     path.write_bytes(uninterrupted[:-3])
     with Journal(path) as journal:
         assert journal.rows() == ROWS[:11]
-        assert journal.quarantined == tmp_path / "journal.jsonl.torn"
+        torn = tmp_path / "journal.jsonl.torn"
+        assert journal.quarantined == TornRow(
+            path, num_bytes=len(uninterrupted.splitlines()[-1]) - 2, kept_in=torn
+        )
 
 
 def test_a_row_that_is_being_written_is_not_read(tmp_path, uninterrupted):

@@ -142,7 +142,7 @@ def assert_ended(place, process, end):
     folder = place.workspace / "trivial/train"
     rows = ("journal.jsonl", "progress.jsonl", "training_ledger.jsonl")
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert left == {*rows, "resume/state.json", *end.also_left}
+    assert left == {*rows, "resume/state.json", "resume_points.json", *end.also_left}
     assert all((folder / name).read_bytes().endswith(b"\n") for name in rows), "no row is torn"
     return told
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,31 +14,40 @@ from rich.console import Console
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.events import JOURNAL_NAME, Metrics, read_events
 from omni_mlflow.record import RunRecord
-from omni_mlflow.stages.train import StageTrainingLog
+from omni_mlflow.stages.training_log import StageTrainingLog
 
 CHECKPOINT_EVERY = 4
 
 
 @pytest.fixture
-def train(tmp_path):
+def said():
+    """What the training told a person."""
+    return []
+
+
+@pytest.fixture
+def train(tmp_path, said):
     """Train in a folder from its last checkpoint to ``last``; close nothing, as a power cut would not."""
 
     def steps(name, *, last, closes):
         record = RunRecord(tmp_path / name)
         record.started("train", parent=None, mlflow_run_id=None, mlflow_experiment_id=None)
         run = SimpleNamespace(
-            folder=record.folder, record=record, bar=TerminalBar(Console(file=io.StringIO()))
+            folder=record.folder,
+            record=record,
+            bar=TerminalBar(Console(file=io.StringIO())),
+            say=said.append,
+            report_torn=lambda *_: None,
         )
         log = StageTrainingLog(run)
-        state = log.resume / "state"
-        first = int(state.read_text()) if state.is_file() else 0
-        log.rewind(step=first)
+        first = log.rewind([int(state.name) for state in log.resume.iterdir()])
         for step in range(first + 1, last + 1):
+            log.consumed([f"sample-{step}"], step=step)
             log.progress("step", step=step, loss=1 / step)
             log.measured({"step_s": 0.1}, step=step)
             if step % CHECKPOINT_EVERY == 0:
                 log.progress("checkpoint", step=step)
-                state.write_text(str(step))
+                (log.resume / str(step)).touch()
         if closes:
             log.close()
             record.close()
@@ -70,6 +80,33 @@ def test_a_power_cut_at_any_step_loses_no_point_of_the_curves(train, on_the_disk
     resumed, undisturbed = train("cut", last=12, closes=True), train("whole", last=12, closes=True)
     assert points(resumed) == points(undisturbed)
     assert (resumed / "progress.jsonl").read_bytes() == (undisturbed / "progress.jsonl").read_bytes()
+
+
+LATEST = {11: "goes on from step 8", 7: "goes on from step 4", 3: "begins again"}
+"""What a training with checkpoints at steps 4, 8 and 12 does that has lost the rows after a step."""
+
+
+@pytest.mark.parametrize("name", ["progress.jsonl", "training_ledger.jsonl"])
+@pytest.mark.parametrize("lost_after", LATEST)
+def test_a_training_goes_on_from_the_last_checkpoint_whose_rows_are_all_there(train, said, name, lost_after):
+    cut = train("cut", last=12, closes=True)
+    rows = (cut / name).read_bytes().splitlines(keepends=True)
+    (cut / name).write_bytes(b"".join(row for row in rows if json.loads(row)["step"] <= lost_after))
+    resumed, undisturbed = train("cut", last=14, closes=True), train("whole", last=14, closes=True)
+    [line] = said
+    assert line.endswith(f"the checkpoint of step 12 builds on; training {LATEST[lost_after]}")
+    assert points(resumed) == points(undisturbed)
+    for each in ("progress.jsonl", "training_ledger.jsonl", "resume_points.json"):
+        assert (resumed / each).read_bytes() == (undisturbed / each).read_bytes()
+
+
+def test_a_training_does_not_build_on_rows_that_are_not_its_own(train, said):
+    folder = train("cut", last=12, closes=True)
+    ledger = folder / "training_ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace("sample-6", "sample-9"))
+    resumed, undisturbed = train("cut", last=12, closes=True), train("whole", last=12, closes=True)
+    assert len(said) == 1
+    assert (resumed / ledger.name).read_bytes() == (undisturbed / ledger.name).read_bytes()
 
 
 def points(folder):

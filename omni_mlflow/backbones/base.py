@@ -7,7 +7,7 @@ inside its functions, so that reading a contract stays fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,21 +75,33 @@ class TrainingLog(Protocol):
     def progress(self, event: str, *, step: int, **values: float | int | str) -> None:
         """Append one row to ``progress.jsonl``: ``step``, ``validation`` or ``checkpoint``.
 
-        Rows hold no clock, so an interrupted and resumed training writes the same file. ``checkpoint`` comes
-        before its state is saved: then all that a resume will not repeat is on the disk.
+        Rows hold no clock, so an interrupted and resumed training writes the same file. ``checkpoint`` is the
+        last row of its step and comes before its state is saved: then all that a resume will not repeat is on
+        the disk, and what the journals hold there is remembered with it.
         """
 
     def preparing(self, what: str, *, done: int, total: int) -> None:
         """Show a person at the terminal that long work goes on before the first step."""
 
     def consumed(self, sample_ids: Sequence[str], *, step: int) -> None:
-        """Append to the training ledger which samples step ``step`` has really learned from."""
+        """Append to the training ledger which samples step ``step`` has really learned from.
+
+        Every step from 1 to the last says so once; a ledger that lacks one is refused.
+        """
 
     def measured(self, values: Mapping[str, float], *, step: int) -> None:
         """Record facts of this machine (seconds, data-wait share, bytes): to the tracker only."""
 
-    def rewind(self, *, step: int) -> None:
-        """Forget progress and ledger rows of steps after ``step``: they are about to be repeated."""
+    def rewind(self, saved: Collection[int]) -> int:
+        """Choose the state to go on from; every training asks once, before its first row.
+
+        Args:
+            saved: steps whose state ``resume`` holds, in any order; nothing at a first start.
+
+        Returns:
+            The latest of them up to which the journals hold what they held when it was saved; rows after it
+            are forgotten, for they are about to be repeated. 0 where there is none: begin again.
+        """
 
 
 class TrainingFacts(Row):

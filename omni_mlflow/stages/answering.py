@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from omni_mlflow.backbones.base import Predictor
@@ -23,26 +22,26 @@ class AnswerJournal:
             evaluation repeats the same batches and tells the same progress.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any], *, batch_size: Callable[[], int]) -> None:
-        """Open the journal, or begin it with ``identity``.
+    def __init__(self, journal: Journal, identity: dict[str, Any], *, batch_size: Callable[[], int]) -> None:
+        """Go on with the answers in ``journal``, or begin it with ``identity``.
 
         Args:
+            journal: closed by the caller.
             batch_size: asked only when the journal is begun.
 
         Raises:
             ForeignAnswersError: it was begun with another identity; the differing parts are named.
         """
-        self._journal = Journal(path)
-        rows = self._journal.rows()
+        self._journal = journal
+        rows = journal.rows()
         if not rows:
             rows = [{"identity": identity, "batch_size": batch_size()}]
-            self._journal.append(rows[0])
+            journal.append(rows[0])
         elif rows[0].get("identity") != identity:
             found = rows[0].get("identity") or {}
             differing = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
-            self._journal.close()
             raise ForeignAnswersError(
-                f"{path} holds answers of another evaluation (different: {', '.join(differing)}); "
+                f"{journal.path} holds answers of another evaluation (different: {', '.join(differing)}); "
                 "move the file away to start over"
             )
         self.batch_size: int = rows[0]["batch_size"]
@@ -64,9 +63,6 @@ class AnswerJournal:
     def answers(self, name: str, samples: Sequence[Sample]) -> list[Answer]:
         """Return the answers of one pass in the order of ``samples``."""
         return [self._answers[name, sample.id] for sample in samples]
-
-    def close(self) -> None:
-        self._journal.close()
 
 
 def answer_all(

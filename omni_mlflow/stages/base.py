@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from omni_mlflow.backbones.base import Backbone
 from omni_mlflow.contract import Contract
 from omni_mlflow.events import DatasetInput
+from omni_mlflow.journal import Journal
 from omni_mlflow.record import RunRecord
 from omni_mlflow.spine.given import GivenFile
 from omni_mlflow.spine.types import Check, Skip, Split
@@ -113,6 +114,7 @@ class Run:
         inputs: folders of the stages it declared.
         readable: for each of them, the patterns of the files it may open; no other.
         suites: folder of the Great Expectations suites.
+        say: tells a person at the terminal one line.
         findings: what is wrong with the inputs of a stage that judges them itself; None for all others, whose
             inputs were verified.
     """
@@ -129,6 +131,7 @@ class Run:
     inputs: Mapping[str, StageFolder]
     readable: Mapping[str, tuple[str, ...]]
     suites: Path
+    say: Callable[[str], None]
     findings: Sequence[Check] | None = None
 
     def open(self, stage: str, name: str) -> Path:
@@ -153,6 +156,13 @@ class Run:
         if stage not in self.inputs:
             raise UndeclaredInputError(f"{self.stage} reads {stage}/ but declares {sorted(self.inputs)}")
         return self.inputs[stage].path
+
+    def report_torn(self, *opened: Journal) -> None:
+        """Say, at the terminal and in the tracker, what opening these journals cut off them."""
+        for journal in opened:
+            if journal.quarantined is not None:
+                self.say(str(journal.quarantined))
+                self.record.report_torn(journal.quarantined)
 
     @property
     def model(self) -> Backbone:

@@ -90,33 +90,32 @@ def _ask(
             generated=run.folder / GENERATED,
         )
 
-    partial = run.folder / "predictions.partial.jsonl"
-    journal = AnswerJournal(partial, identity, batch_size=lambda: predictor().batch_size)
-    progress = Progress(run, total=len(samples))
-    run.record.live_artifact(partial)
-    try:
+    with Journal(run.folder / "predictions.partial.jsonl") as partial:
+        run.report_torn(partial)
+        journal = AnswerJournal(partial, identity, batch_size=lambda: predictor().batch_size)
+        run.record.live_artifact(partial.path)
         passes = {INTACT: samples} | {name: run.model.control(name, samples) for name in run.model.controls}
-        said = {
-            name: answer_all(journal, name, asked, predictor=predictor, on_batch=progress.of(name))
-            for name, asked in passes.items()
-        }
-        progress.complete()
-    finally:
-        progress.close()
-        journal.close()
+        with Journal(run.folder / "progress.jsonl") as rows:
+            progress = Progress(run, rows, total=len(samples))
+            said = {
+                name: answer_all(journal, name, asked, predictor=predictor, on_batch=progress.of(name))
+                for name, asked in passes.items()
+            }
+            progress.complete()
     return said.pop(INTACT), said
 
 
 class Progress:
     """``progress.jsonl`` of an evaluation, the terminal's bar and the tracker's curve."""
 
-    def __init__(self, run: Run, *, total: int) -> None:
+    def __init__(self, run: Run, journal: Journal, *, total: int) -> None:
         self._run = run
         self._total = total
-        self._journal = Journal(run.folder / "progress.jsonl")
+        self._journal = journal
+        run.report_torn(journal)
         self._journal.truncate_after(0)  # counts of the journal of answers are told again from the start
         self._journal.append({"event": "start", "samples": total, "controls": list(run.model.controls)})
-        run.record.live_artifact(run.folder / "progress.jsonl")
+        run.record.live_artifact(journal.path)
 
     def of(self, name: str) -> Callable[[int], None]:
         advance = self._run.bar.start(f"evaluate: {name}", total=self._total)
@@ -130,9 +129,6 @@ class Progress:
 
     def complete(self) -> None:
         self._journal.append({"event": "complete", "samples": self._total})
-
-    def close(self) -> None:
-        self._journal.close()
 
 
 def _write(

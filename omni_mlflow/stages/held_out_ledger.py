@@ -34,6 +34,7 @@ def open_targets(run: Run, dataset: DatasetManifest, opening: Opening) -> tuple[
     """Record ``opening`` in the workspace's ledger, then read the sealed targets and their numbers."""
     path = ledger_path(run)
     with in_turn(path.with_suffix(".lock")), Journal(path) as ledger:
+        run.report_torn(ledger)
         row = opening.model_dump(mode="json")
         if row not in ledger.rows():
             ledger.append(row)

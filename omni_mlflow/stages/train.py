@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from omni_mlflow.backbones.base import SampleSet, TrainingFacts
 from omni_mlflow.code_digest import code_digest, package_of
 from omni_mlflow.contract import Contract
-from omni_mlflow.journal import Journal
 from omni_mlflow.spine.rows import (
     digest_of,
     file_digest,
@@ -17,7 +16,7 @@ from omni_mlflow.spine.rows import (
     read_json_rows,
     write_document,
 )
-from omni_mlflow.spine.types import SCHEMA_VERSION, FittedOnTrain, Skip, Split
+from omni_mlflow.spine.types import SCHEMA_VERSION, Check, FittedOnTrain, Skip, Split, broken
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.stages.manifests import (
     FITTED,
@@ -28,72 +27,7 @@ from omni_mlflow.stages.manifests import (
     dataset_input,
     sample_set,
 )
-
-LEDGER = "training_ledger.jsonl"
-
-
-class StageTrainingLog:
-    """Journals of a training: progress and the ledger of consumed samples."""
-
-    def __init__(self, run: Run) -> None:
-        self.checkpoint = run.folder / "checkpoint"
-        self.resume = run.folder / "resume"
-        for folder in (self.checkpoint, self.resume):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._progress = Journal(run.folder / "progress.jsonl")
-        self._ledger = Journal(run.folder / LEDGER)
-        self._record = run.record
-        self._bar = run.bar
-        self._advance: Callable[[int], None] | None = None
-        self._preparation: Callable[[int], None] | None = None
-        self.last_step = 0
-        run.record.live_artifact(run.folder / "progress.jsonl")
-        if not any(self.resume.iterdir()):
-            self.rewind(step=-1)
-
-    def progress(self, event: str, *, step: int, **values: float | int | str) -> None:
-        row = {"event": event, "step": step, **values}
-        self._progress.append(row)
-        self._show(row)
-        if event == "checkpoint":
-            self._record.settle()  # a resume shows losses again from progress.jsonl, but times are only there
-        self.last_step = step
-        if event == "start":
-            total = int(values.get("total_steps", 0))
-            self._advance = self._bar.start("train", total=total, done=step)
-        elif self._advance:
-            self._advance(step)
-
-    def _show(self, row: Mapping[str, Any]) -> None:
-        """Record the numbers of a progress row; those that the record already holds stay as they are."""
-        if row["event"] in ("step", "validation"):
-            prefix = "val" if row["event"] == "validation" else "train"
-            named = ((f"{prefix}/{key}", value) for key, value in row.items() if key != "step")
-            numbers = {name: value for name, value in named if _is_number(value)}
-            self._record.metrics(numbers, step=row["step"])
-
-    def preparing(self, what: str, *, done: int, total: int) -> None:
-        if self._preparation is None:
-            self._preparation = self._bar.start(what, total=total)
-        self._preparation(done)
-
-    def consumed(self, sample_ids: Sequence[str], *, step: int) -> None:
-        self._ledger.append({"step": step, "ids": list(sample_ids)})
-
-    def measured(self, values: Mapping[str, float], *, step: int) -> None:
-        self._record.metrics({f"time/{key}": value for key, value in values.items()}, step=step)
-
-    def rewind(self, *, step: int) -> None:
-        for journal in (self._progress, self._ledger):
-            rows = journal.rows()
-            late = (i for i, row in enumerate(rows) if row["step"] > step or row.get("event") == "complete")
-            journal.truncate_after(next(late, len(rows)))
-        for row in self._progress.rows():
-            self._show(row)
-
-    def close(self) -> None:
-        self._progress.close()
-        self._ledger.close()
+from omni_mlflow.stages.training_log import LEDGER, StageTrainingLog
 
 
 def _train(run: Run) -> Report:
@@ -119,9 +53,23 @@ def _train(run: Run) -> Report:
         params={"base.model": facts.base_model, "base.revision": facts.base_revision},
         tags={"omni.checkpoint_digest": checkpoint_digest(log.checkpoint)[:16]},
         datasets=[dataset_input(dataset, split) for split, rows in sets.items() if rows.rows],
+        failures=broken([_whole_ledger(run, steps=log.last_step)]),
         skipped=unseen,
         taken=len(sets[Split.TRAIN].rows),
         made=learned,
+    )
+
+
+def _whole_ledger(run: Run, *, steps: int) -> Check:
+    """What was learned from is known only when no step is missing and none is told twice."""
+    found = [row["step"] for row in read_json_rows(run.folder / LEDGER)]
+    missing = sorted({*range(1, steps + 1)} - {*found})
+    return Check(
+        rule="ledger_holds_every_step_once",
+        subject=LEDGER,
+        expected=f"steps 1 to {steps}, each once and in order",
+        found=f"{len(found)} rows; missing: {missing[:5] or 'none'}",
+        ok=found == [*range(1, steps + 1)],
     )
 
 
@@ -168,10 +116,6 @@ def _write_evidence(
             "training_ledger_digest": file_digest(ledger),
         },
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
 
 
 def _settings(contract: Contract) -> Mapping[str, Any]:

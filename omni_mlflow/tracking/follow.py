@@ -22,6 +22,7 @@ class RunJournal:
         pending: rows that are not projected, each with the byte after it.
         mark: what an earlier process projected.
         withheld: its run was deleted in the tracker, so its rows wait until it is restored.
+        compared: its run may hold points that the journal has lost: only what the run lacks is sent.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class RunJournal:
     pending: list[tuple[Event, int]] = field(default_factory=list)
     mark: Watermark | None = None
     withheld: bool = False
+    compared: bool = False
 
     @property
     def folder(self) -> Path:
@@ -127,12 +129,15 @@ class Follower:
         journal.project_again()
 
     def _read_run(self, path: Path, key: str, *, size: int) -> None:
-        run = self.runs.setdefault(key, RunJournal(path, key))
+        run = self.runs.get(key)
+        if run is None or size < run.read_bytes or (run.mark is not None and not run.mark.fits(path)):
+            run = self.runs[key] = RunJournal(path, key)  # new, or cut since it was read
         run.path = path
         if run.read_bytes == 0:
             mark = self.marks.read(key)
-            if mark is not None and mark.size <= size:
+            if mark is not None and mark.fits(path):
                 run.mark, run.projected_bytes, run.projected_rows = mark, mark.size, mark.rows
+                run.compared = mark.compared
                 if mark.ended and mark.size == size:
                     run.ended, run.read_bytes = True, size
                     return

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
-from omni_mlflow.events import Ended, RunOutcome, Started, read_events, run_journals
+from omni_mlflow.events import Ended, RunOutcome, Started, read_events, run_journals, torn_tags
 from omni_mlflow.journal import Journal, JournalBusyError
 from omni_mlflow.record import reserve_of
 from omni_mlflow.spine.processes import Process, is_alive
@@ -76,10 +76,14 @@ def _end(path: Path) -> list[HealedRun]:
             f"process {process.pid} on {process.host} died without ending this run "
             "(kill -9, out of memory or power loss); what it had finished is kept, run it again to go on"
         )
+        torn = journal.quarantined
+        reason = f"{reason}; {torn}" if torn else reason
         ended = Ended(
             at_ms=max(started.at_ms, last_sign_ms), status="KILLED", outcome=RunOutcome.KILLED, reason=reason
         )
         reserve_of(path).unlink(missing_ok=True)
+        if torn:
+            journal.append(torn_tags(torn).model_dump(mode="json"))
         journal.append(ended.model_dump(mode="json"))
     return [HealedRun(name=started.name, key=started.key, run_id=started.mlflow_run_id, reason=reason)]
 

@@ -21,7 +21,7 @@ from omni_mlflow.tracking.follow import Follower, RunJournal
 from omni_mlflow.tracking.reports import SyncReport
 from omni_mlflow.tracking.stored_runs import StoredRuns
 from omni_mlflow.tracking.values import RunWriter
-from omni_mlflow.tracking.watermark import Watermark
+from omni_mlflow.tracking.watermark import Watermark, tail_of
 
 _ROWS_AT_ONCE = 2000
 """Rows between two watermarks: what has to be sent again after a failure."""
@@ -89,6 +89,8 @@ class Projection:
             self._follower.project_again(journal)
         if journal.pending:
             self._skip_what_others_did(journal)
+            if journal.mark is None:
+                self._runs.forget(journal.key)  # what the run holds is looked at before its first rows go
             # This may also find that everything must be projected again.
             journal.withheld = self._runs.of(journal).deleted
         if journal.withheld:
@@ -101,10 +103,11 @@ class Projection:
     def _skip_what_others_did(self, journal: RunJournal) -> None:
         """Another projector of this workspace may have been faster; what we know of the run is then old."""
         mark = self._follower.marks.read(journal.key)
-        if mark is None or mark.store_id != self._store.id:
+        if mark is None or mark.store_id != self._store.id or not mark.fits(journal.path):
             return
         if journal.projected_bytes < mark.size <= journal.read_bytes:
             self._runs.forget(journal.key)
+            journal.compared = mark.compared
             journal.mark, journal.projected_bytes, journal.projected_rows = mark, mark.size, mark.rows
             journal.pending = [(event, end) for event, end in journal.pending if end > mark.size]
 
@@ -129,6 +132,8 @@ class Projection:
             ended=journal.ended and not journal.pending,
             size=journal.projected_bytes,
             rows=journal.projected_rows,
+            tail=tail_of(journal.path, journal.projected_bytes),
+            compared=journal.compared,
         )
         self._follower.marks.write(journal.mark)
 

@@ -80,6 +80,8 @@ class StoredRuns:
         self._ids[journal.key] = stored.run_id
         if journal.mark is not None and journal.mark.run_id != stored.run_id:
             self._follower.project_again(journal)
+        if journal.mark is None and run.data.metrics:
+            journal.compared = True  # nobody knows which rows its points are from
         if not stored.deleted:
             self._adopt(stored, journal, moved=outer == stored.run_id)
         return stored

@@ -35,6 +35,7 @@ class RunWriter:
         self._client = client
         self._runs = runs
         self._kept: dict[tuple[str, str], str] = {}
+        self._held: dict[tuple[str, str], dict[int, str]] = {}
 
     def write(self, stored: StoredRun, journal: RunJournal, delta: Delta) -> None:
         """Write everything of ``delta`` but files, models and the status."""
@@ -42,7 +43,10 @@ class RunWriter:
             self._runs.place(stored, journal)
         self._write_params(stored, delta.params)
         self._write_tags(stored, {**_coloured(delta.tags), **self._upstream(delta.upstream)})
-        for part in _in_parts(_points(delta.metrics), _METRICS_AT_ONCE):
+        points = _points(delta.metrics)
+        if journal.compared:
+            points = [point for point in points if self._lacks(stored.run_id, point)]
+        for part in _in_parts(points, _METRICS_AT_ONCE):
             self._client.log_batch(stored.run_id, metrics=part)
         if delta.datasets:
             self._client.log_inputs(stored.run_id, datasets=[_dataset(each) for each in delta.datasets])
@@ -71,6 +75,17 @@ class RunWriter:
         """Remove why the run ended before; a description that a person wrote on a good run stays."""
         if stored.tags.get(OUTCOME_TAG, RunOutcome.OK) != RunOutcome.OK:
             self._runs.untag(stored, NOTE_TAG, OUTCOME_TAG)
+
+    def _lacks(self, run_id: str, point: mlflow.entities.Metric) -> bool:
+        """Tell whether the run has no point at this step; a result, which has no step, may be replaced."""
+        if (run_id, point.key) not in self._held:
+            history = self._client.get_metric_history(run_id, point.key)
+            latest = sorted(history, key=lambda each: (each.step, each.timestamp))
+            self._held[run_id, point.key] = {each.step: repr(each.value) for each in latest}
+        held = self._held[run_id, point.key]
+        lacks = point.step not in held or (point.step == 0 and held[0] != repr(point.value))
+        held[point.step] = repr(point.value) if lacks else held[point.step]
+        return lacks
 
     def _write_params(self, stored: StoredRun, params: Mapping[str, str]) -> None:
         """MLflow parameters never change: one that the run has stays, and a difference is noted."""

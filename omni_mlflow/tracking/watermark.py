@@ -1,11 +1,12 @@
 """How far each run is projected to a store: a hint in the workspace that saves work.
 
-Projection is idempotent, so a lost watermark costs time and nothing else. They lie apart from the stage
-folders, which move.
+Projection is idempotent, so a lost watermark costs time and nothing else; one that tells of a journal with
+other rows is not used. They lie apart from the stage folders, which move.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from pydantic import ValidationError
 
 from omni_mlflow.spine.rows import write_text
 from omni_mlflow.spine.types import Row
+
+_TAIL_BYTES = 4096
 
 
 class Watermark(Row):
@@ -24,6 +27,9 @@ class Watermark(Row):
         key: the run's key.
         ended: the run was over when the last projected row was written.
         size, rows: projected bytes and rows from the start of the journal.
+        tail: sha256 of the last projected bytes. Rows hold their time, so a journal that was cut and written
+            on has others at this place.
+        compared: the run may hold points that the journal has lost, so what it holds is asked for.
     """
 
     store_id: str
@@ -33,6 +39,20 @@ class Watermark(Row):
     ended: bool
     size: int
     rows: int
+    tail: str
+    compared: bool
+
+    def fits(self, journal: Path) -> bool:
+        """Tell whether ``journal`` still holds the rows that were projected."""
+        return tail_of(journal, self.size) == self.tail
+
+
+def tail_of(journal: Path, size: int) -> str:
+    """Return the sha256 of the last 4 KiB of the first ``size`` bytes of a journal."""
+    start = max(0, size - _TAIL_BYTES)
+    with journal.open("rb") as rows:
+        rows.seek(start)
+        return hashlib.sha256(rows.read(size - start)).hexdigest()
 
 
 class Watermarks:

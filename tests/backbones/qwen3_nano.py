@@ -97,12 +97,17 @@ def write_qwen_media(folder: Path, world: SessionWorld) -> None:
 
 @dataclass
 class ListLog:
-    """A training log in memory; state and checkpoint lie below ``root``."""
+    """A training log in memory; state and checkpoint lie below ``root``.
+
+    Attributes:
+        lost: steps up to which the rows are said not to be whole.
+    """
 
     root: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
     ledger: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
     stop_after: int | None = None
+    lost: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for folder in (self.checkpoint, self.resume):
@@ -130,9 +135,11 @@ class ListLog:
     def measured(self, values, *, step: int) -> None:
         assert 0 <= values["data_wait_share"] <= 1
 
-    def rewind(self, *, step: int) -> None:
-        self.rows = [row for row in self.rows if row["step"] <= step]
+    def rewind(self, saved) -> int:
+        step = max((each for each in saved if each not in self.lost), default=0)
+        self.rows = [row for row in self.rows if row["step"] <= step] if step else []
         self.ledger = [entry for entry in self.ledger if entry[0] <= step]
+        return step
 
     def losses(self) -> list[Any]:
         return [row["loss"] for row in self.rows if row["event"] == "step"]

@@ -80,6 +80,18 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(qwen_nano, qwen_lo
     assert sorted(path.name for path in killed.resume.iterdir()) == ["step-00000004", "step-00000005"]
 
 
+def test_a_training_whose_rows_are_lost_goes_on_from_the_state_before_or_begins_again(qwen_nano, qwen_log):
+    settings = qwen_nano.settings(training_steps=5, training_checkpoint_every=2)
+    whole, cut = qwen_log("whole"), qwen_log("cut")
+    for log in (whole, cut):
+        qwen_nano.train(log, settings)
+    for lost in ((5,), (4, 5)):
+        cut.lost = lost
+        qwen_nano.train(cut, settings)
+        assert (cut.rows, cut.ledger, files(cut)) == (whole.rows, whole.ledger, files(whole))
+        assert sorted(path.name for path in cut.resume.iterdir()) == ["step-00000004", "step-00000005"]
+
+
 def test_a_half_written_state_is_not_gone_on_from(qwen_nano, qwen_log):
     log = qwen_log()
     (log.resume / ".step-00000002.tmp").mkdir()

@@ -102,16 +102,21 @@ def test_an_ended_run_stays_as_it_ended(begin, workspace):
     assert heal(workspace, store=None) == []
 
 
-def test_a_torn_last_row_does_not_keep_a_run_from_being_healed(killed_stage, workspace):
-    stage, _ = killed_stage
+def test_a_torn_last_row_does_not_keep_a_run_from_being_healed(killed_stage, workspace, tracker, store):
+    stage, key = killed_stage
     stage.kill()
     stage.wait()
     journal = workspace / "train" / JOURNAL_NAME
     with journal.open("ab") as rows:
         rows.write(b'{"event":"metr')
-    [_] = heal(workspace, store=None)
+    [healed] = heal(workspace, store=None)
     assert isinstance(last_row(workspace / "train"), Ended)
-    assert journal.with_name("journal.jsonl.torn").read_bytes() == b'{"event":"metr\n'
+    torn = journal.with_name("journal.jsonl.torn")
+    assert torn.read_bytes() == b'{"event":"metr\n'
+    told = f"left unfinished by a process that died; its 14 bytes are kept in {torn}"
+    assert healed.reason.endswith(f"the last row of journal.jsonl was {told}")
+    tracker.project(store)
+    assert tracker.dump(store)["runs"][key]["tags"]["omni.torn.journal.jsonl"].endswith(told)
 
 
 def test_healing_takes_the_room_that_was_kept_for_the_last_row(killed_stage, workspace):

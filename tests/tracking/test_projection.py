@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sqlite3
 
 import pytest
 
 from omni_mlflow.events import JOURNAL_NAME, Metrics, RunOutcome, read_events
+from omni_mlflow.tracking.connection import connect
 from omni_mlflow.tracking.failures import DeletedExperimentError
+from omni_mlflow.tracking.follow import Follower
+from omni_mlflow.tracking.projection import Projection
 
 
 def finish(record, status="FINISHED", outcome=RunOutcome.OK, reason=""):
@@ -201,3 +205,87 @@ def test_thousands_of_rows_reach_the_store_in_parts(begin, tracker, store):
     [run] = tracker.client(store).search_runs(["1"])
     history = tracker.client(store).get_metric_history(run.info.run_id, "train/loss")
     assert sorted(point.step for point in history) == list(range(4500))
+
+
+@pytest.fixture
+def cut_and_resumed(begin):
+    """Cut a journal to a share of its bytes, as a broken disk would, and enter the run again up to a step."""
+
+    def resume(stage, *, share, last):
+        stage.close()
+        path = stage.folder / JOURNAL_NAME
+        os.truncate(path, int(path.stat().st_size * share))
+        again = begin("train")
+        for step in range(1, last + 1):
+            again.metrics({"train/loss": 1 / step, "time/step_s": 7.0}, step=step)
+        return again
+
+    return resume
+
+
+def trained(begin, *, steps):
+    stage = begin("train")
+    for step in range(1, steps + 1):
+        stage.metrics({"train/loss": 1 / step, "time/step_s": 0.1 * step}, step=step)
+    stage.results({"val/accuracy": 0.25})
+    return stage
+
+
+def steps_of(tracker, store, key):
+    shown = tracker.dump(store)["runs"]
+    assert list(shown) == [key]
+    return {name: [step for step, *_ in points] for name, points in shown[key]["metrics"].items()}
+
+
+@pytest.mark.parametrize("last", [4, 30], ids=["shorter than the watermark", "longer than the watermark"])
+def test_a_journal_that_lost_projected_rows_doubles_no_point_when_the_run_goes_on(
+    tracker, store, begin, cut_and_resumed, last
+):
+    stage = trained(begin, steps=20)
+    tracker.project(store)
+    again = cut_and_resumed(stage, share=0.4, last=last)
+    again.results({"val/accuracy": 0.5})
+    finish(again)
+    assert tracker.project(store).complete
+    steps = list(range(1, max(20, last) + 1))
+    assert steps_of(tracker, store, stage.key) == {
+        "train/loss": steps,
+        "time/step_s": steps,
+        "val/accuracy": [0, 0],
+    }
+    [run] = tracker.client(store).search_runs(["1"])
+    assert (run.info.status, run.data.metrics["val/accuracy"]) == ("FINISHED", 0.5)
+
+
+def test_a_cut_journal_that_was_projected_once_more_doubles_no_point_later(
+    begin, tracker, store, cut_and_resumed
+):
+    stage = trained(begin, steps=20)
+    tracker.project(store)
+    again = cut_and_resumed(stage, share=0.4, last=2)
+    tracker.project(store)  # from here on its watermark fits, and the store still holds more than it
+    for step in range(3, 31):
+        again.metrics({"train/loss": 1 / step, "time/step_s": 7.0}, step=step)
+    finish(again)
+    assert tracker.project(store).complete
+    steps = list(range(1, 31))
+    shown = steps_of(tracker, store, stage.key)
+    assert shown == {"train/loss": steps, "time/step_s": steps, "val/accuracy": [0]}
+
+
+def test_a_journal_cut_while_it_is_followed_doubles_no_point(
+    begin, tracker, store, workspace, cut_and_resumed
+):
+    opened = connect(store, workspace=workspace)
+    projection = Projection(opened, Follower(workspace, store=opened.address))
+    stage = trained(begin, steps=20)
+    projection.run_pass()
+    again = cut_and_resumed(stage, share=0.4, last=25)
+    again.results({"val/accuracy": 0.25})
+    projection.run_pass()
+    steps = list(range(1, 26))
+    assert steps_of(tracker, store, stage.key) == {
+        "train/loss": steps,
+        "time/step_s": steps,
+        "val/accuracy": [0],
+    }

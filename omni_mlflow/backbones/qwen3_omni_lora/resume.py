@@ -34,29 +34,39 @@ def save_state(folder: Path, model: Any, optimizer: Any, state: TrainingState) -
     temporary.mkdir(parents=True)
     save_file(_flat(model, optimizer), temporary / "tensors.safetensors")
     write_document(temporary / _STATE_NAME, state)
-    final = folder / f"step-{state.step:08d}"
+    final = _place(folder, state.step)
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
-    for old in _states(folder)[:-_KEPT]:
-        shutil.rmtree(old)
+    for old in saved_steps(folder)[:-_KEPT]:
+        shutil.rmtree(_place(folder, old))
 
 
-def load_state(folder: Path, model: Any, optimizer: Any) -> TrainingState | None:
-    """Put the newest saved state into ``model`` and ``optimizer``; None when there is none."""
+def saved_steps(folder: Path) -> list[int]:
+    """Return the steps whose state was saved whole and is kept, first one first."""
+    whole = (path for path in folder.glob("step-*") if (path / _STATE_NAME).is_file())
+    return sorted(int(path.name.removeprefix("step-")) for path in whole)
+
+
+def drop_states(folder: Path, *, after: int) -> None:
+    """Remove the states of later steps: they are about to be made again."""
+    for step in saved_steps(folder):
+        if step > after:
+            shutil.rmtree(_place(folder, step))
+
+
+def load_state(folder: Path, step: int, model: Any, optimizer: Any) -> TrainingState:
+    """Put the saved state of ``step`` into ``model`` and ``optimizer``."""
     from safetensors.torch import load_file
 
-    found = _states(folder)
-    if not found:
-        return None
-    newest = found[-1]
-    tensors = load_file(newest / "tensors.safetensors")
+    place = _place(folder, step)
+    tensors = load_file(place / "tensors.safetensors")
     for name, parameter in _trainable(model):
         parameter.data.copy_(tensors[f"weight.{name}"])
         optimizer.state[parameter] = {
             key: tensors[f"{key}.{name}"].to(parameter.device if key != "step" else "cpu")
             for key in ("step", "exp_avg", "exp_avg_sq")
         }
-    return read_document(newest / _STATE_NAME, TrainingState)
+    return read_document(place / _STATE_NAME, TrainingState)
 
 
 def _flat(model: Any, optimizer: Any) -> dict[str, Any]:
@@ -73,5 +83,5 @@ def _trainable(model: Any) -> list[tuple[str, Any]]:
     return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
 
 
-def _states(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*") if (path / _STATE_NAME).is_file())
+def _place(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"

@@ -25,7 +25,13 @@ from omni_mlflow.backbones.qwen3_omni_lora.optimisation import (
 )
 from omni_mlflow.backbones.qwen3_omni_lora.processing import IGNORED, Processing
 from omni_mlflow.backbones.qwen3_omni_lora.prompt import label_options
-from omni_mlflow.backbones.qwen3_omni_lora.resume import TrainingState, load_state, save_state
+from omni_mlflow.backbones.qwen3_omni_lora.resume import (
+    TrainingState,
+    drop_states,
+    load_state,
+    save_state,
+    saved_steps,
+)
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings, Training
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import write_document
@@ -109,12 +115,13 @@ class _Loop:
 
     def run(self) -> TrainingState:
         training, log = self._training, self._log
-        state = load_state(log.resume, self._model, self._optimizer)
-        if state is None:
+        begin = log.rewind(saved_steps(log.resume))
+        drop_states(log.resume, after=begin)
+        if begin:
+            state = load_state(log.resume, begin, self._model, self._optimizer)
+        else:
             state = TrainingState(step=0, last_loss=math.nan)
             log.progress("start", step=0, total_steps=training.steps, samples=len(self._rows))
-        else:
-            log.rewind(step=state.step)
         self._model.train()
         steps = training_order(len(self._rows), training, start=state.step)
         waiting_since = time.perf_counter()

@@ -108,8 +108,7 @@ class Trivial:
         self, train: SampleSet, val: SampleSet, *, fitted: TrainPriors, settings: Any, log: TrainingLog
     ) -> TrainingFacts:
         state = log.resume / "state.json"
-        first = json.loads(state.read_text())["step"] if state.is_file() else 0
-        log.rewind(step=first)
+        first = log.rewind([json.loads(state.read_text())["step"]] if state.is_file() else [])
         if first == 0:
             log.progress("start", step=0, total_steps=settings.training.steps)
         rows = train.rows

@@ -1,0 +1,126 @@
+"""What a training says while it goes on, and the points from which it can go on after it was cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from omni_mlflow.journal import Journal, Mark
+from omni_mlflow.spine.rows import read_document, write_document
+from omni_mlflow.spine.types import Row
+from omni_mlflow.stages.base import Run
+
+LEDGER = "training_ledger.jsonl"
+
+
+class ResumePoint(Row):
+    """What the journals of a training held when the state of a step was saved.
+
+    Attributes:
+        journals: by file name.
+    """
+
+    step: int
+    journals: dict[str, Mark]
+
+
+class ResumePoints(Row):
+    """``resume_points.json``: one point per checkpoint, in the order of steps."""
+
+    points: tuple[ResumePoint, ...] = ()
+
+
+class StageTrainingLog:
+    """Journals of a training: progress and the ledger of consumed samples."""
+
+    def __init__(self, run: Run) -> None:
+        self.checkpoint = run.folder / "checkpoint"
+        self.resume = run.folder / "resume"
+        for folder in (self.checkpoint, self.resume):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._points_path = run.folder / "resume_points.json"
+        self._progress = Journal(run.folder / "progress.jsonl")
+        self._ledger = Journal(run.folder / LEDGER)
+        self._journals = {journal.path.name: journal for journal in (self._progress, self._ledger)}
+        self._record = run.record
+        self._say = run.say
+        self._bar = run.bar
+        self._advance: Callable[[int], None] | None = None
+        self._preparation: Callable[[int], None] | None = None
+        self.last_step = 0
+        run.report_torn(*self._journals.values())
+        run.record.live_artifact(self._progress.path)
+
+    def progress(self, event: str, *, step: int, **values: float | int | str) -> None:
+        row = {"event": event, "step": step, **values}
+        self._progress.append(row)
+        self._show(row)
+        if event == "checkpoint":
+            self._record.settle()  # a resume shows losses again from progress.jsonl, but times are only there
+            self._remember(step)
+        self.last_step = step
+        if event == "start":
+            total = int(values.get("total_steps", 0))
+            self._advance = self._bar.start("train", total=total, done=step)
+        elif self._advance:
+            self._advance(step)
+
+    def preparing(self, what: str, *, done: int, total: int) -> None:
+        if self._preparation is None:
+            self._preparation = self._bar.start(what, total=total)
+        self._preparation(done)
+
+    def consumed(self, sample_ids: Sequence[str], *, step: int) -> None:
+        self._ledger.append({"step": step, "ids": list(sample_ids)})
+
+    def measured(self, values: Mapping[str, float], *, step: int) -> None:
+        self._record.metrics({f"time/{key}": value for key, value in values.items()}, step=step)
+
+    def rewind(self, saved: Collection[int]) -> int:
+        points = {point.step: point for point in self._points()}
+        whole = [step for step in saved if step in points and self._holds(points[step])]
+        step = max(whole, default=0)
+        if step < max(saved, default=0):
+            goes_on = f"goes on from step {step}" if step else "begins again"
+            self._say(
+                f"progress.jsonl or {LEDGER} no longer holds the rows that the checkpoint of step "
+                f"{max(saved)} builds on; training {goes_on}"
+            )
+        for name, journal in self._journals.items():
+            journal.truncate_after(points[step].journals[name].num_rows if step else 0)
+        self._keep([point for point in points.values() if point.step <= step])
+        for row in self._progress.rows():
+            self._show(row)
+        self.last_step = step
+        return step
+
+    def close(self) -> None:
+        for journal in self._journals.values():
+            journal.close()
+
+    def _show(self, row: Mapping[str, Any]) -> None:
+        """Record the numbers of a progress row; those that the record already holds stay as they are."""
+        if row["event"] in ("step", "validation"):
+            prefix = "val" if row["event"] == "validation" else "train"
+            named = ((f"{prefix}/{key}", value) for key, value in row.items() if key != "step")
+            numbers = {name: value for name, value in named if _is_number(value)}
+            self._record.metrics(numbers, step=row["step"])
+
+    def _points(self) -> list[ResumePoint]:
+        if not self._points_path.is_file():
+            return []
+        return list(read_document(self._points_path, ResumePoints).points)
+
+    def _remember(self, step: int) -> None:
+        journals = {name: journal.mark() for name, journal in self._journals.items()}
+        self._keep([*self._points(), ResumePoint(step=step, journals=journals)])
+
+    def _keep(self, points: Sequence[ResumePoint]) -> None:
+        write_document(self._points_path, ResumePoints(points=tuple(points)))
+
+    def _holds(self, point: ResumePoint) -> bool:
+        return all(journal.holds(point.journals[name]) for name, journal in self._journals.items())
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
