@@ -94,12 +94,12 @@ def show_scores(name: str, scores: list[Mapping[str, float]]) -> None:
         if len(values):
             low, middle, high = np.quantile(values, [0, 0.5, 1])
             print(
-                f"{name:<14}{signal:<10}{len(values):>7} of {len(scores)} compared"
+                f"{name:<25}{signal:<10}{len(values):>7} of {len(scores)} compared"
                 f"   lowest {low:5.2f}   median {middle:5.2f}   highest {high:5.2f}"
                 f"   at or above {threshold}: {np.count_nonzero(values >= threshold)}"
             )
     caught = sum(any(each[name] >= THRESHOLDS[name] for name in each) for each in scores)
-    print(f"{name:<14}{'any':<10}{caught:>7} of {len(scores)} pairs taken for copies")
+    print(f"{name:<25}{'any':<10}{caught:>7} of {len(scores)} pairs taken for copies")
 
 
 def measure_corpus(root: Path, *, sessions: int, copies: int, frames: int, workers: int) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
 
 from omni_mlflow.spine.alignment import best_match, transform_size, transformed
 from omni_mlflow.spine.fingerprints import Fingerprint
 from omni_mlflow.spine.key_frames import THRESHOLD, best_view, key_frames
 from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks
 from omni_mlflow.spine.motion_trace import motion_trace
+from omni_mlflow.spine.path_trace import path_trace
 from omni_mlflow.spine.sound_bits import SAMPLE_RATE, sound_bits
 from omni_mlflow.spine.types import CAMERAS, Episode, Split
 
@@ -118,6 +122,56 @@ def test_a_sound_that_repeats_itself_abstains():
     seconds = np.arange(SECONDS * SAMPLE_RATE) / SAMPLE_RATE
     alarm = 0.3 * np.sin(2 * np.pi * np.where(seconds % 1 < 0.5, 700, 1500) * seconds)
     assert sound_bits(alarm.astype(np.float32)).abstains.startswith("it repeats itself after ")
+
+
+def some_path(seed):
+    """Poses of a wearer who sways and looks around, 20 a second, as 4x4 matrices from rig to world."""
+    rng = noise(seed)
+    seconds = np.arange(0, 2 * SECONDS, 0.05)
+    waves = rng.uniform(0.03, 0.4, (6, 3))[..., None] * seconds + rng.uniform(0, 1, (6, 3, 1))
+    sway = (rng.uniform(0.02, 0.1, (6, 3, 1)) * np.sin(2 * np.pi * waves)).sum(axis=1).T
+    poses = np.tile(np.eye(4), (len(seconds), 1, 1))
+    poses[:, :3, :3] = Rotation.from_rotvec(3 * sway[:, 3:]).as_matrix()
+    poses[:, :3, 3] = sway[:, :3]
+    return seconds, poses
+
+
+def mirrored_poses(poses):
+    """What a rig records that is the mirror image of another one, left for right."""
+    flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+    return flip @ poses @ flip
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_trimmed_path_is_found_with_its_offset_also_rounded_mirrored_or_elsewhere(graph_of, mirrored):
+    seconds, poses = some_path(1)
+    elsewhere = np.eye(4)
+    elsewhere[:3, 3] = 3, -2, 1  # SLAM began at another place, and looked another way
+    elsewhere[:3, :3] = Rotation.from_euler("z", 70, degrees=True).as_matrix()
+    copied = elsewhere @ (mirrored_poses(poses) if mirrored else poses)
+    part = seconds >= 6
+    graph = graph_of(
+        {"path": path_trace(seconds, poses)},
+        {"path": path_trace(seconds[part] - 6, copied[part].astype(np.float32).astype(float))},
+    )
+    [edge] = graph.edges
+    assert (edge.rule, edge.threshold) == ("motion_disjoint", 0.97)
+    assert edge.evidence == f"the same path of the rig for 34.0 s{', mirrored' if mirrored else ''}"
+    assert edge.offset_s == pytest.approx(6, abs=0.06)
+
+
+def test_paths_of_two_people_do_not_match(graph_of):
+    traces = [path_trace(*some_path(seed)) for seed in range(8)]
+    pairs = list(combinations(traces, 2))
+    assert all(graph_of({"path": one}, {"path": other}).edges == () for one, other in pairs)
+
+
+def test_a_rig_on_a_table_and_a_rig_on_a_turntable_abstain():
+    seconds, _ = some_path(1)
+    assert path_trace(seconds, np.tile(np.eye(4), (len(seconds), 1, 1))).abstains == "the rig hardly moved"
+    turning = np.tile(np.eye(4), (len(seconds), 1, 1))
+    turning[:, :3, :3] = Rotation.from_euler("y", (20 * seconds)[:, None], degrees=True).as_matrix()
+    assert path_trace(seconds, turning).abstains.startswith("it repeats itself after ")
 
 
 def rig(seed, change=lambda pictures: pictures, **when):
