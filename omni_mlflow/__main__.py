@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -31,6 +31,7 @@ from omni_mlflow.stage_options import (
     EXTRA_OPTIONS,
     JSON,
     OUT,
+    SCAFFOLD_OPTIONS,
     STAGE_OPTIONS,
     WORKSPACE,
     request_of,
@@ -130,6 +131,22 @@ def contracts_command(
         sys.exit(1)
 
 
+def scaffold_command(
+    *, template_backbone: str, overwrite: bool, dry_run: bool, as_json: bool, **fields: str
+) -> None:
+    """Begin a new backbone: its contract and its package, every method still to build."""
+    from omni_mlflow.scaffold import NewBackbone, planned_files, write_all
+
+    new = NewBackbone(template=template_backbone, **fields)
+    files = planned_files(new, project=PROJECT)
+    write_all(files, overwrite=overwrite, dry_run=dry_run)
+    names = [path.relative_to(PROJECT).as_posix() for path in files]
+    if as_json:
+        print(json.dumps({"id": new.id, "status": new.status, "dry_run": dry_run, "files": names}))
+    else:
+        print("\n".join(f"{'would write' if dry_run else 'wrote'} {name}" for name in names))
+
+
 def sync_command(*, workspace: str, as_json: bool) -> None:
     """Bring the store to what the journals say."""
     from omni_mlflow.tracking import store_uri, sync
@@ -217,16 +234,15 @@ def build() -> click.Group:
             help=contracts_command.__doc__,
         )
     )
-    for name, callback in (("sync", sync_command), ("heal", heal_command), ("doctor", doctor_command)):
-        group.add_command(
-            click.Command(name, params=[WORKSPACE, JSON], callback=callback, help=callback.__doc__)
-        )
-    episode = click.Argument(["episode"])
-    group.add_command(
-        click.Command(
-            "inspect", params=[episode, JSON], callback=inspect_command, help=inspect_command.__doc__
-        )
-    )
+    others: dict[str, tuple[Callable[..., None], list[click.Parameter]]] = {
+        "scaffold": (scaffold_command, [*SCAFFOLD_OPTIONS]),
+        "sync": (sync_command, [WORKSPACE, JSON]),
+        "heal": (heal_command, [WORKSPACE, JSON]),
+        "doctor": (doctor_command, [WORKSPACE, JSON]),
+        "inspect": (inspect_command, [click.Argument(["episode"]), JSON]),
+    }
+    for name, (callback, params) in others.items():
+        group.add_command(click.Command(name, params=params, callback=callback, help=callback.__doc__))
     return group
 
 

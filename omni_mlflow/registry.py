@@ -106,12 +106,9 @@ def load_backbone(backbone_id: str) -> Backbone:
     Raises:
         ContractError: nobody provides that backbone, or its package defines no BACKBONE.
     """
-    folder = Path(__file__).parent / "backbones"
-    modules = {
-        path.parent.name: f"omni_mlflow.backbones.{path.parent.name}" for path in folder.glob("*/__init__.py")
-    }
+    modules = own_backbones()
     if backbone_id not in modules:  # looks through every package of the environment
-        modules |= {each.name: each.value for each in entry_points(group=ENTRY_POINT_GROUP)}
+        modules |= installed_backbones()
     name = resolve("backbone", backbone_id, modules)
     try:
         module = importlib.import_module(name)
@@ -121,6 +118,17 @@ def load_backbone(backbone_id: str) -> Backbone:
     if backbone is None:
         raise ContractError(f"{module.__name__} defines no BACKBONE")
     return backbone
+
+
+def own_backbones() -> dict[str, str]:
+    """The module of each backbone that lies in this project, by id."""
+    packages = (Path(__file__).parent / "backbones").glob("*/__init__.py")
+    return {path.parent.name: f"omni_mlflow.backbones.{path.parent.name}" for path in packages}
+
+
+def installed_backbones() -> dict[str, str]:
+    """The module of each backbone that an installed package adds, by id."""
+    return {each.name: each.value for each in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def unknown_names(document: Mapping[str, Any], backbone: Backbone | None) -> list[str]:

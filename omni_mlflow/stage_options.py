@@ -63,6 +63,25 @@ STAGE_OPTIONS = [
     ),
     JSON,
 ]
+SCAFFOLD_OPTIONS = [
+    click.Option(["--template-backbone"], required=True, help="Id of the contract to begin from."),
+    click.Option(["--id"], required=True, help="Name of the new contract and its package."),
+    click.Option(["--display-name"], required=True),
+    click.Option(["--model-family"], required=True),
+    click.Option(["--dataset-contract"], required=True),
+    click.Option(["--training-objective"], required=True),
+    click.Option(["--checkpoint-gate"], required=True, help="Name of its check of a checkpoint."),
+    click.Option(
+        ["--status"],
+        type=click.Choice(["planned_adapter", "implemented"]),
+        default="planned_adapter",
+        show_default=True,
+        help="implemented: the code is there already, only the contract is written.",
+    ),
+    click.Option(["--overwrite"], is_flag=True, help="Replace files that are there already."),
+    click.Option(["--dry-run"], is_flag=True, help="Say what would be written; write nothing."),
+    JSON,
+]
 SYNTHESIS_OPTIONS = [
     click.Option(["--sessions"], type=click.IntRange(min=1), default=26, show_default=True),
     click.Option(["--frames"], type=click.IntRange(min=20), default=600, show_default=True),
@@ -87,11 +106,14 @@ VERIFY_DIGESTS = click.Option(
     show_default=True,
     help="Read every byte again, and compare with what was read before.",
 )
+LIMIT = click.Option(
+    ["--limit"], type=click.IntRange(min=0), default=0, help="Ask only so many held-out samples; 0: all."
+)
 EXTRA_OPTIONS = {
     "synthesize": SYNTHESIS_OPTIONS,
     "select": FOR_SELECT,
     "split": [SPLIT_MANIFEST],
-    "main": [*SYNTHESIS_OPTIONS, CLUSTER, SELECTION, SPLIT_MANIFEST],
+    "main": [*SYNTHESIS_OPTIONS, CLUSTER, SELECTION, SPLIT_MANIFEST, LIMIT],
     "index": [
         CLUSTER,
         VERIFY_DIGESTS,
@@ -100,7 +122,7 @@ EXTRA_OPTIONS = {
         ),
     ],
     "guard": [VERIFY_DIGESTS],
-    "evaluate": [click.Option(["--limit"], type=click.IntRange(min=0), default=0, help="0: every sample.")],
+    "evaluate": [LIMIT],
     "validate": [
         click.Option(
             ["--require-stage"],

@@ -29,6 +29,9 @@ from omni_mlflow.spine.types import (
     Window,
 )
 
+PAGE = "docs/add_a_backbone.md"
+"""Builds a small backbone, method by method."""
+
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
@@ -251,3 +254,18 @@ class Backbone(Protocol):
 
     def check_outputs(self, evaluation: Path, *, settings: Any) -> list[Check]:
         """Check what ``score`` left in the folder ``evaluation`` against itself: the gate's second look."""
+
+
+class NotBuiltYetError(Exception):
+    """A scaffolded backbone was asked for something that nobody has built.
+
+    Args:
+        method: of :class:`Backbone`; the protocol's own words say what it must return.
+    """
+
+    def __init__(self, backbone: str, method: Any) -> None:
+        says = (method.__doc__ or "").partition("\n")[0]
+        super().__init__(
+            f"backbone {backbone!r}: {method.__name__!r} is not built yet. It must return "
+            f"{method.__annotations__['return']}: {says} {PAGE} shows how, under {method.__name__!r}"
+        )

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from omni_mlflow.backbones.label_answers import answer_of, compact
 from omni_mlflow.backbones.qwen3_omni_lora.inference import answer_from
-from omni_mlflow.backbones.qwen3_omni_lora.prompt import (
-    INSTRUCTION,
-    answer_of,
-    compact,
-    label_options,
-    messages,
-)
+from omni_mlflow.backbones.qwen3_omni_lora.prompt import INSTRUCTION, label_options, messages
 from omni_mlflow.backbones.qwen3_omni_lora.sample import AudioPointer, Inputs, VideoPointer
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.types import Labels, Outcome, Sample, Span, Split, Target

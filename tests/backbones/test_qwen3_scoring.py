@@ -8,8 +8,8 @@ import pytest
 from qwen3_nano import qwen_settings
 
 from omni_mlflow.backbones.base import Exam
+from omni_mlflow.backbones.label_answers import answer_of, compact
 from omni_mlflow.backbones.qwen3_omni_lora import BACKBONE
-from omni_mlflow.backbones.qwen3_omni_lora.prompt import answer_of, compact
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.types import Answer, Labels, Outcome, Sample, Span, Split, Target
 

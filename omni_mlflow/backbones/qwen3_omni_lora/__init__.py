@@ -77,8 +77,7 @@ class Qwen3OmniLora:
         "train": ("training",),
         "gate": ("gate",),
         "evaluate": ("inference", "controls", "scoring"),
-        "validate": ("outputs",),
-        **dict.fromkeys(("report", "register", "publish"), ()),
+        **dict.fromkeys(("validate", "report", "register", "publish"), ()),
     }
 
     def export(self, window: Window, *, media_root: Path, settings: Any) -> Exported | Skip:
@@ -112,7 +111,7 @@ class Qwen3OmniLora:
         return score_exam(exam, settings)
 
     def check_outputs(self, evaluation: Path, *, settings: Any) -> list[Check]:
-        from omni_mlflow.backbones.qwen3_omni_lora.outputs import recomputed_metrics_check
+        from omni_mlflow.backbones.label_answers import recomputed_metrics_check
 
         return [recomputed_metrics_check(evaluation)]
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from omni_mlflow.backbones.qwen3_omni_lora.prompt import Message, compact, conversation
+from omni_mlflow.backbones.label_answers import compact
+from omni_mlflow.backbones.qwen3_omni_lora.prompt import Message, conversation
 from omni_mlflow.backbones.qwen3_omni_lora.sample import AudioPointer, Inputs, VideoPointer
 from omni_mlflow.spine.synthetic.world import FPS, SessionWorld
 from omni_mlflow.spine.types import Span

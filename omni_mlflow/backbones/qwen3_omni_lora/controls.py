@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from omni_mlflow.backbones.label_answers import of_another_episode
 from omni_mlflow.backbones.qwen3_omni_lora.sample import Inputs
 from omni_mlflow.spine.types import Sample
 
@@ -26,16 +27,9 @@ def controlled(name: str, samples: Sequence[Sample]) -> list[Sample]:
         KeyError: there is no control of that name.
     """
     change = _CHANGES[name]
-    inputs = [Inputs.model_validate(sample.inputs) for sample in samples]
     controlled_samples = []
-    for index, sample in enumerate(samples):
-        other = inputs[_other_episode(samples, index)]
-        changed = inputs[index].model_copy(update=change(other))
+    for sample, other in zip(samples, of_another_episode(samples), strict=True):
+        inputs = Inputs.model_validate(sample.inputs)
+        changed = inputs.model_copy(update=change(Inputs.model_validate(other.inputs)))
         controlled_samples.append(sample.model_copy(update={"inputs": changed.model_dump(mode="json")}))
     return controlled_samples
-
-
-def _other_episode(samples: Sequence[Sample], index: int) -> int:
-    half = (index + len(samples) // 2) % len(samples)
-    around = (*range(half, len(samples)), *range(half))
-    return next((turn for turn in around if samples[turn].episode_id != samples[index].episode_id), half)

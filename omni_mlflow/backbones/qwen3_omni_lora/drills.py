@@ -6,8 +6,9 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from omni_mlflow.backbones.label_answers import compact
 from omni_mlflow.backbones.qwen3_omni_lora.captions import Lesson
-from omni_mlflow.backbones.qwen3_omni_lora.prompt import INSTRUCTION, compact
+from omni_mlflow.backbones.qwen3_omni_lora.prompt import INSTRUCTION
 from omni_mlflow.backbones.qwen3_omni_lora.sample import Inputs
 from omni_mlflow.spine.synthetic import vocabulary
 from omni_mlflow.spine.types import Span

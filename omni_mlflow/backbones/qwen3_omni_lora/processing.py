@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_mlflow.backbones.qwen3_omni_lora.prompt import Message, answer_of, compact, messages
+from omni_mlflow.backbones.label_answers import answer_of, compact
+from omni_mlflow.backbones.qwen3_omni_lora.prompt import Message, messages
 from omni_mlflow.backbones.qwen3_omni_lora.sample import AudioPointer, Inputs, VideoPointer
 from omni_mlflow.backbones.qwen3_omni_lora.tiny_base import TURN_END
 from omni_mlflow.spine.audio import read_audio

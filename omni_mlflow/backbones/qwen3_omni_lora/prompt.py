@@ -1,18 +1,14 @@
-"""The question put to the model and the JSON it must answer with.
-
-Only in that JSON a missing annotation is spelled ``unknown``; everywhere else it is None.
-"""
+"""The question put to the model."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
+from omni_mlflow.backbones.label_answers import compact
 from omni_mlflow.backbones.qwen3_omni_lora.sample import Inputs
 from omni_mlflow.metrics.answers import UNKNOWN
-from omni_mlflow.metrics.priors import TrainPriors, yes_no
-from omni_mlflow.spine.types import Labels, Span
+from omni_mlflow.metrics.priors import TrainPriors
 
 Message = dict[str, Any]
 
@@ -20,24 +16,6 @@ INSTRUCTION = (
     "Answer in JSON: action, subtask, objects, contact, transition, next_action, evidence_window. "
     f"What nobody can tell is {UNKNOWN}."
 )
-
-
-def answer_of(labels: Labels, span: Span) -> dict[str, Any]:
-    """Return the specification's answer to a window: its seven keys, in its order."""
-    return {
-        "action": labels.action or UNKNOWN,
-        "subtask": labels.subtask or UNKNOWN,
-        "objects": [UNKNOWN] if labels.objects is None else list(labels.objects),
-        "contact": yes_no(labels.in_contact) or UNKNOWN,
-        "transition": yes_no(labels.transition) or UNKNOWN,
-        "next_action": labels.next_action or UNKNOWN,
-        "evidence_window": span.model_dump(),
-    }
-
-
-def compact(value: Any) -> str:
-    """Spell JSON without spaces, in the order of its keys."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def label_options(priors: TrainPriors, *, max_options: int) -> tuple[str, ...]:

@@ -1,19 +1,15 @@
-"""Answers and targets to the published prediction rows, and what the metrics library says of them."""
+"""What the metrics library says of the answers, and the published tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from omni_mlflow.backbones.base import Exam, Scores
-from omni_mlflow.backbones.qwen3_omni_lora.prompt import answer_of, label_options
+from omni_mlflow.backbones.label_answers import Row, prediction_rows
+from omni_mlflow.backbones.qwen3_omni_lora.prompt import label_options
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
-from omni_mlflow.metrics.answers import parse_reply
 from omni_mlflow.metrics.label_scores import label_scores
 from omni_mlflow.metrics.labels import confusion_rows, per_class_rows, published_classes
-from omni_mlflow.spine.types import Answer, Sample, Target
-
-Row = dict[str, Any]
 
 
 def score_exam(exam: Exam, settings: Settings) -> Scores:
@@ -35,14 +31,6 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
     )
 
 
-def prediction_rows(exam: Exam, answers: Sequence[Answer]) -> list[Row]:
-    """Return the published columns of every sample, in order, and beside them ``anchor`` and ``outcome``."""
-    return [
-        _row(sample, target, answer, seen=target.labels.action in exam.fitted.action)
-        for sample, target, answer in zip(exam.samples, exam.targets, answers, strict=True)
-    ]
-
-
 def flat_row(row: Row) -> Row:
     """Return a prediction row for a table: JSON objects as one column per question."""
     plain = {key: value for key, value in row.items() if not isinstance(value, dict)}
@@ -55,29 +43,6 @@ def flat_row(row: Row) -> Row:
         "end_frame": window["end_frame"],
         **{f"true_{key}": _cell(truth[key]) for key in questions},
         **{f"predicted_{key}": _cell(given.get(key)) for key in questions},
-    }
-
-
-def _row(sample: Sample, target: Target, answer: Answer, *, seen: bool) -> Row:
-    truth = answer_of(target.labels, target.span)
-    given = parse_reply(answer.raw) or {}
-    predicted = given.get("action")
-    label = predicted if isinstance(predicted, str) else None
-    return {
-        "id": sample.id,
-        "episode_id": sample.episode_id,
-        "split": sample.split.value,
-        "target": "episode_qa",
-        "anchor": sample.anchor,
-        "outcome": answer.outcome.value,
-        "center_window": {**truth["evidence_window"], "num_frames": len(target.span)},
-        "true_json": truth,
-        "pred_json": given,
-        "raw_prediction": answer.raw,
-        "true_label": truth["action"],
-        "predicted_label": label,
-        "correct": int(label == truth["action"]),
-        "true_label_seen_in_train": int(seen),
     }
 
 

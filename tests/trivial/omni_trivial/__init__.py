@@ -130,7 +130,7 @@ class Trivial:
         return Predictor(json.loads((checkpoint / "model.json").read_text()))
 
     def control(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
-        return list(samples)
+        return [sample.model_copy(update={"inputs": {}}) for sample in samples]
 
     def score(self, exam: Exam, *, settings: Any) -> Scores:
         rows = []

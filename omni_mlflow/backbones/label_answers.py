@@ -1,0 +1,106 @@
+"""What backbones that answer label questions share: the answer's JSON, prediction rows, and a second look.
+
+Only in that JSON a missing annotation is spelled ``unknown``; everywhere else it is None.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from omni_mlflow.backbones.base import Exam
+from omni_mlflow.metrics.answers import ANSWER_KEYS, UNKNOWN, parse_reply
+from omni_mlflow.metrics.priors import yes_no
+from omni_mlflow.spine.rows import read_json_rows
+from omni_mlflow.spine.types import Answer, Check, Labels, Sample, Span, Target
+
+Row = dict[str, Any]
+
+
+def answer_of(labels: Labels, span: Span) -> dict[str, Any]:
+    """Return the specification's answer to a window: its seven keys, in its order."""
+    return {
+        "action": labels.action or UNKNOWN,
+        "subtask": labels.subtask or UNKNOWN,
+        "objects": [UNKNOWN] if labels.objects is None else list(labels.objects),
+        "contact": yes_no(labels.in_contact) or UNKNOWN,
+        "transition": yes_no(labels.transition) or UNKNOWN,
+        "next_action": labels.next_action or UNKNOWN,
+        "evidence_window": span.model_dump(),
+    }
+
+
+def compact(value: Any) -> str:
+    """Spell JSON without spaces, in the order of its keys."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def prediction_rows(
+    exam: Exam, answers: Sequence[Answer], *, asked: Collection[str] = ANSWER_KEYS
+) -> list[Row]:
+    """Return the published columns of every sample, in order, and beside them ``anchor`` and ``outcome``.
+
+    Args:
+        answers: of the intact samples or of a control; each ``raw`` is a JSON like :func:`answer_of`.
+        asked: the keys that are graded; ``true_json`` holds the truth of no other.
+    """
+    return [
+        _row(sample, target, answer, asked=asked, seen=target.labels.action in exam.fitted.action)
+        for sample, target, answer in zip(exam.samples, exam.targets, answers, strict=True)
+    ]
+
+
+def _row(sample: Sample, target: Target, answer: Answer, *, asked: Collection[str], seen: bool) -> Row:
+    truth = answer_of(target.labels, target.span)
+    given = parse_reply(answer.raw) or {}
+    predicted = given.get("action")
+    label = predicted if isinstance(predicted, str) else None
+    return {
+        "id": sample.id,
+        "episode_id": sample.episode_id,
+        "split": sample.split.value,
+        "target": "episode_qa",
+        "anchor": sample.anchor,
+        "outcome": answer.outcome.value,
+        "center_window": {**truth["evidence_window"], "num_frames": len(target.span)},
+        "true_json": {key: value for key, value in truth.items() if key in asked},
+        "pred_json": given,
+        "raw_prediction": answer.raw,
+        "true_label": truth["action"],
+        "predicted_label": label,
+        "correct": int(label == truth["action"]),
+        "true_label_seen_in_train": int(seen),
+    }
+
+
+def recomputed_metrics_check(evaluation: Path) -> Check:
+    """Compute every published metric again from ``predictions.jsonl``; ``metrics.json`` must say the same."""
+    from omni_mlflow.metrics.labels import published_metrics
+
+    claimed = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+    rows = list(read_json_rows(evaluation / "predictions.jsonl"))
+    found = published_metrics(rows, label_options=claimed["labels"])
+    differing = {key: (claimed.get(key), value) for key, value in found.items() if claimed.get(key) != value}
+    return Check(
+        rule="metrics_follow_from_predictions",
+        subject="metrics.json",
+        expected="what predictions.jsonl gives",
+        found=f"{differing}" if differing else "the same",
+        ok=not differing,
+    )
+
+
+def of_another_episode(samples: Sequence[Sample]) -> list[Sample]:
+    """For each sample, the one half the list away, or the next one there that is of another episode.
+
+    What a control takes its exchanged input from. Where all samples are of one episode, so is the other.
+    """
+    others = []
+    for index, sample in enumerate(samples):
+        half = (index + len(samples) // 2) % len(samples)
+        around = (samples[place] for place in chain(range(half, len(samples)), range(half)))
+        others.append(next((each for each in around if each.episode_id != sample.episode_id), samples[half]))
+    return others

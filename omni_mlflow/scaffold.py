@@ -1,0 +1,259 @@
+"""Begins a new backbone: a contract made from another one, and a package with every method still to build."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import keyword
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from omni_mlflow.backbones import base
+from omni_mlflow.contract import CONTRACT_ID
+from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract_validation import validate_contracts
+from omni_mlflow.registry import installed_backbones, own_backbones
+from omni_mlflow.spine.rows import write_text
+from omni_mlflow.stages import STAGES
+
+PLANNED, IMPLEMENTED = "planned_adapter", "implemented"
+
+
+class ScaffoldError(Exception):
+    """A new backbone cannot be begun as it was asked for; nothing was written."""
+
+
+@dataclass(frozen=True)
+class NewBackbone:
+    """What the user asked for; every field but the first is a line of the new contract.
+
+    Attributes:
+        template: id of the contract to begin from.
+        status: ``implemented`` only where an installed package or a folder holds the code already; then no
+            package is written.
+    """
+
+    template: str
+    id: str
+    display_name: str
+    model_family: str
+    dataset_contract: str
+    training_objective: str
+    checkpoint_gate: str
+    status: str
+
+
+def planned_files(new: NewBackbone, *, project: Path) -> dict[Path, str]:
+    """Return the text of every file of the new backbone; nothing is written.
+
+    Raises:
+        ContractError: there is no such template; it names the nearest one.
+        ScaffoldError: the id cannot be one, or the contract would not be valid, with every reason.
+    """
+    _check_id(new)
+    contract = project / "contracts" / f"{new.id}.yaml"
+    template = contract.with_stem(new.template)
+    load_contract(template)
+    text = contract_text(template.read_text(encoding="utf-8"), new)
+    if issues := _issues(text, new.id):
+        raise ScaffoldError(f"{contract} would not be valid: {'; '.join(issues)}")
+    if new.status == IMPLEMENTED:
+        return {contract: text}
+    package = project / "omni_mlflow" / "backbones" / new.id / "__init__.py"
+    return {package: package_text(new.id), contract: text}
+
+
+def _issues(text: str, backbone_id: str) -> list[str]:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / f"{backbone_id}.yaml").write_text(text, encoding="utf-8")
+        [report] = validate_contracts(Path(folder), only=None, bind_names=True)
+    return report.issues
+
+
+def write_all(files: Mapping[Path, str], *, overwrite: bool, dry_run: bool) -> None:
+    """Write all files or none: where one cannot be written, what was there before comes back.
+
+    Args:
+        dry_run: only say whether they may be written.
+
+    Raises:
+        ScaffoldError: a file is there already and may not be overwritten; each is named.
+    """
+    there = [str(path) for path in files if os.path.lexists(path)]
+    if there and not overwrite:
+        raise ScaffoldError(f"already there: {', '.join(there)}; --overwrite replaces them")
+    if dry_run:
+        return
+    with ExitStack() as undo:
+        for path, text in files.items():
+            undo.callback(_way_back(path))
+            write_text(path, text)
+        undo.pop_all()
+
+
+def contract_text(template: str, new: NewBackbone) -> str:
+    """Return the text of ``template`` with the fields of ``new`` in it; all else stays, comments too.
+
+    A planned contract must say what its code has to do; where the template does not, it says where to read.
+    """
+    root: Any = yaml.compose(template, Loader=yaml.SafeLoader)
+    fields = {key.value: value for key, value in root.value}
+    files = {key.value: value for key, value in fields["artifact_contract"].value}
+    changes = [(files["checkpoint_gate"], new.checkpoint_gate)]
+    changes += [
+        (fields[name], getattr(new, name))
+        for name in (
+            "id",
+            "display_name",
+            "status",
+            "model_family",
+            "dataset_contract",
+            "training_objective",
+        )
+    ]
+    if new.status == PLANNED and "extension_requirements" not in fields:
+        [settings] = [key for key, _ in root.value if key.value == "settings"]
+        section = f"extension_requirements:\n  - Build every method as {base.PAGE} says.\n\n"
+        template = _replaced(template, settings.start_mark.index, settings.start_mark.index, section)
+    for node, value in sorted(changes, key=lambda change: -change[0].start_mark.index):
+        template = _replaced(template, node.start_mark.index, node.end_mark.index, _scalar(value))
+    return template
+
+
+def package_text(backbone_id: str) -> str:
+    """Return the code of a backbone whose every method raises ``NotBuiltYetError``."""
+    return _PACKAGE.format(
+        id=backbone_id,
+        name="".join(part.capitalize() for part in backbone_id.split("_")),
+        page=base.PAGE,
+        methods="\n\n".join(_stubs()),
+    )
+
+
+def _stubs() -> list[str]:
+    """Each method of the protocol, its signature as it stands in ``base.py``, that says it is not built."""
+    source = inspect.getsource(base.Backbone)
+    lines = source.splitlines()
+    [protocol] = ast.parse(source).body
+    assert isinstance(protocol, ast.ClassDef)
+    methods = [node for node in protocol.body if isinstance(node, ast.FunctionDef)]
+    return [
+        "\n".join(
+            [
+                *lines[method.lineno - 1 : method.body[0].lineno - 1],
+                f"        raise NotBuiltYetError(self.id, Backbone.{method.name})",
+            ]
+        )
+        for method in methods
+    ]
+
+
+def _check_id(new: NewBackbone) -> None:
+    if not re.fullmatch(CONTRACT_ID, new.id) or keyword.iskeyword(new.id):
+        raise ScaffoldError(
+            f"--id {new.id!r} cannot name a Python package: lower-case letters, digits and _, a letter "
+            "first, no word of the language, such as new_policy_branch"
+        )
+    modules = {path.stem for path in Path(base.__file__).parent.glob("*.py")}
+    if new.id in {*STAGES, *modules, "main", "none"}:
+        raise ScaffoldError(f"--id {new.id!r} means something else here already; choose another")
+    installed = installed_backbones().get(new.id)
+    if new.status == PLANNED and installed is not None:
+        raise ScaffoldError(
+            f"an installed package provides the backbone {new.id!r} ({installed}): --status {IMPLEMENTED} "
+            "writes the contract alone, or choose another --id"
+        )
+    if new.status == IMPLEMENTED and installed is None and new.id not in own_backbones():
+        raise ScaffoldError(
+            f"--status {IMPLEMENTED}: nobody has built the backbone {new.id!r}; leave --status out, build it "
+            f"as {base.PAGE} says, and change the status in its contract then"
+        )
+
+
+def _way_back(path: Path) -> Callable[[], None]:
+    """What makes ``path`` and its folder again what they are now."""
+    if path.is_file():
+        return partial(_write_bytes, path, path.read_bytes())
+    folder = None if path.parent.exists() else path.parent
+
+    def remove() -> None:
+        path.unlink(missing_ok=True)
+        if folder is not None and folder.exists():
+            folder.rmdir()
+
+    return remove
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _replaced(text: str, start: int, stop: int, new: str) -> str:
+    return text[:start] + new + text[stop:]
+
+
+def _scalar(value: str) -> str:
+    """Spell a text so that YAML reads it as this text and nothing else, on one line."""
+    plain = yaml.safe_dump(value, width=10**9, allow_unicode=True).removesuffix("...\n").strip()
+    return json.dumps(value) if "\n" in plain else plain
+
+
+_PACKAGE = '''"""Planned: no method is built yet. {page} builds a small backbone from such a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omni_mlflow.backbones.base import (
+    Backbone,
+    Exam,
+    Exported,
+    Gate,
+    NotBuiltYetError,
+    Predictor,
+    SampleSet,
+    Scores,
+    TrainingFacts,
+    TrainingLog,
+)
+from omni_mlflow.contract import Section
+from omni_mlflow.metrics.metric import Metric
+from omni_mlflow.spine.types import Check, FittedOnTrain, Sample, Skip, Window
+
+
+class Settings(Section):
+    """The ``settings:`` block of the contract, key by key."""
+
+
+class {name}:
+    """Fulfils the backbone protocol when it is built; ``contracts --validate`` lists what is missing."""
+
+    id = "{id}"
+    settings_type: type[Section] = Settings
+    fitted_type: type[FittedOnTrain] = FittedOnTrain
+    gates: Mapping[str, Gate] = {{}}
+    metrics: Mapping[str, Metric] = {{}}
+    training_files: frozenset[str] = frozenset()
+    eval_files: frozenset[str] = frozenset()
+    predictions_file = "predictions.jsonl"
+    controls: tuple[str, ...] = ()
+    stage_settings: Mapping[str, tuple[str, ...]] = {{}}
+    stage_modules: Mapping[str, tuple[str, ...]] = {{}}
+
+{methods}
+
+
+BACKBONE: Backbone = {name}()
+'''
