@@ -105,7 +105,8 @@ def index_episode(episode: Episode, *, data_root: Path, out: Path, plan: IndexPl
     if episode.split is None:
         raise UnsplitEpisodeError(f"{episode.episode_id} is in no split; run 'split' before 'index'")
     finished = out / episode.episode_id / WINDOWS
-    made_from = digest_of([episode.model_dump(mode="json"), plan.digest])
+    known = episode.model_dump(mode="json", exclude={"changed_ns_by_file"})  # a copy makes the same index
+    made_from = digest_of([known, plan.digest])
     if finished.is_file():
         windows = tuple(read_rows(finished, Window))
         if windows and windows[0].provenance["made_from"] == made_from:
