@@ -108,6 +108,7 @@ def hand_on(place, tmp_path, monkeypatch):
             options=Options(data_root=place.data_root, synthetic_root=place.data_root),
             record=record,
             bar=None,
+            say=lambda line: None,
             inputs={
                 each: workspace.stage(each, backbone="trivial" if STAGES[each].per_backbone else None)
                 for each in stage.inputs

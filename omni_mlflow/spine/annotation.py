@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS, what_is_too_large
-from omni_mlflow.spine.strict_json import strict_json
+from omni_mlflow.spine.strict_json import NotAJsonObjectError, strict_json
 
 ANNOTATION = "annotation.hdf5"
 
@@ -36,10 +36,6 @@ class UnreadableEpisodeError(Exception):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}; {self.what_to_do}"
-
-
-class NotAJsonObjectError(Exception):
-    """A text of the annotation that should be a JSON object is none, whatever is wrong with it."""
 
 
 class AnnotationFile:

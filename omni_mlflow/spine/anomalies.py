@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from omni_mlflow.spine import clock
-from omni_mlflow.spine.annotation import AnnotationFile, NotAJsonObjectError
+from omni_mlflow.spine.annotation import AnnotationFile
 from omni_mlflow.spine.episodes import NOMINAL_FPS, SIDES, EpisodeFile
 from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS
 from omni_mlflow.spine.poses import Bools
+from omni_mlflow.spine.strict_json import NotAJsonObjectError
 from omni_mlflow.spine.windows import DEGENERATE_SHARE
 
 _FPS_TOLERANCE = 0.02

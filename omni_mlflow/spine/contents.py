@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_mlflow.spine.annotation import AnnotationFile
 from omni_mlflow.spine.layout import DATASETS
+
+if TYPE_CHECKING:
+    from omni_mlflow.spine.annotation import AnnotationFile
 
 _COUNTS = ("full_body_mocap/frame_nums", "video/frame_number", "imu/keyframe_indices")
 

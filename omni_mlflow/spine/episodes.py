@@ -20,7 +20,6 @@ from omni_mlflow.spine import clock
 from omni_mlflow.spine.annotation import (
     ANNOTATION,
     AnnotationFile,
-    NotAJsonObjectError,
     UnreadableEpisodeError,
 )
 from omni_mlflow.spine.calibration import Camera, depth_intrinsics, read_camera
@@ -31,6 +30,7 @@ from omni_mlflow.spine.coverage import reason_for_absence, valid_frames
 from omni_mlflow.spine.layout import DATASETS, MOST_OF
 from omni_mlflow.spine.poses import Bools, Floats, inverse, rigid_motions
 from omni_mlflow.spine.sensors import DepthRows, Imu, nearest, read_depth, read_imu, read_map
+from omni_mlflow.spine.strict_json import NotAJsonObjectError
 from omni_mlflow.spine.types import CAMERAS
 
 __all__ = ["ANNOTATION", "EpisodeFile", "UnreadableEpisodeError", "nearest", "open_episode"]

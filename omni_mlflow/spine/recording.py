@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from omni_mlflow.spine.annotation import AnnotationFile, NotAJsonObjectError
 from omni_mlflow.spine.caption_print import CaptionPrint, caption_print
 from omni_mlflow.spine.contents import array_digests, row_sketches
 from omni_mlflow.spine.identity import clock_doubt, frame_names_doubt
 from omni_mlflow.spine.motion_trace import MotionTrace, motion_of
 from omni_mlflow.spine.path_trace import PathTrace, path_of
+from omni_mlflow.spine.strict_json import NotAJsonObjectError
 from omni_mlflow.spine.types import Row
 
 if TYPE_CHECKING:
+    from omni_mlflow.spine.annotation import AnnotationFile
     from omni_mlflow.spine.episodes import EpisodeFile
 
 

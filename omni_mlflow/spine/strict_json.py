@@ -8,6 +8,10 @@ from collections import Counter
 from typing import Any
 
 
+class NotAJsonObjectError(Exception):
+    """A text that should be a JSON object is none, whatever is wrong with it."""
+
+
 def strict_json(text: str) -> Any:
     """Parse JSON with no NaN, no number beyond a double and no key twice in one object.
 
