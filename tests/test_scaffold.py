@@ -299,6 +299,10 @@ def test_whoever_follows_the_page_has_a_backbone_that_passes_every_test_and_edit
     assert metrics["verdicts"]["action"]["verdict"] == "does_not_beat_floor"
     assert metrics["controls"]["other_sensors"]["contact_accuracy"]["difference"]["low"] > 0
     assert metrics["subtask_accuracy"] is None
+    for name in ("contact_accuracy", "accuracy"):
+        baseline = metrics["baselines"][name]
+        assert f"{metrics[name]:.3f}" in page.text()
+        assert f"{baseline['floors'][baseline['best']]:.3f}" in page.text()
 
 
 def follow(project: Path, words: list[str]) -> None:

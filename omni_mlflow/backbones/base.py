@@ -2,7 +2,8 @@
 
 A backbone is a folder ``omni_mlflow/backbones/<id>/`` whose package holds an object ``BACKBONE`` that
 fulfils :class:`Backbone`, and a contract ``contracts/<id>.yaml``. Model libraries are imported only
-inside its functions, so that reading a contract stays fast.
+inside its functions, so that reading a contract stays fast. ``omni-mlflow scaffold`` begins one, and
+``docs/add_a_backbone.md`` builds one.
 """
 
 from __future__ import annotations
