@@ -63,13 +63,17 @@ def _each_on_a_cluster(
         pool = client.get_executor(pure=False)
         try:
             futures = {pool.submit(work, task): task for task in tasks}
+            suspects = []
             for future in as_completed(futures):
-                task = futures[future]
                 try:
-                    result = future.result()
-                except KilledWorker:  # by as many workers as the scheduler's "allowed-failures" says
-                    result = died(task)
-                yield task, result
+                    yield futures[future], future.result()
+                except KilledWorker:  # its workers died, as many as the scheduler's "allowed-failures" says
+                    suspects.append(futures[future])
+            for task in suspects:  # alone, since a task dies with the one its worker began before it
+                try:
+                    yield task, pool.submit(work, task).result()
+                except KilledWorker:
+                    yield task, died(task)
         except CancelledError as error:
             raise ClusterError(
                 f"the scheduler at {address} went away; what was finished stays, so start it again and run "
