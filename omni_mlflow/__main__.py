@@ -32,6 +32,7 @@ from omni_mlflow.stage_options import (
     JSON,
     OUT,
     SCAFFOLD_OPTIONS,
+    SCORE_OPTIONS,
     STAGE_OPTIONS,
     WORKSPACE,
     request_of,
@@ -147,6 +148,21 @@ def scaffold_command(
         print("\n".join(f"{'would write' if dry_run else 'wrote'} {name}" for name in names))
 
 
+def score_command(*, predictions: Path, out: Path, as_json: bool, **given: Any) -> None:
+    """Score a predictions file by the published definitions; exit 1, and score nothing, on a bad row."""
+    from omni_mlflow.score import CLAIM, Request, score
+
+    found = score(Request(predictions=predictions, out=out, **given))
+    for sentence in found.told(predictions):
+        tell(sentence)
+    if as_json:
+        print(json.dumps({"ok": not found.problems, **asdict(found)}))
+    elif not found.problems:
+        print("\n".join([*(f"{name:<36}{value:g}" for name, value in found.headline.items()), CLAIM]))
+    if found.problems:
+        sys.exit(1)
+
+
 def sync_command(*, workspace: str, as_json: bool) -> None:
     """Bring the store to what the journals say."""
     from omni_mlflow.tracking import store_uri, sync
@@ -236,6 +252,7 @@ def build() -> click.Group:
     )
     others: dict[str, tuple[Callable[..., None], list[click.Parameter]]] = {
         "scaffold": (scaffold_command, [*SCAFFOLD_OPTIONS]),
+        "score": (score_command, [*SCORE_OPTIONS]),
         "sync": (sync_command, [WORKSPACE, JSON]),
         "heal": (heal_command, [WORKSPACE, JSON]),
         "doctor": (doctor_command, [WORKSPACE, JSON]),

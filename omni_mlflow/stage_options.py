@@ -82,6 +82,23 @@ SCAFFOLD_OPTIONS = [
     click.Option(["--dry-run"], is_flag=True, help="Say what would be written; write nothing."),
     JSON,
 ]
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SCORE_OPTIONS = [
+    click.Option(["--predictions"], type=_FILE, required=True, help="JSONL of published prediction rows."),
+    click.Option(
+        ["--label-options"], type=_FILE, required=True, help="JSON list of the actions offered to the model."
+    ),
+    click.Option(
+        ["--train-labels"],
+        type=_FILE,
+        help="JSON list with the action of each train sample, or fitted.json of a checkpoint.",
+    ),
+    click.Option(["--engine"], help="What answered: vllm-0.11, an API, …; written beside the numbers."),
+    click.Option(
+        ["--out"], type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to."
+    ),
+    JSON,
+]
 SYNTHESIS_OPTIONS = [
     click.Option(["--sessions"], type=click.IntRange(min=1), default=26, show_default=True),
     click.Option(["--frames"], type=click.IntRange(min=20), default=600, show_default=True),

@@ -151,6 +151,20 @@ def evidence_iou(row: PredictionRow) -> tuple[float, float] | None:
     return (_iou(truth, given) if given is not None else 0.0, 1.0)
 
 
+PUBLISHED_SCORES: Mapping[str, RowScore] = {
+    "accuracy": correct("action"),
+    "json_validity_rate": valid_json,
+    "subtask_accuracy": correct("subtask"),
+    "transition_accuracy": correct("transition"),
+    "next_action_accuracy": correct("next_action"),
+    "contact_accuracy": correct("contact"),
+    "object_micro_f1": object_overlap,
+    "seen_label_accuracy": correct_action_where(seen_in_train=True),
+    "unseen_label_accuracy": correct_action_where(seen_in_train=False),
+}
+"""Published metrics that are a sum over rows divided by another."""
+
+
 def _names(value: Any) -> set[str]:
     return {name for name in value if isinstance(name, str)} if isinstance(value, list | tuple) else set()
 

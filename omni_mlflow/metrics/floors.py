@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import accumulate
-from math import fsum
 from typing import Any
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow, true_answer
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow
 from omni_mlflow.metrics.errors import NothingToScoreError
 from omni_mlflow.metrics.priors import TrainPriors, most_common
 
@@ -63,38 +63,39 @@ def floors_for(question: str | None, priors: TrainPriors | None) -> tuple[str, .
     return tuple(name for name in names if name not in _FITTED)
 
 
-def floor_rows(rows: Sequence[PredictionRow], priors: TrainPriors) -> dict[str, list[dict[str, Any]]]:
-    """Return, by floor, prediction rows in which the floor has answered instead of the model.
+def floors_of(priors: TrainPriors) -> dict[str, Callable[[PredictionRow], PredictionRow]]:
+    """Return, by floor, what turns a row into one in which the floor has answered instead of the model.
 
     Questions that a floor does not answer, or that no train sample answers, are null.
     """
     constant = _constant_answers(priors)
-    draw = _drawing(priors)
     successor = {action: most_common(counts) for action, counts in priors.next_given_action.items()}
-    floors: dict[str, Callable[[PredictionRow], Answers]] = {
+    answers: dict[str, Callable[[PredictionRow], Answers]] = {
         "majority": lambda _: constant,
-        "train_prior": draw,
+        "train_prior": _drawing(priors),
         "same_as_now": lambda row: {"next_action": row["true_label"]},
         "next_given_current": lambda row: {
             "next_action": successor.get(row["true_label"], constant["next_action"])
         },
         "copy_prompt": lambda row: {"evidence_window": row["center_window"]},
     }
-    return {name: [_answered(row, answer(row)) for row in rows] for name, answer in floors.items()}
+    return {name: partial(_answered, answer) for name, answer in answers.items()}
 
 
-def expected_accuracy(rows: Iterable[PredictionRow], question: str, priors: TrainPriors) -> float:
+def expected_accuracy(truths: Mapping[str, int], question: str, priors: TrainPriors) -> float:
     """Accuracy that ``train_prior`` has on average over its draws.
 
+    Args:
+        truths: number of samples by true answer.
+
     Raises:
-        NothingToScoreError: no row has a true answer, or no train sample has.
+        NothingToScoreError: no sample has a true answer, or no train sample has.
     """
     counts = label_counts(priors, question)
-    total = sum(counts.values())
-    truths = [truth for row in rows if (truth := true_answer(row, question)) is not None]
-    if not truths or not total:
+    total, samples = sum(counts.values()), sum(truths.values())
+    if not samples or not total:
         raise NothingToScoreError(f"no {question} is annotated, here or in train")
-    return fsum(counts.get(truth, 0) / total for truth in truths) / len(truths)
+    return sum(count * counts.get(truth, 0) for truth, count in truths.items()) / total / samples
 
 
 def label_counts(priors: TrainPriors, question: str) -> dict[str, int]:
@@ -135,7 +136,8 @@ def _drawing(priors: TrainPriors) -> Callable[[PredictionRow], Answers]:
     return draw
 
 
-def _answered(row: PredictionRow, answers: Answers) -> dict[str, Any]:
+def _answered(answer: Callable[[PredictionRow], Answers], row: PredictionRow) -> PredictionRow:
+    answers = answer(row)
     return {**row, "pred_json": answers, "predicted_label": answers.get("action")}
 
 

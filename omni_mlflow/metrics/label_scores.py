@@ -8,22 +8,14 @@ that cannot be had is null, and ``more.reasons`` says why.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow, RowScore
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow
+from omni_mlflow.metrics.episode_sums import EpisodeSums
 from omni_mlflow.metrics.errors import NothingToScoreError, UnpairedError, or_none
-from omni_mlflow.metrics.floors import expected_accuracy, floor_rows, floors_for
-from omni_mlflow.metrics.labels import (
-    action_macro_f1,
-    closed_vocabulary_ceiling,
-    degenerate_questions,
-    published_classes,
-    published_metrics,
-    score_rows,
-    supported_classes,
-)
+from omni_mlflow.metrics.floors import expected_accuracy, floors_for
+from omni_mlflow.metrics.label_exam import LabelExam
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.metrics.questions import (
     BEATS_FLOOR,
@@ -32,33 +24,10 @@ from omni_mlflow.metrics.questions import (
     QUESTION_OF,
     ROW_SCORES,
 )
-from omni_mlflow.metrics.uncertainty import (
-    EpisodeEstimate,
-    effective_sample_size,
-    interval,
-    intraclass_correlation,
-    sign_flip_p_value,
-)
+from omni_mlflow.metrics.row_tally import RowTally
+from omni_mlflow.metrics.uncertainty import EpisodeEstimate, interval, sign_flip_p_value
 
 _DIGITS = 9  # limits come out of matrix products, whose last bits differ between processors
-
-
-@dataclass(frozen=True)
-class _Exam:
-    """The rows of the intact model, those of every floor, and what is fixed before scoring."""
-
-    rows: Sequence[PredictionRow]
-    floors: Mapping[str, Sequence[PredictionRow]]
-    label_options: Sequence[str]
-    declared: Sequence[str]
-    supported: Sequence[str]
-
-    def measure(self, metric: str, rows: Sequence[PredictionRow]) -> EpisodeEstimate:
-        if metric == "action_macro_f1":
-            return action_macro_f1(rows, published_classes(rows, label_options=self.label_options))
-        if metric == "supported_class_macro_f1":
-            return action_macro_f1(rows, self.supported)
-        return score_rows(rows, ROW_SCORES[metric])
 
 
 def label_scores(
@@ -72,10 +41,8 @@ def label_scores(
 
     Args:
         rows: published prediction rows, one per sample; the order does not matter.
-        priors: fitted on the train episodes; None when unknown, then only the floors without a fit are used.
+        priors, label_options: see :class:`LabelExam`.
         controls: rows for the same samples with one input exchanged or removed, by control name.
-        label_options: action labels offered in the prompt; with every train label they are the declared
-            classes.
 
     Returns:
         The content of ``metrics.json``, and the few numbers to compare in a tracker.
@@ -85,39 +52,39 @@ def label_scores(
     """
     for name, answered in controls.items():
         _same_samples(name, rows, answered)
-    declared = list(dict.fromkeys([*label_options, *(priors.action if priors else ())]))
-    exam = _Exam(
-        rows=rows,
-        floors=floor_rows(rows, priors or TrainPriors.fit([])),
-        label_options=label_options,
-        declared=declared,
-        supported=supported_classes(rows, declared=declared),
-    )
-    reasons: dict[str, str] = {}
-    estimates = dict(_estimates(exam, reasons))
-    baselines = {name: _baseline(exam, name, estimate, priors) for name, estimate in estimates.items()}
-    reasons |= _why_absent(exam, baselines)
-    metrics = {
-        **published_metrics(rows, label_options=label_options),
-        "intervals": {name: _interval(estimate) for name, estimate in estimates.items()},
-        "baselines": {name: baseline for name, baseline in baselines.items() if baseline},
-        "verdicts": _verdicts(baselines),
-        "controls": {
-            name: _control(exam, answered, estimates, baselines) for name, answered in controls.items()
-        },
-        "clusters": _clusters(exam, estimates),
-        "more": {**_more(exam, estimates), "reasons": reasons},
-    }
+    exam = LabelExam(priors, label_options=label_options)
+    for row in rows:
+        exam.add(row)
+    under_control = {name: RowTally.over(answered, ROW_SCORES) for name, answered in controls.items()}
+    metrics = exam_scores(exam, under_control)
     return metrics, headline(metrics)
 
 
-def _why_absent(exam: _Exam, baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    reasons = {
-        f"baselines.{name}": "no train sample answers this question, so there is no floor"
-        for name, baseline in baselines.items()
-        if QUESTION_OF[name] and not baseline
+def exam_scores(exam: LabelExam, controls: Mapping[str, RowTally]) -> dict[str, Any]:
+    """Return the content of ``metrics.json``."""
+    reasons: dict[str, str] = {}
+    estimates = dict(_estimates(exam, reasons))
+    baselines = {name: _baseline(exam, name, estimate) for name, estimate in estimates.items()}
+    reasons |= _why_absent(exam, baselines)
+    return {
+        **exam.model.published(label_options=exam.label_options),
+        "intervals": {name: _interval(estimate) for name, estimate in estimates.items()},
+        "baselines": {name: baseline for name, baseline in baselines.items() if baseline},
+        "verdicts": _verdicts(baselines),
+        "controls": {name: _control(exam, tally, estimates, baselines) for name, tally in controls.items()},
+        "clusters": _clusters(exam.model, estimates),
+        "more": {**_more(exam, estimates), "reasons": reasons},
     }
-    if len({row["episode_id"] for row in exam.rows}) < 2:
+
+
+def _why_absent(exam: LabelExam, baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    why = (
+        "no train labels were given, so there is no floor"
+        if exam.priors is None
+        else "no train sample answers this question, so there is no floor"
+    )
+    reasons = {f"baselines.{name}": why for name, each in baselines.items() if QUESTION_OF[name] and not each}
+    if len(exam.model.samples_per_episode) < 2:
         reasons["intervals"] = "an interval over episodes needs at least two of them"
     return reasons
 
@@ -142,10 +109,10 @@ def _value(metrics: Mapping[str, Any], name: str) -> Any:
     return metrics[name] if name in metrics else metrics["more"].get(name)
 
 
-def _estimates(exam: _Exam, reasons: dict[str, str]) -> Iterator[tuple[str, EpisodeEstimate]]:
+def _estimates(exam: LabelExam, reasons: dict[str, str]) -> Iterator[tuple[str, EpisodeEstimate]]:
     for name in QUESTION_OF:
         try:
-            yield name, exam.measure(name, exam.rows)
+            yield name, exam.measure(name, exam.model)
         except NothingToScoreError as error:
             reasons[name] = str(error)
 
@@ -164,14 +131,12 @@ def _difference(estimate: EpisodeEstimate, other: EpisodeEstimate) -> dict[str, 
     return {"value": _rounded(difference.value), **_interval(difference), "p_value": p_value}
 
 
-def _baseline(
-    exam: _Exam, metric: str, estimate: EpisodeEstimate, priors: TrainPriors | None
-) -> dict[str, Any]:
+def _baseline(exam: LabelExam, metric: str, estimate: EpisodeEstimate) -> dict[str, Any]:
     """Every floor of a metric, the model's difference to each, and which of them is the best.
 
     The floor that draws at random is ranked by its expected accuracy, so that no lucky draw becomes the bar.
     """
-    question = QUESTION_OF[metric]
+    question, priors = QUESTION_OF[metric], exam.priors
     names = floors_for(question, priors)
     measured = {name: or_none(exam.measure, metric, exam.floors[name]) for name in names}
     floors = {name: floor for name, floor in measured.items() if floor is not None}
@@ -184,14 +149,15 @@ def _baseline(
         and "train_prior" in floors
         and priors
     ):
-        expected["train_prior"] = expected_accuracy(exam.rows, question, priors)
+        expected["train_prior"] = expected_accuracy(exam.model.truths[question], question, priors)
     best = max(floors, key=lambda name: expected.get(name, floors[name].value))
+    differences = {name: _difference(estimate, floor) for name, floor in floors.items()}
     return {
         "floors": {name: floor.value for name, floor in floors.items()},
         "expected": expected,
         "best": best,
-        "difference": _difference(estimate, floors[best]),
-        "differences": {name: _difference(estimate, floor) for name, floor in floors.items()},
+        "difference": differences[best],
+        "differences": differences,
     }
 
 
@@ -209,8 +175,8 @@ def _verdicts(baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _control(
-    exam: _Exam,
-    answered: Sequence[PredictionRow],
+    exam: LabelExam,
+    answered: RowTally,
     estimates: Mapping[str, EpisodeEstimate],
     baselines: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
@@ -228,56 +194,54 @@ def _control(
 
 
 def _over_best_floor(
-    exam: _Exam, metric: str, estimate: EpisodeEstimate, baseline: Mapping[str, Any] | None
+    exam: LabelExam, metric: str, estimate: EpisodeEstimate, baseline: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
     if not baseline:
         return None
     return _difference(estimate, exam.measure(metric, exam.floors[baseline["best"]]))
 
 
-def _clusters(exam: _Exam, estimates: Mapping[str, EpisodeEstimate]) -> dict[str, Any]:
+def _clusters(tally: RowTally, estimates: Iterable[str]) -> dict[str, Any]:
     """How many independent episodes there are, and what the samples of each are worth."""
-    sizes = Counter(row["episode_id"] for row in exam.rows)
+    sizes = tally.samples_per_episode
     return {
         "episodes": len(sizes),
-        "samples": len(exam.rows),
+        "samples": tally.num_samples,
         "samples_per_episode": {episode: sizes[episode] for episode in sorted(sizes)},
         "worth": {
-            metric: _worth(exam.rows, ROW_SCORES[metric])
+            metric: _worth(tally.sums[metric])
             for metric in estimates
-            if metric in ROW_SCORES and metric != "object_micro_f1"  # means of one number per sample
+            if metric in tally.sums and metric != "object_micro_f1"  # means of one number per sample
         },
     }
 
 
-def _worth(rows: Sequence[PredictionRow], score: RowScore) -> dict[str, float | None]:
-    scored = [(part[0], row["episode_id"]) for row in rows if (part := score(row)) is not None]
-    values, episodes = [value for value, _ in scored], [episode for _, episode in scored]
-    effective = or_none(effective_sample_size, values, episodes)
-    correlation = or_none(intraclass_correlation, values, episodes)
+def _worth(sums: EpisodeSums) -> dict[str, float | None]:
+    effective = or_none(sums.effective_sample_size)
+    correlation = or_none(sums.intraclass_correlation)
     return {
-        "samples": len(values),
+        "samples": sums.num_samples,
         "effective_samples": None if effective is None else _rounded(effective),
         "intraclass_correlation": None if correlation is None else _rounded(correlation),
     }
 
 
-def _more(exam: _Exam, estimates: Mapping[str, EpisodeEstimate]) -> dict[str, Any]:
-    rows = exam.rows
+def _more(exam: LabelExam, estimates: Mapping[str, EpisodeEstimate]) -> dict[str, Any]:
+    tally = exam.model
     ours = ("strict_json_validity_rate", "supported_class_macro_f1", "evidence_window_iou")
     declared = frozenset(exam.declared)
     of_prompt = or_none(exam.measure, "evidence_window_iou", exam.floors["copy_prompt"])
     return {
         **{name: estimates[name].value if name in estimates else None for name in ours},
         "evidence_window_iou_of_prompt": of_prompt and of_prompt.value,
-        "closed_vocabulary_ceiling": or_none(closed_vocabulary_ceiling, rows),
+        "closed_vocabulary_ceiling": or_none(tally.closed_vocabulary_ceiling),
         "num_declared_classes": len(exam.declared),
         "num_supported_classes": len(exam.supported),
         "num_off_taxonomy_predictions": sum(
-            bool(row["predicted_label"]) and row["predicted_label"] not in declared for row in rows
+            count for label, count in tally.predicted_labels.items() if label and label not in declared
         ),
-        "outcomes": dict(sorted(Counter(str(row.get("outcome", "not_recorded")) for row in rows).items())),
-        "degenerate_questions": degenerate_questions(rows),
+        "outcomes": dict(sorted(tally.outcomes.items())),
+        "degenerate_questions": tally.degenerate_questions(),
     }
 
 

@@ -62,6 +62,12 @@ class TrainPriors(FittedOnTrain):
             **{name: _sorted(counter) for name, counter in counts.items()},
         )
 
+    @classmethod
+    def of_actions(cls, actions: Iterable[str]) -> Self:
+        """What is known when only the action of each train sample is: no floor for another question."""
+        counts = Counter(actions)
+        return cls.fit([]).model_copy(update={"num_samples": counts.total(), "action": _sorted(counts)})
+
 
 def yes_no(value: bool | None) -> str | None:
     """``yes``/``no`` as the published JSON spells it; None stays None."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from omni_mlflow.metrics.answers import RowScore, evidence_iou, strictly_valid_json
-from omni_mlflow.metrics.labels import PUBLISHED_SCORES
+from omni_mlflow.metrics.answers import PUBLISHED_SCORES, RowScore, evidence_iou, strictly_valid_json
 from omni_mlflow.metrics.metric import LABEL_METRICS
 
 BEATS_FLOOR = "beats_floor"

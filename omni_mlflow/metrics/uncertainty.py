@@ -219,20 +219,29 @@ def intraclass_correlation(values: Sequence[float], episodes: Sequence[str]) -> 
         NothingToScoreError: fewer than two episodes, one sample per episode, or no variation at all.
     """
     groups = _by_episode(values, episodes)
-    sizes = np.array([len(group) for group in groups])
-    if len(groups) < 2 or sizes.sum() == len(groups):
-        raise NothingToScoreError("an intraclass correlation needs two episodes and repeated samples")
+    sizes = np.array([len(group) for group in groups], dtype=np.int64)
     means = np.array([group.mean() for group in groups])
-    grand = float((sizes * means).sum() / sizes.sum())
-    between = float((sizes * np.square(means - grand)).sum()) / (len(groups) - 1)
-    within = float(sum(np.square(group - group.mean()).sum() for group in groups)) / (
-        sizes.sum() - len(groups)
-    )
-    typical_size = (sizes.sum() - np.square(sizes).sum() / sizes.sum()) / (len(groups) - 1)
-    spread = between + (typical_size - 1) * within
+    within = float(sum(np.square(group - group.mean()).sum() for group in groups))
+    return anova_correlation(sizes, means, within)
+
+
+def anova_correlation(sizes: NDArray[np.int64], means: FloatArray, within: float) -> float:
+    """As :func:`intraclass_correlation`, from the sizes and means of the episodes.
+
+    Args:
+        within: sum of the squared distances of samples from the mean of their episode.
+    """
+    count, samples = len(sizes), int(sizes.sum())
+    if count < 2 or samples == count:
+        raise NothingToScoreError("an intraclass correlation needs two episodes and repeated samples")
+    grand = float((sizes * means).sum() / samples)
+    between = float((sizes * np.square(means - grand)).sum()) / (count - 1)
+    inside = within / (samples - count)
+    typical_size = (samples - np.square(sizes).sum() / samples) / (count - 1)
+    spread = between + (typical_size - 1) * inside
     if spread < _NO_SPREAD:
         raise NothingToScoreError("every sample has the same value, so there is no variance to divide")
-    return float((between - within) / spread)
+    return float((between - inside) / spread)
 
 
 def effective_sample_size(values: Sequence[float], episodes: Sequence[str]) -> float:
@@ -241,10 +250,21 @@ def effective_sample_size(values: Sequence[float], episodes: Sequence[str]) -> f
     Raises:
         NothingToScoreError: fewer than two episodes, or the episodes do not differ.
     """
-    error = mean_estimate(values, episodes).standard_error
+    estimate = mean_estimate(values, episodes)
+    spread = float(np.square(np.asarray(values) - np.mean(values)).sum())
+    return size_of_independent_sample(estimate, len(values), spread)
+
+
+def size_of_independent_sample(estimate: EpisodeEstimate, samples: int, spread: float) -> float:
+    """As :func:`effective_sample_size`, for a mean.
+
+    Args:
+        spread: sum of the squared distances of all samples from it.
+    """
+    error = estimate.standard_error
     if error < _NO_SPREAD:
         raise NothingToScoreError("the episodes do not differ, so their correlation cannot be estimated")
-    return min(float(len(values)), float(np.var(np.asarray(values), ddof=1)) / error**2)
+    return min(float(samples), spread / (samples - 1) / error**2)
 
 
 def _by_episode(values: Sequence[float], episodes: Sequence[str]) -> list[FloatArray]:

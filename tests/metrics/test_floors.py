@@ -5,7 +5,7 @@ import random
 import pytest
 
 from omni_mlflow.metrics.errors import NothingToScoreError
-from omni_mlflow.metrics.floors import Urn, best_constant_objects, expected_accuracy, floor_rows, floors_for
+from omni_mlflow.metrics.floors import Urn, best_constant_objects, expected_accuracy, floors_for, floors_of
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.types import Labels, Span, Target
 
@@ -33,7 +33,7 @@ def priors() -> TrainPriors:
 
 
 def test_the_majority_floor_says_the_most_frequent_train_label(priors, make_row):
-    (row,) = floor_rows([make_row("a")], priors)["majority"]
+    row = floors_of(priors)["majority"](make_row("a"))
     assert row["predicted_label"] == "Cut"
     assert row["pred_json"]["contact"] == "yes"
     assert row["pred_json"]["subtask"] is None  # train never names one
@@ -45,28 +45,27 @@ def test_the_constant_object_set_has_the_best_f1_on_train(priors):
 
 
 def test_same_as_now_copies_the_true_current_action(priors, make_row):
-    rows = [make_row("a", truth={"action": "Cut", "next_action": "Stir"}, said={"action": "Wash"})]
-    assert floor_rows(rows, priors)["same_as_now"][0]["pred_json"] == {"next_action": "Cut"}
+    row = make_row("a", truth={"action": "Cut", "next_action": "Stir"}, said={"action": "Wash"})
+    assert floors_of(priors)["same_as_now"](row)["pred_json"] == {"next_action": "Cut"}
 
 
 @pytest.mark.parametrize(("now", "next_action"), [("Cut", "Stir"), ("Stir", "Wash"), ("Never seen", "Stir")])
 def test_next_given_current_follows_train(priors, make_row, now, next_action):
-    rows = [make_row("a", truth={"action": now})]
-    assert floor_rows(rows, priors)["next_given_current"][0]["pred_json"] == {"next_action": next_action}
+    row = make_row("a", truth={"action": now})
+    assert floors_of(priors)["next_given_current"](row)["pred_json"] == {"next_action": next_action}
 
 
 def test_copying_the_prompt_gives_its_window(priors, make_row):
-    (row,) = floor_rows([make_row("a")], priors)["copy_prompt"]
+    row = floors_of(priors)["copy_prompt"](make_row("a"))
     assert row["pred_json"]["evidence_window"] == {"start_frame": 0, "end_frame": 19, "num_frames": 20}
 
 
 def test_a_drawn_label_depends_on_the_sample_and_on_nothing_else(priors, make_row):
     rows = [make_row(f"s{i}") for i in range(40)]
-    drawn = {row["id"]: row["pred_json"] for row in floor_rows(rows, priors)["train_prior"]}
+    drawn = {row["id"]: floors_of(priors)["train_prior"](row)["pred_json"] for row in rows}
     random.Random(3).shuffle(rows)
-    assert {row["id"]: row["pred_json"] for row in floor_rows(rows[:20], priors)["train_prior"]}.items() <= (
-        drawn.items()
-    )
+    again = floors_of(priors)["train_prior"]
+    assert {row["id"]: again(row)["pred_json"] for row in rows[:20]}.items() <= drawn.items()
 
 
 def test_draws_follow_the_train_distribution():
@@ -76,11 +75,11 @@ def test_draws_follow_the_train_distribution():
     assert Urn({}).draw("sample") is None
 
 
-def test_expected_accuracy_is_the_mean_train_share_of_the_truth(priors, make_row):
-    rows = [make_row("a", truth={"action": "Cut"}), make_row("b", truth={"action": "Never seen"})]
-    assert expected_accuracy(rows, "action", priors) == (3 / 4 + 0) / 2
+def test_expected_accuracy_is_the_mean_train_share_of_the_truth(priors):
+    truths = {"Cut": 1, "Never seen": 1}
+    assert expected_accuracy(truths, "action", priors) == (3 / 4 + 0) / 2
     with pytest.raises(NothingToScoreError):
-        expected_accuracy(rows, "transition", priors)  # train has none
+        expected_accuracy(truths, "transition", priors)  # train has none
 
 
 def test_a_floor_fitted_on_train_needs_train_answers(priors):

@@ -1,0 +1,82 @@
+"""Hits, false alarms and misses of each action class in each episode, and the macro-F1 they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import fsum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni_mlflow.metrics.answers import PredictionRow
+from omni_mlflow.metrics.errors import NothingToScoreError
+from omni_mlflow.metrics.uncertainty import EpisodeEstimate, jackknife_estimate
+
+_HIT, _FALSE_ALARM, _MISS = range(3)
+
+
+class ClassCounts:
+    """Counts by episode and label, of the labels that occur there and of no other."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, dict[str, list[int]]] = {}
+
+    @classmethod
+    def over(cls, rows: Iterable[PredictionRow]) -> ClassCounts:
+        counts = cls()
+        for row in rows:
+            counts.add(row["episode_id"], row["true_label"], row["predicted_label"])
+        return counts
+
+    def add(self, episode: str, truth: str, given: str | None) -> None:
+        """Count one sample; ``given`` is None where no label could be read."""
+        labels = self._of.setdefault(episode, {})
+        if given == truth:
+            labels.setdefault(truth, [0, 0, 0])[_HIT] += 1
+            return
+        labels.setdefault(truth, [0, 0, 0])[_MISS] += 1
+        if given is not None:
+            labels.setdefault(given, [0, 0, 0])[_FALSE_ALARM] += 1
+
+    def macro_f1(self, classes: Sequence[str]) -> EpisodeEstimate:
+        """Unweighted mean of the per-class F1 over ``classes``; an absent and never predicted class counts 0.
+
+        A wrong prediction counts against its class when that class is in the set; classes outside it do not
+        count. The class set stays fixed while episodes are left out for the standard error.
+
+        Raises:
+            NothingToScoreError: there are no rows or no classes.
+        """
+        if not self._of or not classes:
+            raise NothingToScoreError("macro-F1 over no rows or no classes")
+        place_of = {label: place for place, label in enumerate(sorted(classes))}
+        episodes = sorted(self._of)
+        parts = [self._of_episode(episode, place_of) for episode in episodes]
+        total = np.zeros((len(place_of), 3), dtype=np.int64)
+        for places, counts in parts:
+            total[places] += counts
+        scores = _f1(total)
+        without = []
+        for places, counts in parts:
+            left = scores.copy()
+            left[places] = _f1(total[places] - counts)
+            without.append(_mean(left))
+        return jackknife_estimate(_mean(scores), without, episodes)
+
+    def _of_episode(
+        self, episode: str, place_of: dict[str, int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places of the episode's labels in the class set, and their counts: shape (labels, 3)."""
+        found = {place_of[label]: cell for label, cell in self._of[episode].items() if label in place_of}
+        places = np.array(list(found), dtype=np.int64)
+        return places, np.array(list(found.values()), dtype=np.int64).reshape(-1, 3)
+
+
+def _f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    hits, false_alarms, misses = counts.T
+    f1: NDArray[np.float64] = 2 * hits / np.maximum(2 * hits + false_alarms + misses, 1)
+    return f1
+
+
+def _mean(scores: NDArray[np.float64]) -> float:
+    return fsum(scores.tolist()) / len(scores)

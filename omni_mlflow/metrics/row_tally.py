@@ -1,0 +1,119 @@
+"""What is kept of prediction rows: sums by episode and counts by label, never a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow, RowScore, true_answer
+from omni_mlflow.metrics.class_counts import ClassCounts
+from omni_mlflow.metrics.episode_sums import EpisodeSums
+from omni_mlflow.metrics.errors import NothingToScoreError, or_none
+from omni_mlflow.metrics.uncertainty import EpisodeEstimate
+
+_DEGENERATE_SHARE = 0.95
+
+
+class RowTally:
+    """The rows of one model, a floor or a control, added up.
+
+    Attributes:
+        samples_per_episode: number of rows by episode.
+        true_labels, predicted_labels: number of rows by action label, in order of appearance.
+        truths: number of rows by true answer, for each question with labels.
+        unseen_labels: number of rows by true action that train does not show.
+        outcomes: number of rows by outcome.
+    """
+
+    def __init__(self, scores: Mapping[str, RowScore]) -> None:
+        self._scores = scores
+        self.sums = {name: EpisodeSums() for name in scores}
+        self.classes = ClassCounts()
+        self.samples_per_episode: Counter[str] = Counter()
+        self.true_labels: Counter[str] = Counter()
+        self.predicted_labels: Counter[str] = Counter()
+        self.truths: dict[str, Counter[str]] = {question: Counter() for question in LABEL_QUESTIONS}
+        self.unseen_labels: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
+
+    @classmethod
+    def over(cls, rows: Iterable[PredictionRow], scores: Mapping[str, RowScore]) -> RowTally:
+        tally = cls(scores)
+        for row in rows:
+            tally.add(row)
+        return tally
+
+    def add(self, row: PredictionRow) -> None:
+        """Take in a prediction row with the published columns."""
+        self.add_answers(row)
+        self.outcomes[str(row.get("outcome", "not_recorded"))] += 1
+        for question, counts in self.truths.items():
+            truth = true_answer(row, question)
+            if truth is not None:
+                counts[truth] += 1
+        if not row["true_label_seen_in_train"]:
+            self.unseen_labels[row["true_label"]] += 1
+
+    def add_answers(self, row: PredictionRow) -> None:
+        """Take in what metrics need; the truths that a floor shares with the model are counted there."""
+        for name, score in self._scores.items():
+            self.sums[name].add_score(row, score)
+        episode, truth, given = row["episode_id"], row["true_label"], row["predicted_label"]
+        self.classes.add(episode, truth, given)
+        self.samples_per_episode[episode] += 1
+        self.true_labels[truth] += 1
+        if given is not None:
+            self.predicted_labels[given] += 1
+
+    @property
+    def num_samples(self) -> int:
+        return self.samples_per_episode.total()
+
+    def published(self, *, label_options: Sequence[str]) -> dict[str, Any]:
+        """Every published metric under its published name; null where no row qualifies."""
+        labels = self.published_classes(label_options)
+        macro_f1 = _value(or_none(self.classes.macro_f1, labels))
+        return {
+            **{name: _value(or_none(sums.estimate)) for name, sums in self.sums.items()},
+            "macro_f1": macro_f1,
+            "action_macro_f1": macro_f1,
+            "labels": labels,
+            "num_samples": self.num_samples,
+            "num_eval_episodes": len(self.samples_per_episode),
+            "held_out_episode_count": len(self.samples_per_episode),
+            "num_unseen_label_samples": self.unseen_labels.total(),
+            "unseen_eval_labels": sorted(self.unseen_labels),
+            "eval_label_counts": dict(self.true_labels.most_common()),
+        }
+
+    def published_classes(self, label_options: Sequence[str]) -> list[str]:
+        """The options, then true, then predicted action labels that are no option, in order of appearance."""
+        return list(dict.fromkeys([*label_options, *self.true_labels, *self.predicted_labels]))
+
+    def supported_classes(self, declared: Sequence[str]) -> list[str]:
+        """The declared action classes that the truth names at least once; predictions have no say."""
+        return [label for label in dict.fromkeys(declared) if label in self.true_labels]
+
+    def closed_vocabulary_ceiling(self) -> float:
+        """Share of samples whose action train shows: no model that only says those can be more accurate.
+
+        Raises:
+            NothingToScoreError: there are no rows.
+        """
+        if not self.num_samples:
+            raise NothingToScoreError("no sample to average over")
+        return (self.num_samples - self.unseen_labels.total()) / self.num_samples
+
+    def degenerate_questions(self) -> dict[str, dict[str, Any]]:
+        """Questions of which one true answer makes up more than 95 %: a constant looks excellent there."""
+        return {
+            question: {"answer": answer, "share": count / counts.total()}
+            for question, counts in self.truths.items()
+            for answer, count in counts.most_common(1)
+            if count / counts.total() > _DEGENERATE_SHARE
+        }
+
+
+def _value(estimate: EpisodeEstimate | None) -> float | None:
+    return None if estimate is None else estimate.value

@@ -1,0 +1,168 @@
+"""Reads a predictions file that somebody else may have written: each row, and all that is wrong, by line."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow, parse_reply
+from omni_mlflow.spine.strict_json import strict_json
+from omni_mlflow.spine.types import Outcome, Split
+
+REQUIRED = (
+    "id",
+    "episode_id",
+    "split",
+    "center_window",
+    "true_json",
+    "pred_json",
+    "raw_prediction",
+    "true_label",
+    "predicted_label",
+    "true_label_seen_in_train",
+)
+"""The published columns that a metric reads; ``correct`` is computed again, others are ignored."""
+
+_UNREAD = 0
+
+
+class PredictionsFile:
+    """One pass over a predictions file, in eight bytes of memory per row.
+
+    Attributes:
+        problems: line numbers by what is wrong with them; complete once :meth:`rows` is exhausted.
+        sha256: of the bytes that were read.
+        num_rows: lines that could be scored.
+        num_answers_not_in_reply: rows whose ``pred_json`` is not what ``raw_prediction`` says. Published
+            definitions grade ``pred_json``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: dict[str, list[int]] = {}
+        self.sha256 = ""
+        self.num_rows = 0
+        self.num_answers_not_in_reply = 0
+        self._ids = array("Q")
+
+    def rows(self) -> Iterator[PredictionRow]:
+        """Yield each row that can be scored; ids that occur twice are found at the end."""
+        digest = hashlib.sha256()
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                digest.update(line)
+                row, wrong = read_row(line)
+                for what in wrong:
+                    self.problems.setdefault(what, []).append(number)
+                self._ids.append(_key(row["id"]) if row is not None else _UNREAD)
+                if row is not None and not wrong:
+                    self.num_rows += 1
+                    self.num_answers_not_in_reply += row["pred_json"] != (
+                        parse_reply(row["raw_prediction"]) or {}
+                    )
+                    yield row
+        self.sha256 = digest.hexdigest()
+        for what, numbers in self._doubled():
+            self.problems[what] = numbers
+        if not self._ids:
+            self.problems["the file holds no row"] = [1]
+
+    def _doubled(self) -> Iterator[tuple[str, list[int]]]:
+        """Ids that occur again. Equal keys only say where to look; the ids themselves are compared."""
+        keys = np.frombuffer(self._ids, dtype=np.uint64)
+        order = np.argsort(keys, kind="stable")
+        again = np.flatnonzero((keys[order[1:]] == keys[order[:-1]]) & (keys[order[1:]] != _UNREAD))
+        suspects = {int(order[place]) + 1 for place in (*again, *(again + 1))}
+        lines_of: dict[str, list[int]] = {}
+        if suspects:
+            with self.path.open("rb") as lines:
+                for number, line in enumerate(lines, start=1):
+                    if number in suspects:
+                        lines_of.setdefault(strict_json(line.decode())["id"], []).append(number)
+        for sample, numbers in lines_of.items():
+            if len(numbers) > 1:
+                yield f"id {sample!r} is there already, in line {numbers[0]}", numbers[1:]
+
+
+def read_row(line: bytes) -> tuple[PredictionRow | None, list[str]]:
+    """Return the row of one line and all that is wrong with it; no row where its id cannot be read.
+
+    An answer that cannot be read is an answer, and a wrong one; a line that cannot be read is a problem.
+    """
+    try:
+        row = strict_json(line.decode("utf-8"))
+    except ValueError as error:
+        return None, [f"not JSON: {error}"]
+    if not isinstance(row, dict):
+        return None, [f"a JSON {type(row).__name__}, not an object"]
+    missing = [name for name in REQUIRED if name not in row]
+    if missing:
+        return (row if _is_text(row.get("id")) else None), [f"no {', '.join(missing)}"]
+    wrong = list(_wrong_truth(row))
+    if not _is_text(row["id"]):
+        return None, wrong
+    return (row if wrong else _with_readable_answer(row)), wrong
+
+
+def _wrong_truth(row: dict[str, Any]) -> Iterator[str]:
+    for name in ("id", "episode_id", "true_label"):
+        if not _is_text(row[name]):
+            yield f"{name} is no text"
+    if row["split"] != Split.TEST:
+        yield f"of split {row['split']!r}, not of {Split.TEST.value!r}"
+    if row["true_label_seen_in_train"] not in (0, 1):
+        yield "true_label_seen_in_train is neither 0 nor 1"
+    if row.get("outcome") == Outcome.INFRASTRUCTURE_FAILED:
+        yield "infrastructure_failed: nobody answered; ask this sample again"
+    truth = row["true_json"]
+    if not isinstance(truth, dict):
+        yield "true_json is no object"
+        return
+    for question in LABEL_QUESTIONS:
+        if truth.get(question) is not None and not _is_text(truth[question]):
+            yield f"true_json.{question} is no text"
+    if truth.get("action", row["true_label"]) != row["true_label"]:
+        yield "true_label is not the action of true_json"
+
+
+def _with_readable_answer(row: dict[str, Any]) -> PredictionRow:
+    """The row with empty answers in place of those that are no answer at all."""
+    label, raw = row["predicted_label"], row["raw_prediction"]
+    return {
+        **row,
+        "pred_json": row["pred_json"] if isinstance(row["pred_json"], dict) else {},
+        "raw_prediction": raw if isinstance(raw, str) else "",
+        # half a surrogate pair can be read but not written
+        "predicted_label": label.encode(errors="replace").decode() if isinstance(label, str) else None,
+    }
+
+
+def _is_text(value: Any) -> bool:
+    if not isinstance(value, str) or not value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _key(sample: str) -> int:
+    """Eight bytes that two ids hardly ever share; 0 is kept for lines without one."""
+    return int.from_bytes(hashlib.blake2b(sample.encode(), digest_size=8).digest()) or 1
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Spell ascending line numbers: ``line 3`` or ``lines 3, 5-9``."""
+    runs = []
+    for _, members in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        found = [number for _, number in members]
+        runs.append(f"{found[0]}" if len(found) == 1 else f"{found[0]}-{found[-1]}")
+    several = len(runs) > 1 or "-" in runs[0]
+    return f"line{'s' if several else ''} {', '.join(runs)}"

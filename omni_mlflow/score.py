@@ -1,0 +1,193 @@
+"""Scores a predictions file by the published definitions, whoever made it: a run here, vLLM, an API.
+
+What it says about the model is never ``held_out``: nobody here saw which checkpoint answered, from which
+inputs, or whether the truths are those of the sealed test set. Only ``evaluate`` sees that.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omni_mlflow.metrics.label_exam import LabelExam
+from omni_mlflow.metrics.label_scores import exam_scores, headline
+from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.metrics.questions import METRIC_OF, QUESTION_OF
+from omni_mlflow.predictions_file import PredictionsFile, ranges
+from omni_mlflow.spine.rows import file_digest, read_document, write_document
+from omni_mlflow.spine.types import SCHEMA_VERSION
+
+UNVERIFIED = "unverified"
+CLAIM = (
+    "Computed from a predictions file alone. Nobody verified which model gave the answers, from which "
+    "inputs, or that the truths are those of the sealed test set: this is no held-out result."
+)
+RECORD = "score.json"
+
+
+class UnusableFileError(Exception):
+    """A file that ``score`` was given, or the folder to write to, cannot be used; nothing was scored."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to score.
+
+    Attributes:
+        predictions: JSONL of published prediction rows.
+        label_options: JSON list of the action labels that were offered to the model.
+        train_labels: JSON list of the action of each train sample, or ``fitted.json`` of a checkpoint.
+        engine: what answered, in the words of whoever asked; None when nobody says.
+        out: folder for ``metrics.json`` and ``score.json``.
+    """
+
+    predictions: Path
+    label_options: Path
+    train_labels: Path | None
+    engine: str | None
+    out: Path
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Either metrics, or what is wrong with the file.
+
+    Attributes:
+        problems: line numbers by what is wrong with them; any of them, and nothing was scored or written.
+        headline: the few numbers to compare.
+    """
+
+    problems: dict[str, list[int]] = field(default_factory=dict)
+    headline: dict[str, float] = field(default_factory=dict)
+
+    def told(self, path: Path) -> list[str]:
+        """One sentence per problem, in the order of the file."""
+        ordered = sorted(self.problems.items(), key=lambda item: item[1])
+        return [f"{path}: {ranges(numbers)}: {what}" for what, numbers in ordered]
+
+
+def score(request: Request) -> Scored:
+    """Read the predictions once, in constant memory, and write ``metrics.json`` and ``score.json``.
+
+    Raises:
+        UnusableFileError: the labels cannot be read, or ``out`` holds the files of somebody else.
+    """
+    _refuse_foreign_folder(request.out)
+    options = read_label_options(request.label_options)
+    priors = None if request.train_labels is None else read_train_labels(request.train_labels)
+    exam = LabelExam(priors, label_options=options)
+    found = PredictionsFile(request.predictions)
+    num_contradicted = 0
+    for row in found.rows():
+        exam.add(row)
+        if priors is not None:
+            num_contradicted += bool(row["true_label_seen_in_train"]) is not (
+                row["true_label"] in priors.action
+            )
+    if found.problems:
+        return Scored(problems=found.problems)
+    metrics = exam_scores(exam, {})
+    whose = {"engine": request.engine, "evidence": UNVERIFIED}
+    write_document(request.out / "metrics.json", {**_with_nulls(metrics), **whose})
+    write_document(request.out / RECORD, _record(request, found, num_contradicted))
+    return Scored(headline=headline(metrics))
+
+
+def read_label_options(path: Path) -> list[str]:
+    """Read a JSON list of strings.
+
+    Raises:
+        UnusableFileError: it is something else; a CSV is not read.
+    """
+    labels = _read_json(path)
+    if not _is_list_of_labels(labels):
+        raise UnusableFileError(
+            f'{path} is no list of label options; write them as JSON, ["Cut bread", "Pour water"], in the '
+            "order in which the model was offered them"
+        )
+    return list(labels)
+
+
+def read_train_labels(path: Path) -> TrainPriors:
+    """Read what train says: the action of each train sample, or everything that a checkpoint was fitted on.
+
+    Raises:
+        UnusableFileError: it is neither.
+    """
+    found = _read_json(path)
+    if isinstance(found, dict) and found.keys() >= TrainPriors.model_fields.keys():
+        return read_document(path, TrainPriors)
+    if not _is_list_of_labels(found) or not found:
+        raise UnusableFileError(
+            f"{path} holds no train labels; give a JSON list with the action of each train sample, repeated "
+            "as often as it occurs, or the fitted.json of a checkpoint, which has floors for every question"
+        )
+    return TrainPriors.of_actions(found)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_list_of_labels(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(label, str) and label for label in value)
+
+
+def _refuse_foreign_folder(out: Path) -> None:
+    if (out / "metrics.json").exists() and not (out / RECORD).exists():
+        raise UnusableFileError(
+            f"{out / 'metrics.json'} was not written by 'score' and will not be replaced; name another --out"
+        )
+
+
+def _with_nulls(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Name each floor and verdict that cannot be had; ``more.reasons`` says why."""
+    graded = [metric for metric, question in QUESTION_OF.items() if question]
+    nothing = {metric: None for metric in graded if metric not in metrics["baselines"]}
+    unjudged = {
+        question: {"verdict": None, "metric": metric, "floor": None}
+        for question, metric in METRIC_OF.items()
+        if question not in metrics["verdicts"]
+    }
+    return {
+        **metrics,
+        "baselines": metrics["baselines"] | nothing,
+        "verdicts": metrics["verdicts"] | unjudged,
+    }
+
+
+def _record(request: Request, found: PredictionsFile, num_contradicted: int) -> dict[str, Any]:
+    """What was scored, by digest, and what nobody vouches for."""
+    notes = []
+    if found.num_answers_not_in_reply:
+        notes.append(
+            f"{found.num_answers_not_in_reply} rows have another pred_json than their raw_prediction; "
+            "the published definitions grade pred_json"
+        )
+    if num_contradicted:
+        notes.append(
+            f"{num_contradicted} rows say of their true label that train shows it, or does not, and the "
+            "train labels given say otherwise; seen and unseen are counted as the rows say"
+        )
+    labels = {"label_options": request.label_options, "train_labels": request.train_labels}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "engine": request.engine,
+        "evidence": UNVERIFIED,
+        "claim": CLAIM,
+        "num_rows": found.num_rows,
+        "inputs": {
+            "predictions": {"file": request.predictions.name, "sha256": found.sha256},
+            **{
+                name: path and {"file": path.name, "sha256": file_digest(path)}
+                for name, path in labels.items()
+            },
+        },
+        "outputs": {"metrics.json": file_digest(request.out / "metrics.json")},
+        "notes": notes,
+    }

@@ -1,0 +1,278 @@
+"""Any predictions file in the published row format is scored alike, or refused with all that is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from omni_mlflow.__main__ import build
+from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.predictions_file import PredictionsFile, ranges
+from omni_mlflow.score import UnusableFileError
+from omni_mlflow.spine.rows import write_document
+from omni_mlflow.spine.types import Labels, Span, Target
+
+OPTIONS = ["Pour water", "Stir", "Cut"]
+
+
+@pytest.fixture
+def given(tmp_path):
+    """Writes what a user has at hand, and scores it."""
+
+    def run(rows, *flags, options=OPTIONS, train_labels=None, out=tmp_path / "out"):
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+        predictions = tmp_path / "predictions.jsonl"
+        predictions.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        label_options = tmp_path / "options.json"
+        label_options.write_text(options if isinstance(options, str) else json.dumps(options))
+        words = ["--predictions", predictions, "--label-options", label_options, "--out", out, *flags]
+        if train_labels is not None:
+            labels = tmp_path / "train.json"
+            labels.write_text(train_labels if isinstance(train_labels, str) else json.dumps(train_labels))
+            words += ["--train-labels", labels]
+        return CliRunner().invoke(build(), ["score", *map(str, words)])
+
+    return run
+
+
+@pytest.fixture
+def metrics_of(given, tmp_path):
+    """Scores what must be scorable, and reads the result."""
+
+    def scored(rows, *flags, **options):
+        result = given(rows, *flags, **options)
+        assert (result.exit_code, result.exception) == (0, None), result.output
+        return json.loads((tmp_path / "out" / "metrics.json").read_text())
+
+    return scored
+
+
+@pytest.fixture
+def problems_of(given, tmp_path):
+    """What is wrong with a file that nothing may be scored of."""
+
+    def refused(rows):
+        result = given(rows, "--json")
+        assert result.exit_code == 1
+        assert not (tmp_path / "out").exists()
+        told = json.loads(result.stdout)
+        assert told["ok"] is False
+        assert told["headline"] == {}
+        return told["problems"]
+
+    return refused
+
+
+@pytest.fixture
+def rows(make_row):
+    """Two episodes of two samples; one answer of four is wrong."""
+    return [
+        make_row("a", episode="kitchen__ep1"),
+        make_row("b", episode="kitchen__ep1", truth={"action": "Stir"}),
+        make_row("c", episode="garden__ep1", truth={"action": "Cut"}, said={"action": "Stir"}),
+        make_row("d", episode="garden__ep1", truth={"action": "Stir"}),
+    ]
+
+
+def test_the_published_run_is_reproduced_to_twelve_digits(metrics_of, qwen_v2):
+    rows, published = qwen_v2
+    found = metrics_of(rows, options=published["labels"][:1187])
+    names = [name for name in found if name in published]
+    assert {"accuracy", "macro_f1", "object_micro_f1", "labels", "eval_label_counts"} <= {*names}
+    assert len(names) == 18
+    for name in names:
+        value = (
+            pytest.approx(published[name], abs=1e-12) if type(published[name]) is float else published[name]
+        )
+        assert found[name] == value, name
+
+
+def test_a_result_says_who_answered_and_that_nobody_vouches_for_it(metrics_of, rows, tmp_path):
+    found = metrics_of(rows, "--engine", "vllm 0.11")
+    record = json.loads((tmp_path / "out" / "score.json").read_text())
+    assert (found["engine"], found["evidence"]) == ("vllm 0.11", "unverified")
+    assert (record["engine"], record["evidence"]) == ("vllm 0.11", "unverified")
+    assert "no held-out result" in record["claim"]
+    for name, file in (("predictions", "predictions.jsonl"), ("label_options", "options.json")):
+        digest = hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
+        assert record["inputs"][name] == {"file": file, "sha256": digest}
+    written = hashlib.sha256((tmp_path / "out" / "metrics.json").read_bytes()).hexdigest()
+    assert record["outputs"] == {"metrics.json": written}
+
+
+def test_without_train_labels_floors_are_null_with_a_reason(metrics_of, rows):
+    found = metrics_of(rows)
+    assert found["baselines"]["accuracy"] is None
+    assert found["verdicts"]["action"] == {"verdict": None, "metric": "accuracy", "floor": None}
+    assert "no train labels were given" in found["more"]["reasons"]["baselines.accuracy"]
+    assert found["baselines"]["next_action_accuracy"]["best"] == "same_as_now"  # needs no train
+    assert found["more"]["evidence_window_iou_of_prompt"] == 1.0
+
+
+def test_train_labels_give_the_floors_of_the_action(metrics_of, rows):
+    found = metrics_of(rows, train_labels=["Stir", "Stir", "Cut"])
+    assert found["baselines"]["accuracy"]["floors"]["majority"] == 2 / 4  # b and d are Stir
+    assert found["baselines"]["accuracy"]["expected"]["train_prior"] == pytest.approx(5 / 3 / 4)
+    assert found["baselines"]["contact_accuracy"] is None
+    assert "no train sample answers" in found["more"]["reasons"]["baselines.contact_accuracy"]
+
+
+def test_what_a_checkpoint_was_fitted_on_gives_the_floors_of_every_question(metrics_of, rows, tmp_path):
+    labels = Labels(action="Stir", in_contact=False, next_action="Cut")
+    target = Target(id="t", episode_id="e", anchor=9, span=Span(start=0, stop=9), labels=labels)
+    write_document(tmp_path / "fitted.json", TrainPriors.fit([target]))
+    found = metrics_of(rows, train_labels=(tmp_path / "fitted.json").read_text())
+    assert found["baselines"]["contact_accuracy"]["floors"]["majority"] == 0.0
+    assert found["baselines"]["next_action_accuracy"]["floors"]["next_given_current"] == 0.0
+
+
+def test_unknown_columns_and_a_claimed_correct_change_no_number(metrics_of, rows):
+    plain = metrics_of(rows)
+    assert metrics_of([{**row, "correct": 1, "latency_s": 0.3} for row in rows]) == plain
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"raw_prediction": "I cannot tell", "pred_json": {}, "predicted_label": "I cannot tell"},
+        {"raw_prediction": "", "pred_json": None, "predicted_label": None},
+        {"raw_prediction": None, "pred_json": "Stir", "predicted_label": ["Stir"]},
+        {"raw_prediction": "{", "pred_json": [], "predicted_label": "half a pair \ud83d"},
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_wrong_and_stays_in_the_denominator(metrics_of, rows, answer):
+    found = metrics_of([{**row, **answer} for row in rows[:1]] + rows[1:])
+    assert found["accuracy"] == 2 / 4
+    assert found["contact_accuracy"] == 3 / 4
+    assert found["json_validity_rate"] == 3 / 4
+
+
+def test_an_answer_that_its_reply_does_not_give_is_counted(metrics_of, rows, tmp_path):
+    metrics_of([{**rows[0], "raw_prediction": "no idea"}, *rows[1:]])
+    [note] = json.loads((tmp_path / "out" / "score.json").read_text())["notes"]
+    assert note.startswith("1 rows have another pred_json than their raw_prediction")
+
+
+def test_train_labels_that_contradict_the_rows_are_counted(metrics_of, rows, tmp_path):
+    metrics_of(rows, train_labels=["Stir", "Cut"])  # all rows claim to be seen; Pour water is not
+    [note] = json.loads((tmp_path / "out" / "score.json").read_text())["notes"]
+    assert note.startswith("1 rows say of their true label")
+
+
+def test_every_problem_is_listed_with_its_lines_and_nothing_is_scored(problems_of, rows):
+    a, b, c, d = rows
+    torn = json.dumps(d)[:-9]
+    without_truth = {key: value for key, value in b.items() if key not in ("true_json", "true_label")}
+    of_train = {**c, "id": "e", "split": "train"}
+    lines = [a, torn, "", a, without_truth, of_train, "[1]", {**c, "outcome": "infrastructure_failed"}, b, b]
+    problems = problems_of(lines)
+    assert {tuple(numbers): what for what, numbers in problems.items() if "not JSON" not in what} == {
+        (4,): "id 'a' is there already, in line 1",
+        (5,): "no true_json, true_label",
+        (6,): "of split 'train', not of 'test'",
+        (7,): "a JSON list, not an object",
+        (8,): "infrastructure_failed: nobody answered; ask this sample again",
+        (9, 10): "id 'b' is there already, in line 5",
+    }
+    assert [numbers for what, numbers in problems.items() if "not JSON" in what] == [[2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"id": 7}, "id is no text"),
+        ({"episode_id": ""}, "episode_id is no text"),
+        ({"true_label": "\ud83d"}, "true_label is no text"),
+        ({"true_label": "Stir"}, "true_label is not the action of true_json"),
+        ({"true_json": []}, "true_json is no object"),
+        ({"true_json": {"contact": True}}, "true_json.contact is no text"),
+        ({"true_label_seen_in_train": None}, "true_label_seen_in_train is neither 0 nor 1"),
+    ],
+)
+def test_a_truth_that_cannot_be_read_is_refused(problems_of, rows, changed, what):
+    problems = problems_of([rows[1], {**rows[0], **changed}])
+    assert problems[what] == [2]
+
+
+def test_a_line_that_is_python_but_not_json_is_refused(problems_of, rows):
+    [what] = problems_of([json.dumps(rows[0]).replace('"correct": 1', '"correct": NaN')])
+    assert what == "not JSON: NaN is not JSON"
+
+
+def test_bytes_that_are_no_text_are_refused_with_their_line(given, tmp_path, rows):
+    path = tmp_path / "latin.jsonl"
+    path.write_bytes(json.dumps(rows[0]).encode() + b'\n{"id": "caf\xe9"}\n')
+    found = PredictionsFile(path)
+    assert len(list(found.rows())) == 1
+    assert list(found.problems.values()) == [[2]]
+
+
+def test_a_last_line_without_its_line_feed_is_whole_when_it_can_be_read(rows, tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = PredictionsFile(path)
+    assert [row["id"] for row in found.rows()] == ["a", "b", "c", "d"]
+    assert found.problems == {}
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_an_empty_file_is_refused(problems_of):
+    assert problems_of([]) == {"the file holds no row": [1]}
+
+
+def test_without_json_each_problem_is_a_line_on_stderr(given, rows):
+    result = given([*rows, *rows])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "predictions.jsonl: line 5: id 'a' is there already, in line 1" in result.stderr
+
+
+@pytest.mark.parametrize("options", ["Pour water,Stir\n", '{"Pour water": 1}', '["Stir", 3]', '[""]'])
+def test_label_options_that_are_no_json_list_of_strings_are_refused_in_words(given, rows, options):
+    error = given(rows, options=options).exception
+    assert isinstance(error, UnusableFileError)
+    assert "write them as JSON" in str(error)
+
+
+@pytest.mark.parametrize("labels", ["action\nStir\n", "[]", '{"Stir": 3}'])
+def test_train_labels_of_another_form_are_refused_in_words(given, rows, labels):
+    error = given(rows, train_labels=labels).exception
+    assert isinstance(error, UnusableFileError)
+    assert "JSON list with the action of each train sample" in str(error)
+
+
+def test_the_metrics_of_an_evaluation_are_not_overwritten(given, rows, tmp_path):
+    theirs = tmp_path / "evaluate"
+    theirs.mkdir()
+    (theirs / "metrics.json").write_text("{}")
+    assert isinstance(given(rows, out=theirs).exception, UnusableFileError)
+    assert (theirs / "metrics.json").read_text() == "{}"
+
+
+def test_scoring_again_replaces_what_score_wrote(metrics_of, rows):
+    assert metrics_of(rows)["num_samples"] == 4
+    assert metrics_of(rows[:3])["num_samples"] == 3
+
+
+def test_the_order_of_lines_changes_no_number(metrics_of, rows):
+    first, again = metrics_of(rows), metrics_of(rows[::-1])
+    ordered = ("labels", "eval_label_counts")  # published in order of appearance
+    assert {k: v for k, v in first.items() if k not in ordered} == {
+        k: v for k, v in again.items() if k not in ordered
+    }
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"), [([3], "line 3"), ([3, 5, 6, 7], "lines 3, 5-7"), ([1, 2], "lines 1-2")]
+)
+def test_line_numbers_are_told_as_ranges(numbers, told):
+    assert ranges(numbers) == told
+
+
+def test_a_missing_file_is_wrong_usage(tmp_path):
+    words = ["score", "--predictions", str(Path(tmp_path) / "none.jsonl")]
+    assert CliRunner().invoke(build(), words).exit_code == 2
