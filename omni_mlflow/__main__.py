@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from omni_mlflow import PARENT_PID
+from omni_mlflow import PARENT_PID, verb_options
 from omni_mlflow.contract import contract_schema
 from omni_mlflow.contract_validation import SPECIFIED, as_table, validate_contracts
 from omni_mlflow.interruption import Interrupted, Stop
@@ -31,8 +31,6 @@ from omni_mlflow.stage_options import (
     EXTRA_OPTIONS,
     JSON,
     OUT,
-    SCAFFOLD_OPTIONS,
-    SCORE_OPTIONS,
     STAGE_OPTIONS,
     WORKSPACE,
     request_of,
@@ -77,6 +75,22 @@ def validate_command(*, as_json: bool, **given: Any) -> None:
             Console().print(validation.as_table(verdict))
     if not all(verdict.ok for verdict in verdicts):
         sys.exit(1)
+
+
+def compare_command(*, as_json: bool, **given: Any) -> None:
+    """Hold evaluations of one split against the first one named, and plan what the split can show."""
+    from omni_mlflow.comparison import compare
+    from omni_mlflow.console import print_table
+    from omni_mlflow.reporting import comparison_tables as told
+
+    facts = compare(verb_options.comparing_of(given, project=PROJECT), say=tell)
+    if as_json:
+        print(facts.model_dump_json())
+        return
+    print(told.run_class(facts))
+    for table in (told.rows_table(facts), told.results_table(facts), told.power_table(facts)):
+        print_table(table)
+    print("\n".join(told.remarks(facts)))
 
 
 @contextmanager
@@ -232,27 +246,11 @@ def build() -> click.Group:
         text = summary.partition(": ")[2]
         does = validate_command if name == "validate" else partial(stage_command, name)
         group.add_command(click.Command(name, params=list(options), callback=does, help=text))
-    group.add_command(
-        click.Command(
-            "contracts",
-            params=[
-                click.Option(["--validate"], is_flag=True, help="Look up every name in the code."),
-                click.Option(["--schema"], is_flag=True, help="Print the JSON Schema of a contract."),
-                click.Option(["--backbone"], default="none", help="Only this one."),
-                click.Option(
-                    ["--contracts-dir"],
-                    default="none",
-                    help="A folder of contracts, also of published JSON ones; none: the project's own.",
-                ),
-                JSON,
-            ],
-            callback=contracts_command,
-            help=contracts_command.__doc__,
-        )
-    )
     others: dict[str, tuple[Callable[..., None], list[click.Parameter]]] = {
-        "scaffold": (scaffold_command, [*SCAFFOLD_OPTIONS]),
-        "score": (score_command, [*SCORE_OPTIONS]),
+        "contracts": (contracts_command, [*verb_options.CONTRACTS_OPTIONS]),
+        "compare": (compare_command, [*verb_options.COMPARE_OPTIONS]),
+        "scaffold": (scaffold_command, [*verb_options.SCAFFOLD_OPTIONS]),
+        "score": (score_command, [*verb_options.SCORE_OPTIONS]),
         "sync": (sync_command, [WORKSPACE, JSON]),
         "heal": (heal_command, [WORKSPACE, JSON]),
         "doctor": (doctor_command, [WORKSPACE, JSON]),

@@ -1,12 +1,17 @@
-"""What a person at the terminal sees: progress bars and one line per stage, on stderr only."""
+"""What a person at the terminal sees: progress bars on stderr, tables on stdout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from omni_mlflow.reporting.tables import Table
 
 T = TypeVar("T")
 
@@ -49,3 +54,13 @@ class TerminalBar:
             self._progress.remove_task(self._task)
             self._task = None
         self._progress.stop()
+
+
+def print_table(table: Table) -> None:
+    """Print a report's table on stdout."""
+    shown = RichTable(box=box.SIMPLE)
+    for column, title in enumerate(table.header):
+        shown.add_column(title, justify="right" if column in table.numeric else "left")
+    for row in table.rows:
+        shown.add_row(*(Text(cell, overflow="fold") for cell in row))
+    Console().print(shown)

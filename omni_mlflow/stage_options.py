@@ -15,6 +15,7 @@ from omni_mlflow.stages.base import Listing, Options, Synthesis
 
 if TYPE_CHECKING:
     from omni_mlflow.command import Request
+    from omni_mlflow.context import OuterRun
 
 SELECTION = click.Option(
     ["--selection"], default="none", help="CSV or JSONL that names the episodes to take."
@@ -60,42 +61,6 @@ STAGE_OPTIONS = [
     click.Option(["--sizes"], default="none", help="Sessions per split: TRAIN/VAL/TEST."),
     click.Option(
         ["--workers"], type=click.IntRange(min=1), default=2, show_default=True, help="Processes per stage."
-    ),
-    JSON,
-]
-SCAFFOLD_OPTIONS = [
-    click.Option(["--template-backbone"], required=True, help="Id of the contract to begin from."),
-    click.Option(["--id"], required=True, help="Name of the new contract and its package."),
-    click.Option(["--display-name"], required=True),
-    click.Option(["--model-family"], required=True),
-    click.Option(["--dataset-contract"], required=True),
-    click.Option(["--training-objective"], required=True),
-    click.Option(["--checkpoint-gate"], required=True, help="Name of its check of a checkpoint."),
-    click.Option(
-        ["--status"],
-        type=click.Choice(["planned_adapter", "implemented"]),
-        default="planned_adapter",
-        show_default=True,
-        help="implemented: the code is there already, only the contract is written.",
-    ),
-    click.Option(["--overwrite"], is_flag=True, help="Replace files that are there already."),
-    click.Option(["--dry-run"], is_flag=True, help="Say what would be written; write nothing."),
-    JSON,
-]
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-SCORE_OPTIONS = [
-    click.Option(["--predictions"], type=_FILE, required=True, help="JSONL of published prediction rows."),
-    click.Option(
-        ["--label-options"], type=_FILE, required=True, help="JSON list of the actions offered to the model."
-    ),
-    click.Option(
-        ["--train-labels"],
-        type=_FILE,
-        help="JSON list with the action of each train sample, or fitted.json of a checkpoint.",
-    ),
-    click.Option(["--engine"], help="What answered: vllm-0.11, an API, …; written beside the numbers."),
-    click.Option(
-        ["--out"], type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to."
     ),
     JSON,
 ]
@@ -218,10 +183,8 @@ def request_of(name: str, given: Mapping[str, Any], *, project: Path) -> Request
         BadParameter: a value cannot be used, such as a file where a folder must be.
     """
     from omni_mlflow.command import Request
-    from omni_mlflow.context import OuterRun
     from omni_mlflow.tracking import store_uri
 
-    run_id = os.environ.get("MLFLOW_RUN_ID")
     if Path(given["workspace"]).is_file():
         raise click.BadParameter(f"{given['workspace']} is a file; name a folder", param_hint="--workspace")
     texts = {key: None if given.get(key) in ("", "none") else given.get(key) for key in TEXT_OPTIONS}
@@ -253,5 +216,13 @@ def request_of(name: str, given: Mapping[str, Any], *, project: Path) -> Request
             require_stage=given.get("require_stage", "eval"),
             verify_digests=given.get("verify_digests", False),
         ),
-        outer=OuterRun(run_id, os.environ.get("MLFLOW_EXPERIMENT_ID")) if run_id else None,
+        outer=outer_run(),
     )
+
+
+def outer_run() -> OuterRun | None:
+    """The run that ``mlflow run`` has made for this process."""
+    from omni_mlflow.context import OuterRun
+
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    return OuterRun(run_id, os.environ.get("MLFLOW_EXPERIMENT_ID")) if run_id else None

@@ -105,8 +105,8 @@ def test_conda_yaml_uses_the_lock_and_every_file_names_the_same_python():
     assert f"sys.version_info[:2] != {PYTHON}" in (PROJECT / "Makefile").read_text()
 
 
-def test_mlproject_exposes_the_stages_and_the_main_job():
-    assert sorted(ENTRY_POINTS) == sorted([*STAGES, "main"])
+def test_mlproject_exposes_the_stages_the_main_job_and_the_comparison():
+    assert sorted(ENTRY_POINTS) == sorted([*STAGES, "main", "compare"])
 
 
 def options_of(verb: str) -> dict[str, click.Option]:

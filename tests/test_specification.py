@@ -175,7 +175,7 @@ def test_the_command_line_understands_what_an_entry_point_of_the_mlproject_file_
 
 
 def test_every_stage_and_the_main_job_is_an_entry_point_and_a_verb():
-    assert set(entry_points()) == {*STAGES, "main"} <= set(build().commands)
+    assert set(entry_points()) == {*STAGES, "main", "compare"} <= set(build().commands)
 
 
 def test_every_named_path_is_in_the_repository_or_is_an_artifact_of_a_finished_stage(finished):

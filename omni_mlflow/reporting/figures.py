@@ -1,30 +1,34 @@
-"""The plots of a report as PNG, 900 pixels wide. Same numbers, same bytes.
-
-Colours are the colour-blind-safe set of Okabe and Ito (2008); shape or position always says the same.
-"""
+"""The plots of a report as PNG. Same numbers, same bytes."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from omni_mlflow.reporting.drawing import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    as_png,
+    draw_interval,
+    label_lines,
+    legend,
+    new_figure,
+    short,
+    value_axis,
+)
 from omni_mlflow.reporting.facts import RunFacts
 from omni_mlflow.reporting.wording import control_title, floor_title
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
-INK, FAINT = "#222222", "#8a8a8a"
-_DPI = 100
-_WIDTH_IN = 9.0
 _FLOOR_MARKS = {
     "majority": "s",
     "train_prior": "^",
@@ -90,7 +94,7 @@ def figures_of(
 def loss_curve(progress: Iterable[Mapping[str, Any]]) -> bytes:
     """Training and validation loss by step, from the rows of ``progress.jsonl``."""
     rows = list(progress)
-    figure, axes = _figure(3.4)
+    figure, axes = new_figure(3.4)
     steps = [(row["step"], row["loss"]) for row in rows if row.get("event") == "step" and "loss" in row]
     validated = [(row["step"], row["loss"]) for row in rows if row.get("event") == "validation"]
     if steps:
@@ -103,7 +107,7 @@ def loss_curve(progress: Iterable[Mapping[str, Any]]) -> bytes:
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     if steps or validated:
         axes.legend(frameon=False, loc="upper right")
-    return _png(figure)
+    return as_png(figure)
 
 
 def _by_unit(facts: RunFacts, names: Collection[str]) -> dict[str | None, list[str]]:
@@ -120,9 +124,9 @@ def _named(figure: str, unit: str | None) -> str:
 
 def floors_forest(facts: RunFacts, names: Sequence[str], unit: str | None) -> bytes:
     """Each metric with its 95 % interval over episodes, and every floor of it on the same line."""
-    figure, axes = _figure(1.5 + 0.42 * len(names))
+    figure, axes = new_figure(1.5 + 0.42 * len(names))
     for line, name in enumerate(names):
-        _draw_interval(axes, line, facts.value(name), facts.section("intervals")[name], colour=BLUE, mark="o")
+        draw_interval(axes, line, facts.value(name), facts.section("intervals")[name], colour=BLUE, mark="o")
         for floor, value in facts.section("baselines")[name]["floors"].items():
             axes.plot(
                 value,
@@ -132,26 +136,26 @@ def floors_forest(facts: RunFacts, names: Sequence[str], unit: str | None) -> by
                 markeredgecolor=INK,
                 markersize=6,
             )
-    _label_lines(axes, [facts.title(name) for name in names])
-    _value_axis(axes, "value; bar: 95 % interval over episodes", unit)
+    label_lines(axes, [facts.title(name) for name in names])
+    value_axis(axes, "value; bar: 95 % interval over episodes", unit)
     used = [
         floor
         for floor in _FLOOR_MARKS
         if any(floor in facts.section("baselines")[name]["floors"] for name in names)
     ]
-    _legend(
+    legend(
         figure,
         [(BLUE, "o", "model")] + [(ORANGE, _FLOOR_MARKS[floor], floor_title(floor)) for floor in used],
     )
-    return _png(figure)
+    return as_png(figure)
 
 
 def controls_chart(facts: RunFacts, names: Sequence[str], unit: str | None) -> bytes:
     """The intact run and every control on the same line, for each metric."""
     controls = sorted(facts.section("controls"))
-    figure, axes = _figure(1.5 + 0.5 * len(names))
+    figure, axes = new_figure(1.5 + 0.5 * len(names))
     for line, name in enumerate(names):
-        _draw_interval(axes, line, facts.value(name), facts.section("intervals")[name], colour=BLUE, mark="o")
+        draw_interval(axes, line, facts.value(name), facts.section("intervals")[name], colour=BLUE, mark="o")
         for place, control in enumerate(controls):
             found = facts.section("controls")[control].get(name)
             if found is not None:
@@ -163,14 +167,14 @@ def controls_chart(facts: RunFacts, names: Sequence[str], unit: str | None) -> b
         baseline = facts.section("baselines")[name]
         floor = baseline["floors"][baseline["best"]]
         axes.plot([floor, floor], [line - 0.2, line + 0.6], color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))
-    _label_lines(axes, [facts.title(name) for name in names], below=0.75)
-    _value_axis(axes, "value; bar: 95 % interval of the intact run; dashed: best floor", unit)
+    label_lines(axes, [facts.title(name) for name in names], below=0.75)
+    value_axis(axes, "value; bar: 95 % interval of the intact run; dashed: best floor", unit)
     looks = [
         (*_CONTROL_LOOKS[place % len(_CONTROL_LOOKS)], control_title(control))
         for place, control in enumerate(controls)
     ]
-    _legend(figure, [(BLUE, "o", "intact"), *looks])
-    return _png(figure)
+    legend(figure, [(BLUE, "o", "intact"), *looks])
+    return as_png(figure)
 
 
 def episodes_chart(per_episode: Sequence[Mapping[str, Any]]) -> bytes:
@@ -183,12 +187,12 @@ def episodes_chart(per_episode: Sequence[Mapping[str, Any]]) -> bytes:
         (row for row in per_episode if row.get("accuracy") is not None),
         key=lambda row: (row["accuracy"], row["episode_id"]),
     )
-    figure, axes = _figure(1.2 + 0.28 * len(rows))
+    figure, axes = new_figure(1.2 + 0.28 * len(rows))
     axes.hlines(range(len(rows)), 0, [row["accuracy"] for row in rows], color="#d9d9d9", linewidth=2)
     axes.plot([row["accuracy"] for row in rows], range(len(rows)), "o", color=BLUE)
-    _label_lines(axes, [f"{_short(row['episode_id'], 34)}  (n={row['samples']})" for row in rows])
-    _value_axis(axes, "action accuracy", None)
-    return _png(figure)
+    label_lines(axes, [f"{short(row['episode_id'], 34)}  (n={row['samples']})" for row in rows])
+    value_axis(axes, "action accuracy", None)
+    return as_png(figure)
 
 
 def confusion_chart(confusion: Sequence[Mapping[str, Any]]) -> bytes:
@@ -207,13 +211,13 @@ def confusion_chart(confusion: Sequence[Mapping[str, Any]]) -> bytes:
         if row["true_label"] in place:
             counts[place[row["true_label"]], place.get(row["predicted_label"], len(labels))] += row["count"]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = _figure(2.6 + 0.42 * len(labels))
+    figure, axes = new_figure(2.6 + 0.42 * len(labels))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for i, j in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[i, j] > 0.55 else INK
         axes.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=9)
-    axes.set_yticks(range(len(labels)), [_short(label, 30) for label in labels])
-    columns = [*(_short(label, 24) for label in labels), "any other"]
+    axes.set_yticks(range(len(labels)), [short(label, 30) for label in labels])
+    columns = [*(short(label, 24) for label in labels), "any other"]
     axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_xlabel("predicted action")
     axes.set_ylabel("true action")
@@ -222,77 +226,4 @@ def confusion_chart(confusion: Sequence[Mapping[str, Any]]) -> bytes:
         axes.axhline(edge - 0.5, color="white", linewidth=1.5)
         axes.axvline(edge - 0.5, color="white", linewidth=1.5)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    return _png(figure)
-
-
-def _figure(height_in: float) -> tuple[Figure, Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_WIDTH_IN, height_in), dpi=_DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
-    axes = figure.add_subplot()
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=10)
-    return figure, axes
-
-
-def _draw_interval(
-    axes: Axes, line: float, value: float | None, interval: Mapping[str, Any], *, colour: str, mark: str
-) -> None:
-    if interval["low"] is not None:
-        axes.plot(
-            [interval["low"], interval["high"]],
-            [line, line],
-            color=colour,
-            linewidth=2.4,
-            solid_capstyle="butt",
-        )
-    if value is not None:
-        axes.plot(value, line, mark, color=colour, markersize=7)
-
-
-def _label_lines(axes: Axes, labels: Sequence[str], *, below: float = 0.6) -> None:
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 1 + below, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-
-
-def _value_axis(axes: Axes, title: str, unit: str | None) -> None:
-    if unit is None:
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_xticks(np.linspace(0, 1, 6))
-    else:
-        axes.set_xlim(left=0)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(title if unit is None else f"{title}; {unit}")
-
-
-def _legend(figure: Figure, looks: Sequence[tuple[str, str, str]]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=colour, marker=mark, markeredgecolor=INK, linestyle="", label=label)
-        for colour, mark, label in looks
-    ]
-    columns = len(handles) if len(handles) <= 4 else 3
-    figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
-
-
-def _short(text: str, length: int) -> str:
-    """Cut the middle out of a long label; a dollar sign stays one instead of starting a formula."""
-    head = 2 * length // 3
-    cut = text if len(text) <= length else f"{text[:head]}…{text[head + 1 - length :]}"
-    return (cut or "(no label)").replace("$", r"\$")
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
+    return as_png(figure)

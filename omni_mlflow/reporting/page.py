@@ -5,7 +5,6 @@ Nothing is loaded from outside and nothing runs: styles are inline, images are d
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -28,9 +27,9 @@ def render_page(
         f'<p class="class {facts.evidence.value}">{escape(wording.run_class(facts))}</p>',
         f"<h1>{escape(title)}</h1>",
         f'<p class="lede">{escape(_lede(facts))}</p>',
-        *parts.block("Findings", _list(wording.findings(facts))),
+        *parts.block("Findings", parts.bullets(wording.findings(facts))),
         *parts.block("Metrics", parts.table(tables.results_table(facts)), parts.note(wording.HOW_TO_READ)),
-        _list(wording.remarks(facts)),
+        parts.bullets(wording.remarks(facts)),
         *(_figure(figure) for figure in figures),
         *_tabled("Controls", tables.controls_table(facts), note=wording.HOW_TO_READ_CONTROLS),
         *_tabled("Floors", tables.floors_table(facts)),
@@ -60,13 +59,13 @@ def _tabled(title: str, table: Table, *, note: str = "") -> Iterable[str]:
 
 def _figure(figure: ReportFigure) -> str:
     return (
-        f"<h2>{escape(figure.title)}</h2>\n<figure>{_image(figure.png, figure.caption)}"
+        f"<h2>{escape(figure.title)}</h2>\n<figure>{parts.image(figure.png, figure.caption)}"
         f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
     )
 
 
 def _sheet(sheet: ContactSheet) -> str:
-    image = _image(strip(sheet.frames), f"Frames of {sheet.sample_id}") if len(sheet.frames) else ""
+    image = parts.image(strip(sheet.frames), f"Frames of {sheet.sample_id}") if len(sheet.frames) else ""
     question = sheet.question
     if len(question) > _LONGEST_QUESTION:
         question = question[:_LONGEST_QUESTION] + f" … ({len(question) - _LONGEST_QUESTION} characters more)"
@@ -82,15 +81,3 @@ def _sheet(sheet: ContactSheet) -> str:
         f"{parts.note(sheet.frames_are)}\n"
         f"<pre>{escape(question)}</pre>\n{reply}{parts.table(compared)}</section>"
     )
-
-
-def _image(png: bytes, alt: str) -> str:
-    data = base64.b64encode(png).decode("ascii")
-    return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{data}">'
-
-
-def _list(sentences: Sequence[str]) -> str:
-    if len(sentences) == 1:
-        return f"<p>{escape(sentences[0])}</p>"
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return f"<ul>{items}</ul>" if items else ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from omni_mlflow.reporting import wording
@@ -66,3 +67,15 @@ def _is_digest(text: str) -> bool:
 
 def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
+
+
+def image(png: bytes, alt: str) -> str:
+    data = base64.b64encode(png).decode("ascii")
+    return f'<img alt="{escape(alt, quote=True)}" src="data:image/png;base64,{data}">'
+
+
+def bullets(sentences: Sequence[str]) -> str:
+    if len(sentences) == 1:
+        return f"<p>{escape(sentences[0])}</p>"
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{items}</ul>" if items else ""

@@ -6,7 +6,7 @@ batches, while the stages run. Only that process imports mlflow, so this package
 
 from omni_mlflow.tracking.command import ProjectorHandle, heal, start_projector, sync
 from omni_mlflow.tracking.connection import trouble_with
-from omni_mlflow.tracking.fetched import fetch_stages
+from omni_mlflow.tracking.fetched import fetch_stages, find_run
 from omni_mlflow.tracking.reports import HealedRun, SyncReport
 from omni_mlflow.tracking.stores import UnsupportedStoreError, open_ui_command, run_link, store_uri
 
@@ -16,6 +16,7 @@ __all__ = [
     "SyncReport",
     "UnsupportedStoreError",
     "fetch_stages",
+    "find_run",
     "heal",
     "open_ui_command",
     "run_link",

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omni_mlflow.spine.types import Check
 from omni_mlflow.tracking.connection import open_client
+from omni_mlflow.tracking.stored_runs import KEY_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 _UPSTREAM = "omni.upstream."
+
+
+@dataclass(frozen=True)
+class StoredRunFacts:
+    """A run of the store: its key in the journals, its backbone (empty for shared stages) and its status."""
+
+    key: str
+    backbone: str
+    status: str
+
+
+def find_run(store: str, run_id: str) -> StoredRunFacts | None:
+    """Look up a run; None where the store holds none of that id, or only a deleted one."""
+    found, _ = _run(open_client(store), run_id, subject=run_id)
+    if found is None:
+        return None
+    tags = found.data.tags
+    return StoredRunFacts(tags.get(KEY_TAG, ""), tags.get("omni.backbone", ""), found.info.status)
 
 
 def fetch_stages(

@@ -1,0 +1,183 @@
+"""Open finished evaluations of the tracking store or of a workspace; none is believed before it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from omni_mlflow.leftovers import key_of
+from omni_mlflow.metrics.answers import PredictionRow
+from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.registry import Bound, load_bound
+from omni_mlflow.spine.rows import read_document, read_rows
+from omni_mlflow.spine.types import Check, Skip, broken
+from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.evaluation_facts import EvaluationFacts
+from omni_mlflow.stages.manifests import FITTED
+from omni_mlflow.stages.run_under_test import RunUnderTest
+from omni_mlflow.stages.validate import stages_of
+from omni_mlflow.stages.validation_rules import judge
+from omni_mlflow.tracking import fetch_stages, find_run
+from omni_mlflow.workspace import Workspace
+
+_SKIPPED = "skipped_windows.jsonl"
+_MOST_TOLD = 5
+TRAINING_SEED = ("training", "seed")
+
+
+class NotComparableError(Exception):
+    """Runs that were named cannot be held against each other; every reason is in the message."""
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """One evaluation that was judged sound.
+
+    Attributes:
+        given: the run id, or the folder of the backbone.
+        run_id: in the tracking store; None for a workspace.
+        key: of the run in the journals.
+        asked: the questions of its contract.
+        training: its ``training_metadata.json``.
+        skipped: by window, why its export made no sample of it.
+        best_floors: by metric, the answer without a model that the evaluation held it against.
+        priors: what its train samples answer, for those floors; None where the backbone fits something else.
+    """
+
+    given: str
+    run_id: str | None
+    key: str
+    backbone: str
+    asked: tuple[str, ...]
+    facts: EvaluationFacts
+    training: Mapping[str, Any]
+    predictions: Sequence[PredictionRow]
+    skipped: Mapping[str, str]
+    best_floors: Mapping[str, str]
+    priors: TrainPriors | None
+
+    @property
+    def seed(self) -> Any:
+        block, name = TRAINING_SEED
+        return self.training["settings"].get(block, {}).get(name)
+
+    @property
+    def settings_but_seed(self) -> dict[str, Any]:
+        block, name = TRAINING_SEED
+        settings = dict(self.training["settings"])
+        if block in settings:
+            settings[block] = {key: value for key, value in settings[block].items() if key != name}
+        return settings
+
+
+def open_run(given: str, *, store: str, contracts: Mapping[str, Path]) -> Iterator[EvaluatedRun]:
+    """Yield the evaluation of a run of the store, or every evaluation of a workspace or a backbone's folder.
+
+    Args:
+        contracts: contract file by backbone.
+
+    Raises:
+        NotComparableError: there is no such run, it is not finished, or the validator refuses it.
+    """
+    folder = Path(given)
+    if not folder.is_dir():
+        yield _of_store(given, store=store, contracts=contracts)
+        return
+    here = sorted(path.parent.parent for path in folder.glob("*/evaluate/seal.json"))
+    backbones = [folder] if (folder / "evaluate").is_dir() else here
+    if not backbones:
+        raise NotComparableError(
+            f"{given} holds no finished evaluation; name a workspace, a backbone's folder in it or a run id"
+        )
+    for each in backbones:
+        yield _of_workspace(each.resolve(), contracts=contracts)
+
+
+def _of_store(run_id: str, *, store: str, contracts: Mapping[str, Path]) -> EvaluatedRun:
+    found = find_run(store, run_id)
+    if found is None:
+        raise NotComparableError(f"{run_id} is neither a folder nor a run of the tracking store")
+    if found.status != "FINISHED":
+        raise NotComparableError(
+            f"run {run_id} is {found.status}; only a finished run can be compared: finish it, or name its "
+            "evaluate run"
+        )
+    bound = _bound(found.backbone, run_id, contracts)
+    stages = stages_of("eval")
+    with TemporaryDirectory(prefix="omni-mlflow-") as scratch:
+        folders, checks = fetch_stages(
+            store, run_id, stages=stages, backbone=bound.contract.id, into=Path(scratch)
+        )
+        return _judged(run_id, found.key, bound, folders, checks, whole=False)
+
+
+def _of_workspace(folder: Path, *, contracts: Mapping[str, Path]) -> EvaluatedRun:
+    backbone = folder.name
+    workspace = Workspace(folder.parent)
+    bound = _bound(backbone, str(folder), contracts)
+    stages = {
+        name: workspace.stage(name, backbone=backbone if STAGES[name].per_backbone else None)
+        for name in stages_of("eval")
+    }
+    checks = [check for stage in stages.values() for check in stage.examine()[1]]
+    folders = {name: stage.path for name, stage in stages.items()}
+    if broken(checks):
+        _refuse(str(folder), broken(checks))
+    key = key_of(stages["evaluate"].path)
+    return _judged(str(folder), key, bound, folders, checks, whole=True)
+
+
+def _bound(backbone: str, given: str, contracts: Mapping[str, Path]) -> Bound:
+    if backbone not in contracts:
+        raise NotComparableError(
+            f"{given} is of backbone {backbone!r}, which has no contract here; give its file with --contract"
+        )
+    return load_bound(contracts[backbone], profile=None, changes={})
+
+
+def _judged(
+    given: str, key: str, bound: Bound, folders: Mapping[str, Path], checks: Sequence[Check], *, whole: bool
+) -> EvaluatedRun:
+    under_test = RunUnderTest(folders, bound.contract, bound.backbone, bound.settings, whole=whole)
+    failed = broken([*checks, *judge(under_test, "eval")])
+    if failed:
+        _refuse(given, failed)
+    questions = bound.contract.questions
+    fitted = folders["train"] / "checkpoint" / FITTED
+    return EvaluatedRun(
+        given=given,
+        run_id=None if whole else given,
+        key=key,
+        backbone=bound.contract.id,
+        asked=(*questions.describe, *questions.foretell),
+        facts=read_document(folders["evaluate"] / "evaluation.json", EvaluationFacts),
+        training=under_test.json("train", "training_metadata.json"),
+        predictions=under_test.rows("evaluate", bound.backbone.predictions_file),
+        skipped=_reasons(folders["export"] / _SKIPPED),
+        best_floors={
+            metric: baseline["best"]
+            for metric, baseline in under_test.json("evaluate", "metrics.json").get("baselines", {}).items()
+        },
+        priors=read_document(fitted, TrainPriors)
+        if issubclass(bound.backbone.fitted_type, TrainPriors) and fitted.is_file()
+        else None,
+    )
+
+
+def _reasons(skipped: Path) -> dict[str, str]:
+    return {skip.subject: skip.reason for skip in read_rows(skipped, Skip)} if skipped.is_file() else {}
+
+
+def _refuse(given: str, failed: Sequence[Check]) -> None:
+    told = "; ".join(
+        f"{each.rule} ({each.subject}): expected {each.expected}, found {each.found}"
+        for each in failed[:_MOST_TOLD]
+    )
+    more = f"; and {len(failed) - _MOST_TOLD} more" if len(failed) > _MOST_TOLD else ""
+    raise NotComparableError(
+        f"{given} is not validated as an evaluation, {len(failed)} rule(s) broken: {told}{more}; "
+        "omni-mlflow validate lists them all"
+    )

@@ -1,0 +1,82 @@
+"""What the pages of a comparison are told: the content of ``comparison.json``."""
+
+from __future__ import annotations
+
+from omni_mlflow.metrics.comparison import ComparedMetric
+from omni_mlflow.metrics.power import Power
+from omni_mlflow.spine.evidence import Evidence
+from omni_mlflow.spine.types import SCHEMA_VERSION, Row
+
+
+class ComparedRun(Row):
+    """One evaluation.
+
+    Attributes:
+        name: a letter for its row, with a number where the row has several seeds.
+        given: how the user named it: a run id or a folder.
+        key: of the run in the journals.
+        unanswered: by reason, how many anchors another run answers and this one does not.
+    """
+
+    name: str
+    given: str
+    key: str
+    backbone: str
+    checkpoint_digest: str
+    dataset_digest: str
+    seed: str | None
+    evidence: Evidence
+    anchors: int
+    unanswered: dict[str, int]
+
+
+class ComparedRow(Row):
+    """One trained model, or several that differ in nothing but their training seed.
+
+    Attributes:
+        settings: those in which the rows differ, by dotted name.
+    """
+
+    name: str
+    backbone: str
+    settings: dict[str, str]
+    runs: tuple[ComparedRun, ...]
+
+    @property
+    def title(self) -> str:
+        differing = ", ".join(f"{key}={value}" for key, value in self.settings.items())
+        seeds = f"mean of {len(self.runs)} seeds" if len(self.runs) > 1 else ""
+        return f"{self.name}: {self.backbone}" + "".join(f", {part}" for part in (differing, seeds) if part)
+
+
+class ComparisonFacts(Row):
+    """A whole comparison. It holds no clock: the same runs give the same bytes.
+
+    Attributes:
+        evidence: the lowest class of its runs.
+        rows: the first one is the reference.
+        anchors, episodes: those that every run answers.
+        not_compared: by question, why.
+        fewest_episodes: how many a split needs before any verdict but *tied* is possible.
+        disagreements: rows of ``disagreements.csv``.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    evidence: Evidence
+    split_digest: str
+    rows: tuple[ComparedRow, ...]
+    anchors: int
+    episodes: int
+    metrics: tuple[ComparedMetric, ...]
+    not_compared: dict[str, str]
+    power: tuple[Power, ...]
+    fewest_episodes: int
+    disagreements: int
+
+
+_LOWEST_FIRST = (Evidence.SYNTHETIC, Evidence.SMOKE, Evidence.HELD_OUT)
+
+
+def lowest(classes: list[Evidence]) -> Evidence:
+    """The class of a comparison: it claims no more than the weakest of its runs."""
+    return min(classes, key=_LOWEST_FIRST.index)
