@@ -20,14 +20,16 @@ class Power(Row):
 
     Attributes:
         deviation: standard deviation of the paired differences between episodes.
+        episodes: of this split.
         detectable: by number of episodes, the smallest true difference that a two-sided test at 5 % finds in
-            80 % of splits of that size; the first one is this split.
+            80 % of splits of that size: of this split, and of larger ones.
     """
 
     metric: str
     row: str
     against: str
     deviation: float
+    episodes: int
     detectable: dict[int, float]
 
 
@@ -49,6 +51,7 @@ def power_of(difference: EpisodeEstimate, *, metric: str, row: str, against: str
         row=row,
         against=against,
         deviation=round(deviation, 9),
+        episodes=episodes,
         detectable={size: round(detectable_difference(deviation, size), 9) for size in sizes},
     )
 

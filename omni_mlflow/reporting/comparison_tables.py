@@ -7,6 +7,7 @@ from typing import Any
 
 from omni_mlflow.metrics.comparison import ComparedMetric, Contrast, Score, Verdict
 from omni_mlflow.metrics.metric import LABEL_METRICS
+from omni_mlflow.metrics.power import LARGER_SPLITS
 from omni_mlflow.reporting.comparison_facts import ComparisonFacts
 from omni_mlflow.reporting.tables import Table
 from omni_mlflow.reporting.wording import NOTHING, bounds, floor_title, number, signed
@@ -46,9 +47,9 @@ def findings(facts: ComparisonFacts) -> list[str]:
     """What may be said: of generated episodes only about them, of smoke runs nothing."""
     if facts.evidence is Evidence.SMOKE:
         return ["These runs cover only a part of the held-out evidence, so nothing is said about the models."]
-    here = "On these generated episodes " if facts.evidence is Evidence.SYNTHETIC else ""
+    here = " on these generated episodes" if facts.evidence is Evidence.SYNTHETIC else ""
     told = [
-        f"{here}{contrast.row} is {contrast.verdict} {_than(contrast)} on {_title(metric)}: "
+        f"{_title(metric)}{here}: {contrast.row} is {contrast.verdict} {_than(contrast)}, "
         f"{signed(contrast.difference)} {_bounds(contrast)}, p = {contrast.adjusted_p:.3g} after Holm."
         for metric in facts.metrics
         for contrast in metric.contrasts
@@ -161,17 +162,19 @@ def unanswered_table(facts: ComparisonFacts) -> Table:
 
 
 def power_table(facts: ComparisonFacts) -> Table:
-    sizes = sorted({size for plan in facts.power for size in plan.detectable})
+    """The smallest difference that this split can show, and larger ones could, by what is compared."""
     cells = tuple(
         (
             LABEL_METRICS[plan.metric].title,
             f"{plan.row} against {floor_title(plan.against)}",
             number(plan.deviation),
-            *(number(plan.detectable.get(size)) for size in sizes),
+            f"{number(plan.detectable[plan.episodes])} ({plan.episodes} episodes)",
+            *(number(plan.detectable.get(size)) for size in LARGER_SPLITS),
         )
         for plan in facts.power
     )
-    header = ("Metric", "Difference", "Spread between episodes", *(f"{size} episodes" for size in sizes))
+    larger = tuple(f"{size} episodes" for size in LARGER_SPLITS)
+    header = ("Metric", "Difference", "Spread between episodes", "This split", *larger)
     return Table(header, cells, frozenset(range(2, len(header))))
 
 

@@ -1,0 +1,281 @@
+"""Two trainings of the trivial backbone, held against each other through a real store and as workspaces."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from omni_mlflow.compared_runs import EvaluatedRun, NotComparableError, open_run
+from omni_mlflow.comparison import Comparing, compare
+from omni_mlflow.events import Ended, read_events
+from omni_mlflow.metrics.errors import UnpairedError
+from omni_mlflow.paired_runs import facts_of, paired_answers
+from omni_mlflow.reporting.comparison_page import render_markdown
+from omni_mlflow.spine.evidence import Evidence
+from tests.conftest import PROJECT, TRIVIAL, Place
+
+CONTRACT = TRIVIAL / "trivial.yaml"
+CONTRACTS = {"trivial": CONTRACT}
+FILES = {
+    "comparison.json",
+    "comparison.csv",
+    "comparison.md",
+    "comparison.html",
+    "disagreements.csv",
+    "forest.png",
+}
+
+
+@pytest.fixture(scope="module")
+def trained_again(finished, tmp_path_factory) -> Place:
+    """The finished job, and after it one with fewer steps and a seed that leaves every third anchor out."""
+    place = finished.copy(tmp_path_factory.mktemp("comparison"))
+    done = place.run("main", "--set", "training.steps=10,training.seed=30")
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.fixture(scope="module")
+def pipelines(trained_again) -> list[str]:
+    return [run.info.run_id for run in trained_again.runs() if run.data.tags["omni.stage"] == "main"]
+
+
+@pytest.fixture(scope="module")
+def compared(trained_again, pipelines) -> tuple[Place, dict]:
+    """What ``compare --json`` printed about the two pipeline runs."""
+    place = trained_again
+    options = ("--contract", str(CONTRACT), "--workspace", str(place.workspace), "--out", "shown", "--json")
+    done = place.run_as_typed("compare", *pipelines, *options)
+    assert done.returncode == 0, done.stderr
+    return place, json.loads(done.stdout)
+
+
+@pytest.fixture
+def open_all(monkeypatch, trained_again):
+    """Open evaluations by run id or by folder, in this process."""
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained_again.store)
+
+    def run(*given: str) -> list[EvaluatedRun]:
+        return [
+            run for name in given for run in open_run(name, store=trained_again.store, contracts=CONTRACTS)
+        ]
+
+    return run
+
+
+@pytest.fixture
+def two(open_all, finished, trained_again) -> list[EvaluatedRun]:
+    return open_all(str(finished.workspace), str(trained_again.workspace / "trivial"))
+
+
+def with_settings(run: EvaluatedRun, **changes) -> EvaluatedRun:
+    settings = {"training": {**run.training["settings"]["training"], **changes}}
+    return replace(run, training={**run.training, "settings": settings})
+
+
+# Through the tracking store
+
+
+def test_a_comparison_is_a_finished_run_that_names_the_compared_runs_and_shows_every_file(
+    compared, pipelines
+):
+    place, _ = compared
+    [run] = [run for run in place.runs() if run.data.tags["omni.stage"] == "compare"]
+    tags = run.data.tags
+    assert (run.info.status, tags["omni.outcome"], tags["omni.evidence"]) == ("FINISHED", "ok", "synthetic")
+    assert [tags["omni.upstream.evaluate_A"], tags["omni.upstream.evaluate_B"]] == pipelines
+    assert tags["omni.verdict.action"] == "B tied"
+    assert {path.name for path in place.artifacts(run)} == FILES
+    assert run.data.params["runs"] == ",".join(pipelines)
+    assert run.data.metrics["compare/anchors"] == 18
+
+
+def test_out_holds_the_same_files_and_stdout_is_comparison_json(compared):
+    place, printed = compared
+    out = place.root / "shown"
+    assert {path.name for path in out.iterdir()} == FILES
+    assert json.loads((out / "comparison.json").read_text()) == printed
+    assert (out / "forest.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_first_line_says_that_synthetic_runs_are_no_result(compared):
+    place, printed = compared
+    assert printed["evidence"] == "synthetic"
+    text = (place.root / "shown" / "comparison.md").read_text()
+    assert text.splitlines()[0].startswith("SYNTHETIC DATA: this comparison says nothing about model quality")
+
+
+def test_each_anchor_that_one_run_leaves_out_is_a_listed_disagreement(compared):
+    place, printed = compared
+    header, *lines = (place.root / "shown" / "disagreements.csv").read_text().splitlines()
+    assert header.split(",")[:5] == ["episode_id", "anchor", "id", "question", "truth"]
+    assert {int(line.split(",")[1]) % 30 for line in lines} == {0}
+    assert printed["disagreements"] == len(lines) == 6  # anchors 30, 60 and 90 of two episodes
+
+
+def test_two_episodes_can_show_nothing_and_the_page_says_so(compared):
+    place, printed = compared
+    assert printed["fewest_episodes"] == 6
+    assert "needs at least 6" in (place.root / "shown" / "comparison.md").read_text()
+
+
+def test_the_store_and_the_workspaces_tell_the_same(compared, open_all, two, pipelines):
+    def told(runs):
+        facts = facts_of(paired_answers(runs)).model_dump(mode="json")
+        for row in facts["rows"]:
+            for run in row["runs"]:
+                del run["given"], run["key"]
+        return facts
+
+    assert told(open_all(*pipelines)) == told(two)
+
+
+# What forms a row
+
+
+def test_rows_are_told_apart_by_the_settings_in_which_they_differ(two):
+    facts = facts_of(paired_answers(two))
+    assert [(row.name, row.settings) for row in facts.rows] == [
+        ("A", {"training.steps": "12"}),
+        ("B", {"training.steps": "10"}),
+    ]
+    assert [run.seed for row in facts.rows for run in row.runs] == ["0", "30"]
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_row_with_their_spread(two):
+    first, second = two
+    same = with_settings(second, steps=12)
+    facts = facts_of(paired_answers([first, same]))
+    [row] = facts.rows
+    assert [run.name for run in row.runs] == ["A1", "A2"]
+    [action] = facts.metrics
+    assert set(action.scores[0].seeds.by_run) == {"A1", "A2"}
+    assert action.contrasts == ()
+    assert "no other row" in render_markdown(facts)
+
+
+@pytest.mark.parametrize("part", ["dataset_digest", "code_digest", "base_revision"])
+def test_another_dataset_code_or_base_is_another_row_whatever_the_seed(two, part):
+    first, second = two
+    other = with_settings(second, steps=12)
+    other = replace(other, training={**other.training, part: "0" * 64})
+    assert len(facts_of(paired_answers([first, other])).rows) == 2
+
+
+def test_the_class_of_a_comparison_is_the_lowest_of_its_runs(two):
+    for classes, lowest in (
+        ((Evidence.HELD_OUT, Evidence.HELD_OUT), "HELD-OUT COMPARISON"),
+        ((Evidence.HELD_OUT, Evidence.SMOKE), "SMOKE RUNS"),
+        ((Evidence.SYNTHETIC, Evidence.SMOKE), "SYNTHETIC DATA"),
+    ):
+        runs = [
+            replace(run, facts=run.facts.model_copy(update={"evidence": each}))
+            for run, each in zip(two, classes, strict=True)
+        ]
+        assert render_markdown(facts_of(paired_answers(runs))).startswith(lowest)
+
+
+# Anchors outside the intersection
+
+
+def test_every_anchor_that_a_run_does_not_answer_is_counted_with_its_reason(two):
+    first, second = two
+    window = second.predictions[1]["id"]
+    shorter = replace(
+        second,
+        predictions=second.predictions[2:],
+        skipped={window: "its context leaves the episode"},
+        facts=second.facts.model_copy(update={"limit": 16}),
+    )
+    facts = facts_of(paired_answers([first, shorter]))
+    assert facts.anchors == len(first.predictions) - 2
+    assert facts.rows[0].runs[0].unanswered == {}
+    assert facts.rows[1].runs[0].unanswered == {
+        "evaluated with --limit 16": 1,
+        "its context leaves the episode": 1,
+    }
+
+
+# What is refused
+
+
+def test_another_split_is_refused_by_the_name_of_its_tag(two):
+    first, second = two
+    other = replace(second, facts=second.facts.model_copy(update={"split_digest": "f" * 64}))
+    with pytest.raises(NotComparableError, match=r"omni.split_digest differs: \w{16} .*ffffffffffffffff"):
+        paired_answers([first, other])
+
+
+def test_another_truth_at_an_anchor_is_refused(two):
+    first, second = two
+    row = {**second.predictions[0], "true_label": "Dance"}
+    other = replace(second, predictions=[row, *second.predictions[1:]])
+    with pytest.raises(NotComparableError, match=r"different truths, at 1 places: .*'Dance' in B"):
+        paired_answers([first, other])
+
+
+def test_one_evaluation_named_twice_and_a_single_one_are_refused(open_all, two, finished):
+    with pytest.raises(NotComparableError, match="are the same evaluation"):
+        paired_answers([two[0], *open_all(str(finished.workspace / "trivial"))])
+    with pytest.raises(NotComparableError, match="needs two evaluations"):
+        paired_answers(two[:1])
+
+
+def test_runs_without_a_common_question_or_anchor_are_refused(two):
+    first, second = two
+    with pytest.raises(
+        NotComparableError, match="no question is answered by every run: action: not asked by B"
+    ):
+        paired_answers([first, replace(second, asked=("next_action",))])
+    moved = [{**row, "anchor": row["anchor"] + 1} for row in second.predictions]
+    with pytest.raises(UnpairedError, match="no anchor"):
+        paired_answers([first, replace(second, predictions=moved)])
+
+
+def test_a_run_that_is_not_finished_or_not_there_or_evaluates_nothing_is_refused(open_all, trained_again):
+    import mlflow
+
+    client = mlflow.MlflowClient(trained_again.store)
+    [experiment] = [each for each in client.search_experiments() if each.name == "omni-mlflow"]
+    running = client.create_run(experiment.experiment_id, tags={"omni.backbone": "trivial"})
+    training = next(run for run in trained_again.runs() if run.data.tags.get("omni.stage") == "train")
+    for name, refusal in (
+        (running.info.run_id, "is RUNNING; only a finished run"),
+        ("0" * 32, "neither a folder nor a run of the tracking store"),
+        (training.info.run_id, "not validated as an evaluation"),
+        (str(trained_again.root / "shown"), "holds no finished evaluation"),
+    ):
+        with pytest.raises(NotComparableError, match=refusal):
+            open_all(name)
+    client.delete_run(running.info.run_id)
+
+
+def test_a_workspace_that_the_validator_refuses_is_refused_with_the_rule(open_all, place):
+    metrics = place.workspace / "trivial/evaluate/metrics.json"
+    metrics.write_text('{"action_accuracy": NaN}')
+    with pytest.raises(NotComparableError, match=r"rule\(s\) broken: sealed_file_is_unchanged"):
+        open_all(str(place.workspace))
+
+
+def test_a_refused_comparison_is_a_failed_run_with_its_reason(monkeypatch, tmp_path, finished, blank_store):
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+    request = Comparing(
+        runs=(str(finished.workspace),),
+        project=PROJECT,
+        workspace=tmp_path / "workspace",
+        store=f"sqlite:///{blank_store}",
+        contracts=CONTRACTS,
+        out=None,
+        outer=None,
+    )
+    with pytest.raises(NotComparableError, match="needs two evaluations"):
+        compare(request, say=lambda _: None)
+    [journal] = Path(tmp_path).glob("workspace/runs/*/journal.jsonl")
+    *_, last = read_events(journal)
+    assert isinstance(last, Ended)
+    assert (last.status, last.outcome) == ("FAILED", "refused")
+    assert "needs two evaluations" in last.reason
