@@ -88,9 +88,9 @@ def compare_command(*, as_json: bool, **given: Any) -> None:
         print(facts.model_dump_json())
         return
     print(told.run_class(facts))
-    for table in (told.rows_table(facts), told.results_table(facts), told.power_table(facts)):
+    for table in told.tables(facts):
         print_table(table)
-    print("\n".join(told.remarks(facts)))
+    print("\n".join((told.common_anchors(facts), *told.remarks(facts))))
 
 
 @contextmanager

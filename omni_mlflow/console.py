@@ -15,6 +15,8 @@ from omni_mlflow.reporting.tables import Table
 
 T = TypeVar("T")
 
+_LOG_WIDTH = 160
+
 
 class TerminalBar:
     """Progress bars on a terminal; silent where stderr is no terminal."""
@@ -57,10 +59,15 @@ class TerminalBar:
 
 
 def print_table(table: Table) -> None:
-    """Print a report's table on stdout."""
+    """Print a report's table on stdout; nothing where it has no rows."""
+    if not table.rows:
+        return
+    console = Console()
+    if not console.is_terminal:  # a log has no width of its own
+        console.width = _LOG_WIDTH
     shown = RichTable(box=box.SIMPLE)
     for column, title in enumerate(table.header):
-        shown.add_column(title, justify="right" if column in table.numeric else "left")
+        shown.add_column(title, justify="right" if column in table.numeric else "left", overflow="fold")
     for row in table.rows:
-        shown.add_row(*(Text(cell, overflow="fold") for cell in row))
-    Console().print(shown)
+        shown.add_row(*(Text(cell) for cell in row))
+    console.print(shown)

@@ -13,7 +13,9 @@ from omni_mlflow.comparison import Comparing, compare
 from omni_mlflow.events import Ended, read_events
 from omni_mlflow.metrics.errors import UnpairedError
 from omni_mlflow.paired_runs import facts_of, paired_answers
-from omni_mlflow.reporting.comparison_page import render_markdown
+from omni_mlflow.reporting.comparison_forest import forest_plot
+from omni_mlflow.reporting.comparison_page import render_html, render_markdown
+from omni_mlflow.reporting.comparison_tables import common_anchors, tables
 from omni_mlflow.spine.evidence import Evidence
 from tests.conftest import PROJECT, TRIVIAL, Place
 
@@ -132,6 +134,28 @@ def test_the_store_and_the_workspaces_tell_the_same(compared, open_all, two, pip
         return facts
 
     assert told(open_all(*pipelines)) == told(two)
+
+
+def test_the_page_loads_nothing_and_the_same_runs_give_the_same_bytes(two):
+    facts = facts_of(paired_answers(two))
+    page = render_html(facts, forest=forest_plot(facts))
+    assert page == render_html(facts, forest=forest_plot(facts))
+    assert 'src="data:image/png;base64,' in page
+    assert "://" not in page
+    assert "<script" not in page
+
+
+def test_a_person_at_the_terminal_reads_class_tables_and_anchors(two):
+    facts = facts_of(paired_answers(two))
+    rows, results, unanswered, power = tables(facts)
+    assert [row[:2] for row in rows.rows] == [
+        ("A", "trivial, training.steps=12"),
+        ("B", "trivial, training.steps=10"),
+    ]
+    assert [(row[1], row[-1]) for row in results.rows] == [("A", "reference"), ("B", "tied")]
+    assert unanswered.rows == ()
+    assert len(power.header) == 6
+    assert common_anchors(facts).startswith("18 anchors in 2 episodes are answered by every run")
 
 
 # What forms a row

@@ -11,8 +11,6 @@ from omni_mlflow.reporting.comparison_facts import ComparisonFacts
 FOREST = "forest.png"
 _CAPTION = "By how much each row is better than the reference, with its 95 % interval over episodes."
 _CAPTION_OF_SEEDS = "The mean over seeds with its 95 % interval over episodes; crosses are single seeds."
-_COMMON = "{anchors} anchors in {episodes} episodes are answered by every run; only these are compared."
-_DISAGREEMENTS = "disagreements.csv lists the {count} answers in which the runs differ, anchor by anchor."
 
 
 def render_markdown(facts: ComparisonFacts) -> str:
@@ -29,7 +27,7 @@ def render_markdown(facts: ComparisonFacts) -> str:
         told.HOW_TO_READ,
         f"![{caption(facts)}]({FOREST})",
         "## Anchors",
-        _common(facts),
+        told.common_anchors(facts),
         *markdown.section("Not answered by every run", told.unanswered_table(facts)),
         *markdown.section("What this split can show", told.power_table(facts), after=told.HOW_TO_READ_POWER),
     ]
@@ -51,7 +49,7 @@ def render_html(facts: ComparisonFacts, *, forest: bytes) -> str:
         *parts.block("Findings", parts.bullets(told.findings(facts)), parts.bullets(told.remarks(facts))),
         *parts.block("Metrics", parts.table(told.results_table(facts)), parts.note(told.HOW_TO_READ)),
         f"<figure>{parts.image(forest, seen)}<figcaption>{escape(seen)}</figcaption></figure>",
-        *parts.block("Anchors", parts.note(_common(facts))),
+        *parts.block("Anchors", parts.note(told.common_anchors(facts))),
         parts.table(unanswered) if unanswered.rows else "",
         *parts.block(
             "What this split can show",
@@ -64,8 +62,3 @@ def render_html(facts: ComparisonFacts, *, forest: bytes) -> str:
 
 def caption(facts: ComparisonFacts) -> str:
     return _CAPTION if len(facts.rows) > 1 else _CAPTION_OF_SEEDS
-
-
-def _common(facts: ComparisonFacts) -> str:
-    common = _COMMON.format(anchors=facts.anchors, episodes=facts.episodes)
-    return f"{common} {_DISAGREEMENTS.format(count=facts.disagreements)}"

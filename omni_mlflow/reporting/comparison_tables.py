@@ -22,8 +22,9 @@ HOW_TO_READ = (
 )
 HOW_TO_READ_POWER = (
     "The smallest true difference that a paired t-test over episodes (two-sided, 5 %, one metric) finds in "
-    "80 % of splits of that many episodes, if episodes go on to differ as they do here. Differences below it "
-    "will mostly be tied, whatever the models are."
+    "80 % of splits of that many episodes, if episodes go on to differ as they do here. The verdicts above "
+    "ask for more and find it a little less often. Differences below it will mostly be tied, whatever the "
+    "models are."
 )
 
 
@@ -68,6 +69,19 @@ def remarks(facts: ComparisonFacts) -> list[str]:
             f"episodes needs at least {facts.fewest_episodes} for this many differences."
         )
     return told
+
+
+def common_anchors(facts: ComparisonFacts) -> str:
+    return (
+        f"{facts.anchors} anchors in {facts.episodes} episodes are answered by every run; only these are "
+        f"compared. disagreements.csv lists the {facts.disagreements} answers in which the runs differ."
+    )
+
+
+def tables(facts: ComparisonFacts) -> Iterator[Table]:
+    """Every table, in the order of the page."""
+    for make in (rows_table, results_table, unanswered_table, power_table):
+        yield make(facts)
 
 
 def rows_table(facts: ComparisonFacts) -> Table:

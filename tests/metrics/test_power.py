@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from omni_mlflow.metrics.comparison import Verdict, verdict_of
 from omni_mlflow.metrics.errors import NothingToScoreError
 from omni_mlflow.metrics.power import detectable_difference, fewest_episodes, power_of
-from omni_mlflow.metrics.uncertainty import mean_estimate
+from omni_mlflow.metrics.uncertainty import EpisodeEstimate, interval, mean_estimate, sign_flip_p_value
 
 
 def test_the_detectable_difference_by_hand():
@@ -24,6 +25,19 @@ def test_the_planned_power_is_reached_in_simulated_splits(episodes):
     truth = detectable_difference(0.25, episodes)
     found = stats.ttest_1samp(random.normal(truth, 0.25, size=(20_000, episodes)), 0.0, axis=1).pvalue
     assert float((found <= 0.05).mean()) == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_verdict_asks_for_more_than_the_plan_and_is_reached_less_often():
+    """At the planned difference, 16 episodes and one metric: three of four splits, not four of five."""
+    random = np.random.default_rng(3)
+    names = tuple(f"e{place:02}" for place in range(16))
+    draws = random.normal(detectable_difference(0.1, 16), 0.1, size=(300, 16))
+    found = 0
+    for scores in draws:
+        estimate = EpisodeEstimate(float(scores.mean()), scores - scores.mean(), names, -1.0, 1.0)
+        limits = interval(estimate)
+        found += verdict_of(limits.low, limits.high, sign_flip_p_value(estimate)) is Verdict.BETTER
+    assert 0.68 < found / len(draws) < 0.80
 
 
 def test_a_plan_begins_with_this_split_and_goes_on_with_larger_ones():
