@@ -60,6 +60,11 @@ class EvaluatedRun:
     priors: TrainPriors | None
 
     @property
+    def shown(self) -> str:
+        """How a page names it: by run id, or by workspace and backbone; no path of a machine."""
+        return self.run_id or "/".join(Path(self.given).parts[-2:])
+
+    @property
     def seed(self) -> Any:
         block, name = TRAINING_SEED
         return self.training["settings"].get(block, {}).get(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from omni_mlflow.events import RunOutcome
 from omni_mlflow.interruption import Interrupted
 from omni_mlflow.metrics.errors import UnpairedError
 from omni_mlflow.metrics.pairing import disagreements
-from omni_mlflow.paired_runs import facts_of, paired_answers
+from omni_mlflow.paired_runs import PairedAnswers, facts_of, paired_answers
 from omni_mlflow.record import RunRecord
 from omni_mlflow.reporting.comparison_facts import ComparisonFacts
+from omni_mlflow.reporting.comparison_tables import run_class
 from omni_mlflow.source import git_tags
 from omni_mlflow.spine.rows import write_document, write_table, write_text
 from omni_mlflow.tracking import heal, start_projector
@@ -78,7 +79,7 @@ def _recorded(request: Comparing, say: Callable[[str], None]) -> ComparisonFacts
         record.tags({**git_tags(request.project), "omni.stage": COMPARE})
         record.params({"runs": ",".join(request.runs)})
         facts = _compared(request, record, say)
-        record.ended("FINISHED", RunOutcome.OK)
+        record.ended("FINISHED", RunOutcome.OK, run_class(facts))
         return facts
     except _REFUSALS as error:
         record.ended("FAILED", RunOutcome.REFUSED, str(error))
@@ -100,7 +101,7 @@ def _compared(request: Comparing, record: RunRecord, say: Callable[[str], None])
         say(f"compare: {given} is validated")
     answers = paired_answers(runs)
     facts = facts_of(answers)
-    _point_upstream(record, facts, runs)
+    _point_upstream(record, answers)
     files = _write(facts, disagreements(answers.pairing, answers.questions), record.folder)
     record.tags(_tags(facts))
     record.results(_results(facts))
@@ -113,15 +114,13 @@ def _compared(request: Comparing, record: RunRecord, say: Callable[[str], None])
     return facts
 
 
-def _point_upstream(record: RunRecord, facts: ComparisonFacts, runs: Sequence[EvaluatedRun]) -> None:
+def _point_upstream(record: RunRecord, answers: PairedAnswers) -> None:
     """A run of the store is known by its id; one of a workspace gets one when its journal is projected."""
-    run_ids = {run.given: run.run_id for run in runs if run.run_id is not None}
-    for compared in (run for row in facts.rows for run in row.runs):
-        name = f"evaluate_{compared.name}"
-        if compared.given in run_ids:
-            record.tags({f"omni.upstream.{name}": run_ids[compared.given]})
+    for name, run in answers.runs.items():
+        if run.run_id is not None:
+            record.tags({f"omni.upstream.evaluate_{name}": run.run_id})
         else:
-            record.upstream({name: compared.key})
+            record.upstream({f"evaluate_{name}": run.key})
 
 
 def _write(facts: ComparisonFacts, differing: list[dict[str, object]], folder: Path) -> list[Path]:

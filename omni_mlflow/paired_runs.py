@@ -86,9 +86,8 @@ def facts_of(answers: PairedAnswers) -> ComparisonFacts:
 def _check_runs(runs: Sequence[EvaluatedRun]) -> None:
     if len(runs) < 2:
         raise NotComparableError(f"a comparison needs two evaluations, {len(runs)} was named")
-    splits = {run.given: run.facts.split_digest[:16] for run in runs}
-    if len(set(splits.values())) > 1:
-        told = ", ".join(f"{digest} ({given})" for given, digest in splits.items())
+    if len({run.facts.split_digest for run in runs}) > 1:
+        told = ", ".join(f"{run.facts.split_digest[:16]} ({run.given})" for run in runs)
         raise NotComparableError(
             f"omni.split_digest differs: {told}; evaluate the runs on one split before comparing them"
         )
@@ -158,7 +157,7 @@ def _run(name: str, answers: PairedAnswers) -> ComparedRun:
     reasons = Counter(_why(run, str(row["id"])) for row in answers.pairing.outside[name])
     return ComparedRun(
         name=name,
-        given=run.given,
+        given=run.shown,
         key=run.key,
         backbone=run.backbone,
         checkpoint_digest=run.facts.checkpoint_digest,

@@ -91,6 +91,7 @@ def test_a_comparison_is_a_finished_run_that_names_the_compared_runs_and_shows_e
     assert (run.info.status, tags["omni.outcome"], tags["omni.evidence"]) == ("FINISHED", "ok", "synthetic")
     assert [tags["omni.upstream.evaluate_A"], tags["omni.upstream.evaluate_B"]] == pipelines
     assert tags["omni.verdict.action"] == "B tied"
+    assert tags["mlflow.note.content"].startswith("SYNTHETIC DATA")
     assert {path.name for path in place.artifacts(run)} == FILES
     assert run.data.params["runs"] == ",".join(pipelines)
     assert run.data.metrics["compare/anchors"] == 18
@@ -201,6 +202,26 @@ def test_the_class_of_a_comparison_is_the_lowest_of_its_runs(two):
             for run, each in zip(two, classes, strict=True)
         ]
         assert render_markdown(facts_of(paired_answers(runs))).startswith(lowest)
+
+
+def test_the_power_table_plans_with_the_reference_and_with_the_best_floor(two):
+    """B is right in all of one episode and in nothing of the other, as are reference and floor nowhere."""
+    first, second = two
+    solved = second.predictions[0]["episode_id"]
+    rows = [
+        {**row, "predicted_label": row["true_label"] if row["episode_id"] == solved else None}
+        for row in second.predictions
+    ]
+    better = replace(second, predictions=rows, best_floors={"accuracy": "majority"})
+    plans = facts_of(paired_answers([first, better])).power
+    assert [(plan.row, plan.against) for plan in plans] == [("B", "A"), ("B", "majority")]
+    assert [plan.deviation for plan in plans] == pytest.approx([0.5**0.5] * 2)
+    assert list(plans[0].detectable) == [2, 32, 64]
+
+
+def test_no_file_of_a_comparison_holds_a_path_of_this_machine(two):
+    facts = facts_of(paired_answers(two))
+    assert [run.given for row in facts.rows for run in row.runs] == ["workspace/trivial"] * 2
 
 
 # Anchors outside the intersection

@@ -13,7 +13,7 @@ class ComparedRun(Row):
 
     Attributes:
         name: a letter for its row, with a number where the row has several seeds.
-        given: how the user named it: a run id or a folder.
+        given: the run id, or workspace and backbone.
         key: of the run in the journals.
         unanswered: by reason, how many anchors another run answers and this one does not.
     """
