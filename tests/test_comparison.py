@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from omni_mlflow.compared_runs import EvaluatedRun, NotComparableError, open_run
 from omni_mlflow.comparison import Comparing, compare
-from omni_mlflow.events import Ended, read_events
 from omni_mlflow.metrics.errors import UnpairedError
 from omni_mlflow.paired_runs import facts_of, paired_answers
 from omni_mlflow.reporting.comparison_forest import forest_plot
@@ -306,21 +304,20 @@ def test_a_workspace_that_the_validator_refuses_is_refused_with_the_rule(open_al
         open_all(str(place.workspace))
 
 
-def test_a_refused_comparison_is_a_failed_run_with_its_reason(monkeypatch, tmp_path, finished, blank_store):
+def test_a_refused_comparison_is_a_failed_run_with_its_reason(monkeypatch, finished, empty):
     monkeypatch.syspath_prepend(str(TRIVIAL))
     request = Comparing(
         runs=(str(finished.workspace),),
         project=PROJECT,
-        workspace=tmp_path / "workspace",
-        store=f"sqlite:///{blank_store}",
+        workspace=empty.workspace,
+        store=empty.store,
         contracts=CONTRACTS,
         out=None,
         outer=None,
     )
     with pytest.raises(NotComparableError, match="needs two evaluations"):
         compare(request, say=lambda _: None)
-    [journal] = Path(tmp_path).glob("workspace/runs/*/journal.jsonl")
-    *_, last = read_events(journal)
-    assert isinstance(last, Ended)
-    assert (last.status, last.outcome) == ("FAILED", "refused")
-    assert "needs two evaluations" in last.reason
+    [run] = empty.runs()
+    assert (run.info.status, run.data.tags["omni.outcome"]) == ("FAILED", "refused")
+    assert run.data.tags["omni.stage"] == "compare"
+    assert "needs two evaluations" in run.data.tags["mlflow.note.content"]
