@@ -185,6 +185,10 @@ class Questions(Section):
     foretell: tuple[Literal["next_action", "next_contact", "next_transition"], ...] = ()
 
 
+SEALED = "sealed"
+"""The folder of a stage that holds the answers to held-out samples."""
+
+
 class PackageFile(Section):
     """A file that may leave.
 
@@ -195,7 +199,14 @@ class PackageFile(Section):
 
     category: str
     pattern: str
-    max_bytes: int = Field(ge=1)
+    max_bytes: int = Field(ge=1, le=10**9)
+
+    @field_validator("pattern")
+    @classmethod
+    def _leaves_the_sealed_answers(cls, pattern: str) -> str:
+        if SEALED in pattern.split("/"):
+            raise ValueError(f"{pattern} names held-out answers; they never leave")
+        return pattern
 
 
 class ArtifactContract(Section):

@@ -74,7 +74,7 @@ def _loaded(entry: EntryPoint) -> Gate:
     where = f"checkpoint gate {entry.name!r} ({entry.value})"
     try:
         gate: Gate = entry.load()
-    except Exception as error:  # whatever importing foreign code can raise
+    except (Exception, SystemExit) as error:  # whatever importing foreign code can raise
         raise ContractError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(gate):
         raise ContractError(f"{where} is no function")

@@ -29,6 +29,7 @@ WHOLE = EvidenceFacts(
     synthetic=False,
     guarded=True,
     limit=None,
+    num_train_episodes=96,
     num_test_episodes=16,
     num_evaluated_episodes=16,
     num_test_samples=448,

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omni_mlflow.contract import PackageFile, resolve
+from omni_mlflow.contract import SEALED, PackageFile, resolve
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.publication.firewall import allowing, refusal, unsafe_name
 from omni_mlflow.publication.verify import (
@@ -133,6 +133,8 @@ def _decide(
     rule = allowing(name, allowed)
     if rule is None:
         return Decision(name=name, outcome="withheld", reason="no rule of the contract allows this name")
+    if SEALED in Path(name).parts:  # a pattern with a star may reach them
+        raise _RefusedError("held_out_answers", name, expected="sealed", found=f"allowed by {rule.pattern}")
     other = spelled.setdefault(name.casefold(), name)
     if other != name or name in (RECORD_NAME, MANIFEST_NAME):
         raise _RefusedError("name", name, expected="a name of its own", found=f"{other} has it")

@@ -22,6 +22,7 @@ class EvidenceFacts(Row):
         synthetic: at least one episode was written by this project's generator.
         guarded: the guard sealed the manifest without a finding.
         limit: the evaluation was told to stop after so many samples, even where there are not more.
+        num_train_episodes: episodes that the training ledger says were learned from.
         num_test_episodes, num_test_samples: what the split holds out.
         num_evaluated_episodes, num_evaluated_samples: what was really answered.
         episodes_in_training: ids that appear in the training ledger and in the test split.
@@ -31,6 +32,7 @@ class EvidenceFacts(Row):
     synthetic: bool
     guarded: bool
     limit: int | None
+    num_train_episodes: int
     num_test_episodes: int
     num_evaluated_episodes: int
     num_test_samples: int
@@ -40,13 +42,17 @@ class EvidenceFacts(Row):
 
 
 def evidence_of(facts: EvidenceFacts) -> Evidence:
-    """Return ``held_out`` only for a full pass over every held-out sample of a guarded real split."""
+    """Return ``held_out`` only for a full pass over every held-out sample of a guarded real split.
+
+    What one episode taught, or what one episode is asked about, is no result.
+    """
     if facts.synthetic:
         return Evidence.SYNTHETIC
     whole = (
         facts.limit is None
         and facts.num_evaluated_samples == facts.num_test_samples > 0
         and facts.num_evaluated_episodes == facts.num_test_episodes > 1
+        and facts.num_train_episodes > 1
     )
     if whole and facts.guarded and facts.seal_recorded and not facts.episodes_in_training:
         return Evidence.HELD_OUT

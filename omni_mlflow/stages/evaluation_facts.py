@@ -52,15 +52,17 @@ def evaluation_facts(
     evaluated = {sample.episode_id for sample in exam.samples}
     openings = openings_of(run, dataset.split_digest)
     held_out = {each.episode_id for each in manifest.episodes if each.split is Split.TEST}
+    learned_from = episodes_learned_from(run)
     facts = EvidenceFacts(
         synthetic=manifest.synthetic or dataset.synthetic,
         guarded=manifest.split_digest == dataset.split_digest,
         limit=run.options.limit,
+        num_train_episodes=len(learned_from),
         num_test_episodes=len(held_out),
         num_evaluated_episodes=len(evaluated),
         num_test_samples=sum(test.values()),
         num_evaluated_samples=len(exam.samples),
-        episodes_in_training=tuple(sorted(held_out & episodes_learned_from(run))),
+        episodes_in_training=tuple(sorted(held_out & learned_from)),
         seal_recorded=any(each.checkpoint_digest == identity["checkpoint"] for each in openings),
     )
     return EvaluationFacts(

@@ -263,3 +263,20 @@ def test_the_contracts_allow_nothing_but_kinds_of_text(project_root):
     for path in sorted((project_root / "contracts").glob("*.yaml")):
         for rule in load_contract(path).artifact_contract.public_package_allowed:
             assert Path(rule.pattern).suffix in {".json", ".jsonl", ".csv", ".md", ".txt"}, rule
+
+
+def test_held_out_answers_never_leave_whatever_pattern_reaches_them(run, tmp_path):
+    answers = {"export/sealed/test_targets.jsonl": run["select/skipped_episodes.jsonl"]}
+    report = build_package(
+        answers,
+        allowed=[PackageFile(category="notes", pattern="export/*/*", max_bytes=1000)],
+        forbidden=CATEGORIES,
+        out=tmp_path / "package",
+        private_roots=[],
+        facts=FACTS,
+    )
+    [finding] = report.findings
+    assert (finding.rule, finding.subject) == ("held_out_answers", "export/sealed/test_targets.jsonl")
+    assert not (tmp_path / "package").exists()
+    with pytest.raises(ValueError, match="they never leave"):
+        PackageFile(category="notes", pattern="export/sealed/*", max_bytes=1)
