@@ -80,6 +80,7 @@ def test_held_out_is_claimed_only_where_everything_was_asked_and_nothing_was_kno
         assert (facts.synthetic, facts.guarded, facts.limit, facts.seal_recorded) == (False, True, None, True)
         assert facts.num_evaluated_samples == facts.num_test_samples > 0
         assert facts.num_evaluated_episodes == facts.num_test_episodes > 1
+        assert facts.num_train_episodes > 1
         assert facts.episodes_in_training == ()
     else:
         assert (evidence_of(facts) is Evidence.SYNTHETIC) == facts.synthetic
@@ -169,3 +170,12 @@ def test_a_synthetic_package_and_both_reports_say_so_on_their_first_line(finishe
     page = (finished.workspace / "trivial/report/report.html").read_text()
     body = re.sub(r"<[^>]+>", "", page[page.index("<body") :]).strip()
     assert body.startswith(said)
+
+
+@pytest.mark.parametrize("name", ["register", "publish"])
+def test_an_evaluation_whose_look_at_the_answers_is_in_no_ledger_goes_no_further(hand_on, place, name):
+    (place.workspace / "held_out_ledger.jsonl").unlink()
+    report, run = hand_on(name, Evidence.HELD_OUT)
+    assert [check.rule for check in report.failures] == ["opening_is_recorded"]
+    assert versions(run) == []
+    assert not (run.folder / "package").exists()

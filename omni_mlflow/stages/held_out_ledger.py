@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omni_mlflow.backbones.base import Arrays
 from omni_mlflow.journal import Journal, in_turn
 from omni_mlflow.spine.rows import read_rows
-from omni_mlflow.spine.types import Row, Target
+from omni_mlflow.spine.types import Check, Row, Target
 from omni_mlflow.stages.base import Run
 from omni_mlflow.stages.manifests import TEST_TARGETS, DatasetManifest, open_arrays
 
@@ -47,6 +48,22 @@ def openings_of(run: Run, split_digest: str) -> list[Opening]:
     path = ledger_path(run)
     openings = list(read_rows(path, Opening)) if path.is_file() else []
     return [each for each in openings if each.split_digest == split_digest]
+
+
+def unrecorded(run: Run, evaluation: Mapping[str, Any]) -> list[Check]:
+    """The broken rule of an ``evaluation.json`` whose look at the truths is in no ledger (any more)."""
+    openings = openings_of(run, evaluation["split_digest"])
+    if any(each.checkpoint_digest == evaluation["checkpoint_digest"] for each in openings):
+        return []
+    return [
+        Check(
+            rule="opening_is_recorded",
+            subject=LEDGER_NAME,
+            expected=f"a row of checkpoint {evaluation['checkpoint_digest'][:16]}",
+            found="none; put the ledger back, or delete the evaluation and run 'evaluate' again",
+            ok=False,
+        )
+    ]
 
 
 def ledger_path(run: Run) -> Path:

@@ -12,6 +12,7 @@ from omni_mlflow.contract import Contract
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.types import Skip
 from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.held_out_ledger import unrecorded
 from omni_mlflow.stages.manifests import data_root_of
 
 EVIDENCE_STAGES = ("split", "guard", "index", "export", "train", "gate", "evaluate", "validate")
@@ -21,6 +22,8 @@ def _publish(run: Run) -> Report:
     from omni_mlflow.publication.package import build_package
 
     evaluation = json.loads(run.open("evaluate", "evaluation.json").read_text())
+    if refusals := unrecorded(run, evaluation):
+        return Report(outputs=(), failures=refusals)
     statement = run.open("evaluate", "RUN_REPORT.md").read_text(encoding="utf-8").partition("\n")[0]
     if Evidence(evaluation["evidence"]) is Evidence.SMOKE:  # a part of the evidence is no result
         withheld = Skip(subject="package", stage=run.stage, reason=f"nothing published: {statement}")

@@ -15,6 +15,7 @@ from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Skip
 from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.held_out_ledger import unrecorded
 
 ALIASES = {Evidence.HELD_OUT: "validated", Evidence.SYNTHETIC: "validated-synthetic"}
 """Alias by class of the evaluation; a smoke run gets no alias, so it registers nothing."""
@@ -25,7 +26,7 @@ def _register(run: Run) -> Report:
     validation = json.loads(run.open("validate", "validation.json").read_text())
     evaluation = json.loads(run.open("evaluate", "evaluation.json").read_text())
     evidence = Evidence(evaluation["evidence"])
-    refusals = _refusals(gate, validation)
+    refusals = [*_refusals(gate, validation), *unrecorded(run, evaluation)]
     if refusals:
         return Report(outputs=(), failures=refusals)
     out = run.folder / "registration.json"
