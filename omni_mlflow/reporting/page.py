@@ -22,7 +22,7 @@ def render_page(
     facts: RunFacts, *, figures: Sequence[ReportFigure], contact_sheets: Sequence[ContactSheet]
 ) -> str:
     """Return the page. Same facts, figures and sheets: same bytes."""
-    title = f"{facts.display_name}: held-out evaluation"
+    title = wording.title(facts)
     body = [
         f'<p class="class {facts.evidence.value}">{escape(wording.run_class(facts))}</p>',
         f"<h1>{escape(title)}</h1>",

@@ -10,7 +10,7 @@ def render_run_report(facts: RunFacts) -> str:
     """Return the report as Markdown; its first line states the run class."""
     blocks = [
         wording.run_class(facts),
-        f"# {markdown.text(facts.display_name)}: held-out evaluation",
+        f"# {markdown.text(wording.title(facts))}",
         "## What was evaluated",
         markdown.table(tables.identity_table(facts)),
         "## Findings",

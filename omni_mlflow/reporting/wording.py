@@ -41,6 +41,16 @@ def control_title(name: str) -> str:
     return name.replace("_", " ")
 
 
+def title(facts: RunFacts) -> str:
+    """What the report is called: only a held-out evaluation is called one."""
+    kinds = {
+        Evidence.SYNTHETIC: "evaluation on synthetic episodes",
+        Evidence.SMOKE: "smoke run",
+        Evidence.HELD_OUT: "held-out evaluation",
+    }
+    return f"{facts.display_name}: {kinds[facts.evidence]}"
+
+
 def run_class(facts: RunFacts) -> str:
     """The first line of every report: what kind of evidence this is."""
     answered = (

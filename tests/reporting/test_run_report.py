@@ -38,6 +38,8 @@ def test_only_held_out_evidence_makes_sentences_about_quality(make_facts, eviden
     report = render_run_report(make_facts(evidence=evidence))
     assert sentence not in report
     assert "makes no statement about model quality" in report
+    assert ": held-out evaluation" in render_run_report(make_facts())
+    assert ": held-out evaluation" not in report
 
 
 def test_a_metric_stands_beside_its_interval_its_best_floor_and_a_verdict(make_facts):
