@@ -10,8 +10,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from omni_mlflow.spine.frame_plan import UnreadableVideoError, opened
 from omni_mlflow.spine.rows import appearing_at_once
-from omni_mlflow.spine.video import UnreadableVideoError
 
 _SAMPLE_BYTES = 2
 _FULL_SCALE = 32768.0
@@ -26,22 +26,25 @@ def extract_audio(mp4: Path, out: Path, *, sample_rate: int = 16_000) -> bool:
     Raises:
         UnreadableVideoError: the file or its audio track cannot be decoded.
     """
-    try:
-        with av.open(str(mp4)) as container:
-            if not container.streams.audio:
-                return False
-            with appearing_at_once(out) as temporary:
-                num_samples = _write_wav(temporary, _pieces(container, sample_rate), sample_rate)
-    except av.FFmpegError as error:
-        raise UnreadableVideoError(mp4, f"its audio cannot be decoded: {error.strerror}") from error
+    with opened(mp4, failure="its audio cannot be decoded") as container:
+        if not container.streams.audio:
+            return False
+        if container.streams.audio[0].codec_context is None:
+            raise UnreadableVideoError(mp4, "FFmpeg does not know the codec of its audio")
+        with appearing_at_once(out) as temporary:
+            num_samples = _write_wav(temporary, _pieces(container, sample_rate), sample_rate)
     if num_samples == 0:
         out.unlink()
     return num_samples > 0
 
 
 def audio_seconds(mp4: Path) -> float:
-    """Return how long the audio track of ``mp4`` says it is; 0 when there is none."""
-    with av.open(str(mp4)) as container:
+    """Return how long the audio track of ``mp4`` says it is; 0 when there is none.
+
+    Raises:
+        UnreadableVideoError: the file cannot be opened.
+    """
+    with opened(mp4) as container:
         track = next(iter(container.streams.audio), None)
         return 0.0 if track is None else float((track.duration or 0) * (track.time_base or 0))
 

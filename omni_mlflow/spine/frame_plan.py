@@ -19,11 +19,13 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.container import InputContainer
 
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row, Tile
 
 _SAMPLED_FRAMES = 2
+_NO_VIDEO = "it cannot be decoded as video"
 
 
 class UnreadableVideoError(Exception):
@@ -133,9 +135,8 @@ class CameraPass:
         sample = self._sample()
         wanted = iter(self._frames)
         target = next(wanted)
-        with naming(self.path), av.open(str(self.path)) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
+        with opened(self.path) as container:
+            stream = video_of(self.path, container)
             for frame, picture in enumerate(container.decode(stream)):
                 self._check(frame, picture)
                 if frame == target:
@@ -156,8 +157,8 @@ class CameraPass:
         Raises:
             UnreadableVideoError: the two ways do not give the same pixels.
         """
-        with naming(self.path), av.open(str(self.path)) as container:
-            stream = container.streams.video[0]
+        with opened(self.path) as container:
+            stream = video_of(self.path, container)
             codec, time_base = stream.codec_context.name, str(stream.time_base)
         # A seek is the cheap way; where it leads to no whole picture, the start of the file does.
         if not (self._same_pixels(self._key_before(min(self._digests))) or self._same_pixels(None)):
@@ -202,8 +203,8 @@ class CameraPass:
     def _same_pixels(self, start: int | None) -> bool:
         """Decode the sampled frames with a thread for each, from frame ``start`` or from the file's start."""
         pending = {self._order.pts[frame]: digest for frame, digest in self._digests.items()}
-        with naming(self.path), av.open(str(self.path)) as container:
-            stream = container.streams.video[0]
+        with opened(self.path) as container:
+            stream = video_of(self.path, container)
             stream.thread_type = "FRAME"
             stream.codec_context.thread_count = 2
             if start is not None:
@@ -224,10 +225,8 @@ def display_order(path: Path) -> DisplayOrder:
         UnreadableVideoError: the file is no video, shows no frame, is cut short, or its packets carry no
             certain order.
     """
-    with naming(path), av.open(str(path)) as container:
-        if not container.streams.video:
-            raise UnreadableVideoError(path, "it holds no video stream")
-        stream = container.streams.video[0]
+    with opened(path) as container:
+        stream = video_of(path, container)
         check_length(path, stream)
         packets = [packet for packet in container.demux(stream) if packet.size]
         if any(packet.is_corrupt for packet in packets):
@@ -256,12 +255,41 @@ def check_length(path: Path, stream: Any) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def opened(path: Path, *, failure: str = _NO_VIDEO) -> Iterator[InputContainer]:
+    """Open a media file; a name in its metadata that is not UTF-8 is no damage.
+
+    Args:
+        failure: what the decoder's error means.
+
+    Raises:
+        UnreadableVideoError: what opening or decoding it raised.
+    """
+    with naming(path, failure=failure), av.open(str(path), metadata_errors="replace") as container:
+        yield container
+
+
+def video_of(path: Path, container: InputContainer) -> Any:
+    """Return the video stream of an open file, to be decoded by one thread.
+
+    Raises:
+        UnreadableVideoError: it has none, or FFmpeg does not know its codec.
+    """
+    if not container.streams.video:
+        raise UnreadableVideoError(path, "it holds no video stream")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise UnreadableVideoError(path, "FFmpeg does not know the codec of its video")
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+@contextmanager
+def naming(path: Path, *, failure: str = _NO_VIDEO) -> Iterator[None]:
     """Name the file in every error of the decoder."""
     try:
         yield
     except av.FFmpegError as error:
-        raise UnreadableVideoError(path, f"it cannot be decoded as video: {error.strerror}") from error
+        raise UnreadableVideoError(path, f"{failure}: {error.strerror}") from error
 
 
 def _pixels(picture: av.VideoFrame) -> str:

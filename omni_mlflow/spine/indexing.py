@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from omni_mlflow.spine import episode_seal
 from omni_mlflow.spine.adapter_views import View, adapter_views
 from omni_mlflow.spine.audio import extract_audio
 from omni_mlflow.spine.caption_references import CaptionRule
+from omni_mlflow.spine.changed_files import check_unchanged
 from omni_mlflow.spine.episodes import EpisodeFile, UnreadableEpisodeError, open_episode
 from omni_mlflow.spine.features import FEATURE_NAMES, window_features
 from omni_mlflow.spine.poses import Bools
@@ -95,22 +97,21 @@ class UnsplitEpisodeError(Exception):
 def index_episode(episode: Episode, *, data_root: Path, out: Path, plan: IndexPlan) -> EpisodeIndex:
     """Write ``out/<episode_id>/`` and return its windows; pointers in them start at ``out``.
 
-    ``windows.jsonl`` is written last. When it is there and was made from the same episode and plan, it is
-    read back and nothing is decoded again. An episode that cannot be read to its end is a skip: only decoding
-    it all finds damage in the middle of a video.
+    Its seal is written last. What was made from the same episode and plan and is whole is read back, and
+    nothing is decoded again. An episode that cannot be read to its end is a skip: only decoding it all finds
+    damage in the middle of a video.
 
     Raises:
         UnsplitEpisodeError: ``split`` has not been run.
+        ChangedEpisodeError: its files were written again while they were read.
     """
     if episode.split is None:
         raise UnsplitEpisodeError(f"{episode.episode_id} is in no split; run 'split' before 'index'")
-    finished = out / episode.episode_id / WINDOWS
+    folder = out / episode.episode_id
     known = episode.model_dump(mode="json", exclude={"changed_ns_by_file"})  # a copy makes the same index
     made_from = digest_of([known, plan.digest])
-    if finished.is_file():
-        windows = tuple(read_rows(finished, Window))
-        if windows and windows[0].provenance["made_from"] == made_from:
-            return _indexed(windows)
+    if episode_seal.is_whole(folder, made_from=made_from):
+        return _indexed(tuple(read_rows(folder / WINDOWS, Window)))
     try:
         with open_episode(data_root / episode.path) as source:
             shortest = min(scale.frames for scale in plan.scales)
@@ -119,7 +120,9 @@ def index_episode(episode: Episode, *, data_root: Path, out: Path, plan: IndexPl
             windows = _Task(episode, source, out, plan, made_from).windows()
     except (UnreadableEpisodeError, UnreadableVideoError) as problem:
         return _skipped(episode, str(problem).replace(f"{data_root}/", ""))
-    write_rows(finished, windows)
+    check_unchanged(data_root / episode.path, episode)
+    write_rows(folder / WINDOWS, windows)
+    episode_seal.seal(folder, made_from=made_from)
     return _indexed(windows)
 
 

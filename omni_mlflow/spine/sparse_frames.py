@@ -16,7 +16,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from omni_mlflow.spine.video import UnreadableVideoError
+from omni_mlflow.spine.frame_plan import opened, video_of
 
 KEY_FRAME_EVERY_S = 4.0
 BURST_S, BURST_EVERY_S, MAX_BURSTS = 3.0, 10.0, 8
@@ -47,17 +47,12 @@ def read_sparse_frames(mp4: Path) -> SparseFrames:
     """
     scaler = VideoReformatter()
     seen: dict[int, NDArray[np.float32]] = {}
-    try:
-        with av.open(str(mp4)) as container:
-            if not container.streams.video:
-                raise UnreadableVideoError(mp4, "it holds no video stream")
-            container.streams.video[0].codec_context.thread_count = 1
-            length_s = float((container.duration or 0) / av.time_base)
-            for milliseconds, frame in _key_frames_and_bursts(container, length_s):
-                if milliseconds not in seen:
-                    seen[milliseconds] = _small(frame, scaler)
-    except av.FFmpegError as error:
-        raise UnreadableVideoError(mp4, f"it cannot be decoded as video: {error.strerror}") from error
+    with opened(mp4) as container:
+        video_of(mp4, container)
+        length_s = float((container.duration or 0) / av.time_base)
+        for milliseconds, frame in _key_frames_and_bursts(container, length_s):
+            if milliseconds not in seen:
+                seen[milliseconds] = _small(frame, scaler)
     times = sorted(seen)
     pictures = np.zeros((len(times), PICTURE_PIXELS, PICTURE_PIXELS), np.float32)
     for picture, time in zip(pictures, times, strict=True):

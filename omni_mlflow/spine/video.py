@@ -26,6 +26,8 @@ from omni_mlflow.spine.frame_plan import (
     check_length,
     display_order,
     naming,
+    opened,
+    video_of,
 )
 from omni_mlflow.spine.mosaic import FRAMES_PER_GROUP, Encoder, Image, Mosaic, TileScaler, mosaic_tiles
 from omni_mlflow.spine.rows import appearing_at_once
@@ -127,11 +129,8 @@ def probe_video(path: Path) -> None:
     Raises:
         UnreadableVideoError: that is not so. Damage inside the file is only found by decoding all of it.
     """
-    with naming(path), av.open(str(path)) as container:
-        if not container.streams.video:
-            raise UnreadableVideoError(path, "it holds no video stream")
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
+    with opened(path) as container:
+        stream = video_of(path, container)
         if next(container.decode(stream), None) is None:
             raise UnreadableVideoError(path, "it holds no frame")
         check_length(path, stream)
@@ -152,7 +151,7 @@ def container_fps(path: Path) -> float | None:
     Raises:
         UnreadableVideoError: the file cannot be opened as a video.
     """
-    with naming(path), av.open(str(path)) as container:
+    with opened(path) as container:
         rate = container.streams.video[0].average_rate if container.streams.video else None
         return float(rate) if rate else None
 

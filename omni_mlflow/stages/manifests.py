@@ -6,12 +6,13 @@ Nothing here does a stage's work, so a change of one stage is no change of the s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from omni_mlflow.backbones.base import Arrays, SampleSet
 from omni_mlflow.events import DatasetInput
+from omni_mlflow.spine.changed_files import changes_of
 from omni_mlflow.spine.rows import digest_of, file_digest, read_json_rows, read_rows
 from omni_mlflow.spine.splits import SplitBand
 from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, LabelledSample, Row, Skip, Split
@@ -226,7 +227,7 @@ def check_files(options: Options, selection: Path, episodes: Sequence[Episode], 
             f"{len(gone)} episodes are not below {data_root} any more, first {gone[0]}; "
             "mount the data root as it was, or run 'select' again"
         )
-    changed = [change for each in episodes for change in _changes(data_root / each.path, each)]
+    changed = [change for each in episodes for change in changes_of(data_root / each.path, each)]
     if changed:
         more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
         raise StaleInputError(
@@ -235,19 +236,6 @@ def check_files(options: Options, selection: Path, episodes: Sequence[Episode], 
             "run 'select', 'split' and 'guard' again: no split vouches for files that were not compared"
         )
     return data_root
-
-
-def _changes(folder: Path, episode: Episode) -> Iterator[str]:
-    for name, size in episode.bytes_by_file.items():
-        path, shown = folder / name, f"{episode.path}/{name}"
-        if not path.is_file():
-            yield f"{shown} is gone"
-            continue
-        stat = path.stat()
-        if stat.st_size != size:
-            yield f"{shown} has {stat.st_size} bytes, it had {size}"
-        elif stat.st_mtime_ns != episode.changed_ns_by_file.get(name, stat.st_mtime_ns):
-            yield f"{shown} was written again"
 
 
 def episodes_learned_from(run: Run) -> set[str]:

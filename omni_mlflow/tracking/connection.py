@@ -54,9 +54,25 @@ def connect(store: str, *, workspace: Path) -> Store:
     """
     path = sqlite_path(store)
     with in_turn(path.with_name(f"{path.name}.lock")) if path else nullcontext():
+        if path and not path.exists():
+            _make_database(path, store)
         client = open_client(store)
         experiment = _experiment(client, artifact_root(store, workspace))
     return Store(client, without_password(store), f"{experiment[0]}-{experiment[1]}", experiment[0])
+
+
+def _make_database(path: Path, store: str) -> None:
+    """Make MLflow's tables under another name first: a process that is killed here leaves no half a store."""
+    _configure(store)
+    from mlflow.store.db import utils as database
+
+    making = path.with_name(f".{path.name}.making")
+    for left in path.parent.glob(f"{making.name}*"):  # with SQLite's own files beside it
+        left.unlink()
+    engine = database.create_sqlalchemy_engine_with_retry(f"sqlite:///{making}")
+    database._initialize_tables(engine)
+    engine.dispose()
+    making.replace(path)
 
 
 def trouble_with(store: str) -> str | None:
@@ -82,15 +98,20 @@ def trouble_with(store: str) -> str | None:
 
 def open_client(store: str) -> MlflowClient:
     """Open a store as it is; nothing is made in it that a client does not make by itself."""
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    # The registry looks models up through the global URI, whatever its client was given.
-    os.environ["MLFLOW_TRACKING_URI"] = store
+    _configure(store)
     from mlflow import MlflowClient
     from mlflow.store.db import utils as database
 
     database.MAX_RETRY_COUNT = 3  # an unusable database is retried for 100 s otherwise
     return MlflowClient(tracking_uri=store, registry_uri=store)
+
+
+def _configure(store: str) -> None:
+    """Set what MLflow reads when it is imported."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    # The registry looks models up through the global URI, whatever its client was given.
+    os.environ["MLFLOW_TRACKING_URI"] = store
 
 
 def _experiment(client: MlflowClient, artifacts: Path | None) -> tuple[str, int]:

@@ -53,6 +53,10 @@ _MEANINGS: tuple[tuple[tuple[str | int, ...], str], ...] = (
         "store up and run: mlflow db upgrade URI",
     ),
     (("no module named", "can't load plugin"), "lacks its database driver; pip install it"),
+    (
+        ("duplicate column name", "sqlite3.operationalerror) table"),
+        "was left half made by a process that was killed; move the file away, a new one gets all rows",
+    ),
     (("file is not a database",), "is not a SQLite database; move that file away, or name another store"),
     (("unable to open database file",), "cannot be opened; check that its folder is yours to write"),
     (("readonly database", "permission denied"), "is not writable for this user; check owner and mode"),

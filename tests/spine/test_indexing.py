@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from handmade import STAMPS_NS, caption, grey_of, segment
 
+from omni_mlflow.spine import indexing
 from omni_mlflow.spine.adapter_views import as_asked
 from omni_mlflow.spine.audio import read_audio
+from omni_mlflow.spine.changed_files import ChangedEpisodeError
 from omni_mlflow.spine.features import FEATURE_NAMES
 from omni_mlflow.spine.frame_plan import CameraPass, FramePlan
 from omni_mlflow.spine.indexing import IndexPlan, UnsplitEpisodeError, index_episode
@@ -183,10 +185,45 @@ def test_trajectories_hold_every_frame(indexed):
 
 def test_a_finished_episode_is_read_back_and_nothing_is_decoded_again(indexed):
     first, out = indexed()
-    (out / "kitchen__ep1" / "mosaic.mp4").unlink()
+    mosaic = out / "kitchen__ep1" / "mosaic.mp4"
+    written = mosaic.stat().st_mtime_ns
     again, _ = indexed()
     assert again == first
-    assert not (out / "kitchen__ep1" / "mosaic.mp4").exists()
+    assert mosaic.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("name", ["mosaic.mp4", "features.npz", "windows.jsonl", "index.json"])
+@pytest.mark.parametrize("damage", ["lost", "cut"])
+def test_a_finished_episode_with_a_damaged_file_is_made_again(indexed, name, damage):
+    _, out = indexed()
+    files = {path.name: path.read_bytes() for path in (out / "kitchen__ep1").iterdir()}
+    path = out / "kitchen__ep1" / name
+    path.unlink() if damage == "lost" else path.write_bytes(files[name][:100])
+    indexed()
+    assert {path.name: path.read_bytes() for path in (out / "kitchen__ep1").iterdir()} == files
+
+
+def test_an_episode_that_is_overwritten_while_it_is_indexed_is_refused(make_episode, tmp_path, monkeypatch):
+    """What is there in the end was compared with no other split."""
+    test, train = make_episode("kitchen", "ep1"), make_episode("garage", "ep1", seed=9)
+    episodes, _ = scan_data_root(test.parents[1])
+    placed = next(each for each in episodes if each.session_id == "kitchen")
+    extract = indexing.extract_audio
+
+    def overwrite_then_extract(path, out):
+        for file in train.iterdir():
+            (test / file.name).write_bytes(file.read_bytes())
+        return extract(path, out)
+
+    monkeypatch.setattr(indexing, "extract_audio", overwrite_then_extract)
+    with pytest.raises(ChangedEpisodeError, match=r"kitchen/ep1/\S+.*run 'select', 'split' and 'guard'"):
+        index_episode(
+            placed.model_copy(update={"split": Split.TEST}),
+            data_root=test.parents[1],
+            out=tmp_path / "index",
+            plan=PLAN,
+        )
+    assert not list((tmp_path / "index").rglob("windows.jsonl"))
 
 
 @pytest.mark.parametrize("changed", ["plan", "split", "annotation"])

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 
 import pytest
 
-from omni_mlflow.tracking import UnsupportedStoreError, open_ui_command, run_link, store_uri
+from omni_mlflow.tracking import (
+    UnsupportedStoreError,
+    open_ui_command,
+    run_link,
+    store_uri,
+    trouble_with,
+)
+from omni_mlflow.tracking.connection import connect
 from omni_mlflow.tracking.stores import artifact_root, without_password
 
 
@@ -54,3 +66,45 @@ def test_a_run_has_a_page_once_it_is_projected(pipeline, tracker, store, workspa
 def test_artifacts_of_our_experiment_never_depend_on_the_working_directory(tracker, empty_database):
     experiment = tracker.client(f"sqlite:///{empty_database}").get_experiment_by_name("omni-mlflow")
     assert experiment.artifact_location == f"file://{empty_database.parent}/mlartifacts/omni-mlflow"
+
+
+KILLED_WHILE_MAKING = """
+import os, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from omni_mlflow.tracking.connection import connect
+
+statements = 0
+
+@event.listens_for(Engine, "before_cursor_execute")
+def count(*_):
+    global statements
+    statements += 1
+    if statements == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+connect(sys.argv[1], workspace=Path(sys.argv[1]).parent)
+"""
+
+
+@pytest.mark.parametrize(
+    "statement", [120, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 40, 80, 200, 300))]
+)
+def test_a_store_whose_making_was_killed_is_made_again(tmp_path, statement):
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_MAKING, store, str(statement)], check=False, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL
+    made = connect(store, workspace=tmp_path)
+    assert made.client.search_runs([made.experiment_id]) == []
+    assert not list(tmp_path.glob(".mlflow.db.making*"))
+
+
+def test_a_store_that_something_else_left_half_made_says_what_to_do(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as half:
+        half.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        half.execute("CREATE TABLE span_metrics (x INTEGER)")
+    told = trouble_with(f"sqlite:///{tmp_path}/mlflow.db")
+    assert "was left half made by a process that was killed; move the file away" in told
