@@ -11,10 +11,9 @@ from omni_mlflow.backbones.base import CheckpointUnderTest, Gate
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.spine.rows import UNREADABLE, file_digest, read_document, read_json_rows
 from omni_mlflow.spine.types import Check, FittedOnTrain, Row, Split
-from omni_mlflow.stages.manifests import FITTED, checkpoint_files
+from omni_mlflow.stages.manifests import FITTED, LEDGER, checkpoint_files
 
 MANIFEST = "checkpoint_manifest.json"
-LEDGER = "training_ledger.jsonl"
 
 
 class CheckpointManifest(Row):

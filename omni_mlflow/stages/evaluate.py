@@ -29,6 +29,7 @@ from omni_mlflow.stages.held_out_ledger import Opening, open_targets
 from omni_mlflow.stages.manifests import (
     FITTED,
     GENERATED,
+    LEDGER,
     SEALED_TARGETS,
     DatasetManifest,
     checkpoint_digest,
@@ -211,7 +212,7 @@ EVALUATE = Stage(
         "guard": ("episode_manifest.json",),
         "index": SKIPPED,
         "export": ("samples/*.jsonl", "dataset_manifest.json", *SEALED_TARGETS, *SKIPPED),
-        "train": ("training_metadata.json", "training_ledger.jsonl", *SKIPPED),
+        "train": ("training_metadata.json", LEDGER, *SKIPPED),
         "gate": (),
     },
     settings=_settings,

@@ -13,7 +13,6 @@ from omni_mlflow.spine.rows import read_document, write_document
 from omni_mlflow.spine.types import SCHEMA_VERSION, LabelledSample, Split, broken
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.stages.checkpoint_checks import (
-    LEDGER,
     ask_gates,
     fitted_check,
     ledger_checks,
@@ -21,6 +20,7 @@ from omni_mlflow.stages.checkpoint_checks import (
 )
 from omni_mlflow.stages.manifests import (
     GENERATED,
+    LEDGER,
     SAMPLES_TO_LEARN_FROM,
     DatasetManifest,
     SplitManifest,
@@ -107,7 +107,7 @@ GATE = Stage(
         "split": ("split_manifest.json",),
         "index": (),
         "export": (*SAMPLES_TO_LEARN_FROM, "dataset_manifest.json"),
-        "train": ("training_ledger.jsonl", "checkpoint/*"),
+        "train": (LEDGER, "checkpoint/*"),
     },
     settings=_settings,
     per_backbone=True,

@@ -29,6 +29,7 @@ SAMPLES_TO_LEARN_FROM = (
 )
 SEALED_TARGETS = (TEST_TARGETS, "sealed/test_targets.arrays/*")
 FITTED = "fitted.json"
+LEDGER = "training_ledger.jsonl"
 GENERATED = "generated"
 _MOST_NAMED = 20
 
@@ -247,5 +248,5 @@ def episodes_learned_from(run: Run) -> set[str]:
     for split in (Split.TRAIN, Split.VAL):
         for row in read_rows(run.open("export", f"samples/{split}.jsonl"), LabelledSample):
             episode_of[row.sample.id] = row.sample.episode_id
-    consumed = (row["ids"] for row in read_json_rows(run.open("train", "training_ledger.jsonl")))
+    consumed = (row["ids"] for row in read_json_rows(run.open("train", LEDGER)))
     return {episode_of.get(sample_id, sample_id.partition(":")[0]) for ids in consumed for sample_id in ids}

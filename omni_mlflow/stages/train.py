@@ -20,6 +20,7 @@ from omni_mlflow.spine.types import SCHEMA_VERSION, Check, FittedOnTrain, Skip, 
 from omni_mlflow.stages.base import Report, Run, Stage
 from omni_mlflow.stages.manifests import (
     FITTED,
+    LEDGER,
     SAMPLES_TO_LEARN_FROM,
     DatasetManifest,
     checkpoint_digest,
@@ -27,7 +28,7 @@ from omni_mlflow.stages.manifests import (
     dataset_input,
     sample_set,
 )
-from omni_mlflow.stages.training_log import LEDGER, StageTrainingLog
+from omni_mlflow.stages.training_log import StageTrainingLog
 
 
 def _train(run: Run) -> Report:

@@ -9,8 +9,7 @@ from omni_mlflow.journal import Journal, Mark
 from omni_mlflow.spine.rows import read_document, write_document
 from omni_mlflow.spine.types import Row
 from omni_mlflow.stages.base import Run
-
-LEDGER = "training_ledger.jsonl"
+from omni_mlflow.stages.manifests import LEDGER
 
 
 class ResumePoint(Row):

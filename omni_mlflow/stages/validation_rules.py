@@ -10,7 +10,7 @@ from typing import Any
 
 from omni_mlflow.spine.rows import digest_of, file_digest
 from omni_mlflow.spine.types import Check
-from omni_mlflow.stages.manifests import checkpoint_digest
+from omni_mlflow.stages.manifests import LEDGER, checkpoint_digest
 from omni_mlflow.stages.run_under_test import RunUnderTest, UnreadableEvidenceError, check, damage_of
 
 Rule = Callable[[RunUnderTest], Iterable[Check]]
@@ -129,7 +129,7 @@ def no_test_episode_in_training(run: RunUnderTest) -> Iterable[Check]:
     named = {*metadata["train_episode_ids"], *metadata["val_episode_ids"]}
     rule = "no_test_episode_in_training"
     yield check(rule, "train/training_metadata.json", [], sorted(held_out & named))
-    ledger, logged = "train/training_ledger.jsonl", metadata["training_ledger_digest"]
+    ledger, logged = f"train/{LEDGER}", metadata["training_ledger_digest"]
     if not run.whole:
         yield check(rule, ledger, [], f"{BY_DIGEST}{logged[:16]}, as the gate read it", ok=True)
         return
@@ -138,10 +138,10 @@ def no_test_episode_in_training(run: RunUnderTest) -> Iterable[Check]:
         for split in ("train", "val")
         for row in run.rows("export", f"samples/{split}.jsonl")
     }
-    consumed = {sample for row in run.rows("train", "training_ledger.jsonl") for sample in row["ids"]}
+    consumed = {sample for row in run.rows("train", LEDGER) for sample in row["ids"]}
     learned = {episode_of.get(sample, sample.partition(":")[0]) for sample in consumed}
     yield check(rule, ledger, [], sorted(held_out & learned))
-    found = file_digest(run.path("train", "training_ledger.jsonl"))
+    found = file_digest(run.path("train", LEDGER))
     yield check("ledger_is_the_one_of_the_training", ledger, logged, found)
 
 
