@@ -41,6 +41,7 @@ format: setup
 
 bench: setup
 	$(BIN)/python benchmarks/tracking_cost.py
+	$(BIN)/python -m benchmarks.answer_journal
 	$(BIN)/python -m benchmarks.contracts_cold
 	$(BIN)/python -m benchmarks.interval_coverage
 	$(BIN)/python -m benchmarks.selection_scale

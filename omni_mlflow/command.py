@@ -90,7 +90,8 @@ def _execute(
         outer = request.outer if len(bounds) == 1 else None
         stage = STAGES[request.command]
         return [run_stage(stage, replace(context, bound=bound, outer=outer)) for bound in bounds]
-    stages = [stage for stage in STAGES.values() if own_data or stage.name != "synthesize"]
+    own_work = [stage for stage in STAGES.values() if stage.fills is None]
+    stages = [stage for stage in own_work if own_data or stage.name != "synthesize"]
     return run_main(bounds, context, stages)
 
 

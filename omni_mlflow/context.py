@@ -139,7 +139,8 @@ def judged_inputs(
 
 def folder_of(stage: Stage, context: Context) -> StageFolder:
     return context.workspace.stage(
-        stage.name, backbone=context.bound.contract.id if stage.per_backbone else None
+        stage.work.folder_name(context.options),
+        backbone=context.bound.contract.id if stage.per_backbone else None,
     )
 
 

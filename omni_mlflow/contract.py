@@ -13,11 +13,11 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from omni_mlflow.spine.modalities import Modality, ModelTarget
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import SCHEMA_VERSION, Scale, Split
 
 T = TypeVar("T")
-
 
 CONTRACT_ID = r"^[a-z][a-z0-9_]*$"
 
@@ -116,35 +116,6 @@ SAME_WINDOWS = ("tile_pixels", "min_label_share", "swap_fisheye_cam0_cam2")
 """What contracts that share an index must agree on: one mosaic has one size, and one window has one label."""
 
 
-Modality = Literal[
-    "mosaic_video",
-    "camera_video",
-    "audio",
-    "language",
-    "depth",
-    "camera_pose",
-    "body_mocap",
-    "hand_mocap",
-    "imu",
-    "visualization_rrd",
-]
-"""What an episode holds that a model can be shown."""
-
-ModelTarget = Literal[
-    "future_video",
-    "future_latents",
-    "future_sensor_features",
-    "transition_event",
-    "contact_event",
-    "action_class",
-    "next_action",
-    "hand_trajectory",
-    "retargeted_humanoid_action",
-    "robot_action_token",
-]
-"""What a model can be trained to produce beside the answers to questions."""
-
-
 class Modalities(Section):
     """What the backbone is shown and what it learns to produce.
 
@@ -187,6 +158,18 @@ class Questions(Section):
 
 SEALED = "sealed"
 """The folder of a stage that holds the answers to held-out samples."""
+
+
+class Evaluation(Section):
+    """Held-out samples that the infrastructure (memory, media) left unanswered are counted and left out.
+
+    Attributes:
+        max_retries: how often such a sample is asked again.
+        max_infrastructure_failed_share: of the samples asked, 0..1; above it nothing is finalised.
+    """
+
+    max_retries: int = Field(default=2, ge=0)
+    max_infrastructure_failed_share: float = Field(default=0.0, ge=0, le=1)
 
 
 class PackageFile(Section):
@@ -256,6 +239,7 @@ class Contract(Section):
     entrypoints: dict[str, str] = Field(min_length=1)
     questions: Questions
     windows: Windows
+    evaluation: Evaluation = Evaluation()
     primary_metrics: tuple[str, ...] = Field(min_length=1)
     artifact_contract: ArtifactContract
     extension_requirements: tuple[str, ...] = ()

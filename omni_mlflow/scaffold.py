@@ -251,6 +251,7 @@ class {name}:
     controls: tuple[str, ...] = ()
     stage_settings: Mapping[str, tuple[str, ...]] = {{}}
     stage_modules: Mapping[str, tuple[str, ...]] = {{}}
+    answer_modules: tuple[str, ...] = ()
 
 {methods}
 

@@ -11,7 +11,7 @@ import click
 
 from omni_mlflow.contract import ContractError, SplitCounts
 from omni_mlflow.spine.given import GivenFile
-from omni_mlflow.stages.base import Listing, Options, Synthesis
+from omni_mlflow.stages.base import Listing, Options, Shard, Synthesis
 
 if TYPE_CHECKING:
     from omni_mlflow.command import Request
@@ -91,6 +91,22 @@ VERIFY_DIGESTS = click.Option(
 LIMIT = click.Option(
     ["--limit"], type=click.IntRange(min=0), default=0, help="Ask only so many held-out samples; 0: all."
 )
+SHARD = [
+    click.Option(
+        ["--sample-offset"],
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Shard: number of the first held-out sample to ask.",
+    ),
+    click.Option(
+        ["--sample-stride"],
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Shard: ask every so many-th sample from there; 'merge' joins the shards.",
+    ),
+]
 EXTRA_OPTIONS = {
     "synthesize": SYNTHESIS_OPTIONS,
     "select": FOR_SELECT,
@@ -104,7 +120,8 @@ EXTRA_OPTIONS = {
         ),
     ],
     "guard": [VERIFY_DIGESTS],
-    "evaluate": [LIMIT],
+    "evaluate": [LIMIT, *SHARD],
+    "merge": [LIMIT],
     "validate": [
         click.Option(
             ["--require-stage"],
@@ -173,6 +190,30 @@ def given_file(texts: Mapping[str, str | None], name: str) -> GivenFile | None:
         raise click.BadParameter(f"{path} cannot be read: {error}", param_hint=hint) from error
 
 
+def shard_of(given: Mapping[str, Any]) -> Shard | None:
+    """Read which part of the samples this process asks; None for all of them.
+
+    Under ``accelerate launch``, or anything else that sets RANK and WORLD_SIZE, each process is one shard.
+    """
+    if "sample_stride" not in given:
+        return None
+    offset, stride = given["sample_offset"], given["sample_stride"]
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        if (offset, stride) != (0, 1):
+            raise click.BadParameter(
+                f"{processes} processes were launched, and each is a shard already; leave it out",
+                param_hint="--sample-stride",
+            )
+        return Shard(int(os.environ["RANK"]), processes)
+    if offset >= stride:
+        raise click.BadParameter(
+            f"{offset} is no shard of {stride}; they are numbered from 0 to {stride - 1}",
+            param_hint="--sample-offset",
+        )
+    return Shard(offset, stride) if stride > 1 else None
+
+
 def request_of(name: str, given: Mapping[str, Any], *, project: Path) -> Request:
     """Read what a person typed for a stage or ``main``.
 
@@ -213,6 +254,7 @@ def request_of(name: str, given: Mapping[str, Any], *, project: Path) -> Request
             dataset_jsonl=records,
             synthesis=Synthesis(**synthesis),
             limit=given.get("limit") or None,
+            shard=shard_of(given),
             require_stage=given.get("require_stage", "eval"),
             verify_digests=given.get("verify_digests", False),
         ),

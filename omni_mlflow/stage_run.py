@@ -35,7 +35,7 @@ from omni_mlflow.spine.rows import write_text
 from omni_mlflow.spine.types import Check, broken
 from omni_mlflow.stage_report import ConservationError, RulesBrokenError, check, inherited_tags, show
 from omni_mlflow.stages import STAGES
-from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.base import Ground, Report, Run, Stage
 from omni_mlflow.workspace import Seal, StageFolder, Workspace
 
 
@@ -67,21 +67,22 @@ def run_stage(stage: Stage, context: Context) -> Finished:
         StageFailedError: anything nobody planned.
         Exception: user mistakes keep their own type (missing input, stale input, contract ...).
     """
-    folder = _folder(stage.name, context)
+    folder = folder_of(stage, context)
     try:
         with exclusive(_lock_of(folder, context)), ExitStack() as readers:
-            inputs = {name: _folder(name, context) for name in stage.needed(context.options)}
+            inputs = {name: folder_of(STAGES[name], context) for name in stage.needed(context.options)}
             for each in inputs.values():
                 readers.enter_context(shared(_lock_of(each, context)))
             seals, findings = _look_at(inputs, stage, context)
             stage.check_data(context.options, inputs)
-            fingerprint = fingerprint_of(stage, context, seals)
+            _admit(stage, folder, _ground(stage, context, inputs))
+            fingerprint = fingerprint_of(stage.work, context, seals)
             make_room(stage, folder, fingerprint)
             if folder.seal() is not None and (broken(findings or ()) or stage.looks_again(context.options)):
                 folder.clear()
             if folder.seal() is not None:
                 return _reuse(stage, context, folder, folder.verify())
-            settings = settings_of(stage, context)
+            settings = settings_of(stage.work, context)
             return _execute(stage, context, _Attempt(folder, inputs, seals, findings, fingerprint, settings))
     except _Recorded as recorded:
         raise recorded.error from recorded.error.__cause__
@@ -99,6 +100,11 @@ def _look_at(
     seals = {name: each.verify() for name, each in inputs.items()}
     check_lineage(context, seals)
     return seals, None
+
+
+def _admit(stage: Stage, folder: StageFolder, ground: Ground) -> None:
+    if failures := stage.admits(ground):
+        raise RulesBrokenError(folder.title, list(failures))
 
 
 def refuse(
@@ -159,19 +165,25 @@ def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
         record.close()
 
 
-def _run(stage: Stage, context: Context, attempt: _Attempt, record: RunRecord) -> Run:
-    return Run(
+def _ground(stage: Stage, context: Context, inputs: Mapping[str, StageFolder]) -> Ground:
+    return Ground(
         stage=stage.name,
-        folder=attempt.folder.path,
         workspace=context.workspace,
         contract=contract_of(stage, context),
         backbone=context.bound.backbone if stage.per_backbone else None,
         settings=context.bound.settings if stage.per_backbone else None,
         options=context.options,
+        inputs=inputs,
+        readable=stage.inputs,
+    )
+
+
+def _run(stage: Stage, context: Context, attempt: _Attempt, record: RunRecord) -> Run:
+    return Run(
+        **vars(_ground(stage, context, attempt.inputs)),
+        folder=attempt.folder.path,
         record=record,
         bar=context.bar,
-        inputs=attempt.inputs,
-        readable=stage.inputs,
         suites=context.suites,
         say=lambda line: context.say(f"{attempt.folder.title}: {line}"),
         findings=attempt.findings,
@@ -227,7 +239,7 @@ def _seal(stage: Stage, attempt: _Attempt, report: Report) -> Seal:
     folder = attempt.folder
     skipped = [folder.path / f"skipped_{report.rows or stage.rows}.jsonl"] if report.skipped else []
     seal = Seal(
-        stage=stage.name,
+        stage=stage.work.name,
         backbone=folder.backbone,
         fingerprint=attempt.fingerprint,
         settings=attempt.settings,
@@ -257,10 +269,6 @@ def _told(error: Exception, folder: StageFolder) -> Exception:
         f"{folder.title} failed: {type(error).__name__}: {error}. {place}; "
         "what was finished stays and is reused, so after mending the cause run the same command again"
     )
-
-
-def _folder(name: str, context: Context) -> StageFolder:
-    return folder_of(STAGES[name], context)
 
 
 def _lock_of(folder: StageFolder, context: Context) -> Path:

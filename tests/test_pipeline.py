@@ -14,7 +14,7 @@ from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.manifests import TEST_TARGETS
 from tests.conftest import PROJECT, TRIVIAL
 
-MAIN_STAGES = [name for name in STAGES if name != "synthesize"]
+MAIN_STAGES = [name for name, stage in STAGES.items() if name != "synthesize" and stage.fills is None]
 
 
 def test_every_run_of_the_main_job_is_finished_and_nested_under_the_pipeline(finished):
@@ -99,13 +99,13 @@ def test_the_export_holds_held_out_targets_in_its_sealed_file_only(finished):
     assert not any(row["episode_id"] in learned for row in targets)
 
 
-def test_only_evaluate_declares_that_it_opens_held_out_targets():
+def test_only_evaluate_and_merge_declare_that_they_open_held_out_targets():
     openers = {
         name
         for name, stage in STAGES.items()
         if any("sealed" in pattern or pattern == "*" for pattern in stage.inputs.get("export", ()))
     }
-    assert openers == {"evaluate"}
+    assert openers == {"evaluate", "merge"}
 
 
 def test_numeric_targets_lie_beside_their_rows_and_held_out_ones_are_sealed(finished):

@@ -133,9 +133,11 @@ def stub(tmp_path):
     return module.BACKBONE
 
 
-@pytest.mark.parametrize("name", ["export", "fit", "train", "load", "control", "score", "check_outputs"])
+@pytest.mark.parametrize(
+    "name", ["export", "fit", "train", "load", "answer_parts", "control", "score", "check_outputs"]
+)
 def test_each_method_says_that_it_is_not_built_what_it_must_return_and_where_to_read(stub, name):
-    arguments = {"export": 1, "fit": 1, "train": 2, "load": 1, "control": 2, "score": 1, "check_outputs": 1}
+    arguments = {"train": 2, "control": 2}  # of all others it is one
     keywords = {
         "export": ("media_root", "settings"),
         "train": ("fitted", "settings", "log"),
@@ -143,7 +145,7 @@ def test_each_method_says_that_it_is_not_built_what_it_must_return_and_where_to_
         "control": (),
     }.get(name, ("settings",))
     with pytest.raises(NotBuiltYetError) as told:
-        getattr(stub, name)(*[None] * arguments[name], **dict.fromkeys(keywords))
+        getattr(stub, name)(*[None] * arguments.get(name, 1), **dict.fromkeys(keywords))
     returns = getattr(Backbone, name).__annotations__["return"]
     assert f"'new_policy_branch': '{name}' is not built yet. It must return {returns}: " in str(told.value)
     assert f"docs/add_a_backbone.md shows how, under '{name}'" in str(told.value)

@@ -125,7 +125,12 @@ class Predictor(Protocol):
     batch_size: int
 
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
-        """Answer one batch of samples, in order. It is never given a target."""
+        """Answer one batch of samples, in order. It is never given a target.
+
+        Raises:
+            Exception: the batch cannot be answered (out of memory, unreadable media); its samples are asked
+                again one by one, and what raises then is recorded as a failure of the infrastructure.
+        """
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,8 @@ class Backbone(Protocol):
             block does not run the stage again. A stage that is not listed depends on all of them.
         stage_modules: for each stage, the modules of this package that shape its output; a stage that is
             not listed depends on the whole package.
+        answer_modules: the modules of this package that shape an answer; answers outlive a change of any
+            other, such as one of the scoring. Empty stands for the whole package.
     """
 
     id: str
@@ -224,6 +231,7 @@ class Backbone(Protocol):
     controls: tuple[str, ...]
     stage_settings: Mapping[str, tuple[str, ...]]
     stage_modules: Mapping[str, tuple[str, ...]]
+    answer_modules: tuple[str, ...]
 
     def export(self, window: Window, *, media_root: Path, settings: Any) -> Exported | Skip:
         """Turn one neutral window into this model's sample, or say why it cannot be asked."""
@@ -245,6 +253,14 @@ class Backbone(Protocol):
         Args:
             generated: folder for what an answer generates and no row can hold, such as a video; the answer
                 names it in ``values`` relative to this folder.
+        """
+
+    def answer_parts(self, checkpoint: Path, *, settings: Any) -> Mapping[str, str]:
+        """Name what an answer depends on beside the checkpoint's bytes: base revision, prompt, decoding ...
+
+        Returns:
+            A digest or a short text by name. Answers whose parts differ never mix, and the name is told; what
+            is no part may change between two halves of an evaluation.
         """
 
     def control(self, name: str, samples: Sequence[Sample]) -> list[Sample]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from omni_mlflow.reporting.facts import RunFacts
@@ -122,7 +122,7 @@ def _inside(title: str) -> str:
 def remarks(facts: RunFacts) -> list[str]:
     """What a reader must know before believing a number."""
     more = facts.section("more")
-    told = []
+    told = [*_outcomes(facts)]
     for question, found in sorted((more.get("degenerate_questions") or {}).items()):
         told.append(
             f"{question.replace('_', ' ').capitalize()} is degenerate here: {found['share']:.1%} of its true "
@@ -140,6 +140,15 @@ def remarks(facts: RunFacts) -> list[str]:
     for name, reason in sorted((more.get("reasons") or {}).items()):
         told.append(f"“{name}” has no value: {reason}.")
     return told
+
+
+def _outcomes(facts: RunFacts) -> Iterable[str]:
+    """What was said instead of an answer, and where nothing could be said."""
+    counts = facts.section("outcomes")
+    if invalid := counts.get("model_invalid"):
+        yield f"{invalid} replies are empty or not the form that was asked for; they are scored as wrong."
+    if lost := counts.get("infrastructure_failed"):
+        yield f"{lost} samples could not be asked (memory, media, disk); no number here includes them."
 
 
 def number(value: float | None) -> str:

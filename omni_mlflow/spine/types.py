@@ -331,6 +331,7 @@ class Answer(Row):
     Attributes:
         raw: the reply as text; empty for a model that does not speak.
         values: the reply as numbers, nested lists by name, e.g. the chunk of actions of a policy.
+        reason: what kept the infrastructure from giving an answer; None where there is one.
     """
 
     id: str
@@ -339,3 +340,4 @@ class Answer(Row):
     outcome: Outcome
     raw: str = ""
     values: dict[str, Any] = Field(default_factory=dict)
+    reason: str | None = None

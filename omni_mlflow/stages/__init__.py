@@ -8,6 +8,7 @@ from omni_mlflow.stages.export import EXPORT
 from omni_mlflow.stages.gate import GATE
 from omni_mlflow.stages.guard import GUARD
 from omni_mlflow.stages.index import INDEX
+from omni_mlflow.stages.merge import MERGE
 from omni_mlflow.stages.publish import PUBLISH
 from omni_mlflow.stages.register import REGISTER
 from omni_mlflow.stages.report import REPORT
@@ -29,6 +30,7 @@ STAGES: dict[str, Stage] = {
         TRAIN,
         GATE,
         EVALUATE,
+        MERGE,
         VALIDATE,
         REPORT,
         REGISTER,

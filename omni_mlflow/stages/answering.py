@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from omni_mlflow.backbones.base import Predictor
 from omni_mlflow.journal import Journal
 from omni_mlflow.spine.types import Answer, Outcome, Sample
+from omni_mlflow.stages.evaluation_identity import Identity, differing
+
+Key = tuple[str, str]
+"""The pass (``intact`` or a control) and the sample's id."""
 
 
 class ForeignAnswersError(Exception):
     """A journal of answers belongs to another checkpoint, dataset, prompt or code."""
 
 
+class WrongAnswersError(Exception):
+    """A predictor did not answer the samples that it was asked."""
+
+
 class AnswerJournal:
-    """Answers by pass (``intact`` or a control) and sample id, and the identity they belong to.
+    """Answers by pass and sample id, and the identity they belong to.
 
     Attributes:
         batch_size: how many samples are asked together, fixed when the journal is begun: a resumed
-            evaluation repeats the same batches and tells the same progress.
+            evaluation cuts the same batches and tells the same progress.
     """
 
-    def __init__(self, journal: Journal, identity: dict[str, Any], *, batch_size: Callable[[], int]) -> None:
+    def __init__(self, journal: Journal, identity: Identity, *, batch_size: Callable[[], int]) -> None:
         """Go on with the answers in ``journal``, or begin it with ``identity``.
 
         Args:
@@ -37,27 +46,22 @@ class AnswerJournal:
         if not rows:
             rows = [{"identity": identity, "batch_size": batch_size()}]
             journal.append(rows[0])
-        elif rows[0].get("identity") != identity:
-            found = rows[0].get("identity") or {}
-            differing = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
+        elif parts := differing(rows[0].get("identity") or {}, identity):
             raise ForeignAnswersError(
-                f"{journal.path} holds answers of another evaluation (different: {', '.join(differing)}); "
+                f"{journal.path} holds answers of another evaluation (different: {', '.join(parts)}); "
                 "move the file away to start over"
             )
         self.batch_size: int = rows[0]["batch_size"]
-        self._answers = {(row.pop("pass"), row["id"]): Answer.model_validate(row) for row in rows[1:]}
+        self._answers = answers_in(rows[1:])
 
     def missing(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
         """Samples without an answer, and those that a failure of ours left without one: asked again."""
-        return [sample for sample in samples if not self._is_answered(name, sample.id)]
-
-    def _is_answered(self, name: str, sample_id: str) -> bool:
-        answer = self._answers.get((name, sample_id))
-        return answer is not None and answer.outcome is not Outcome.INFRASTRUCTURE_FAILED
+        return [sample for sample in samples if not is_given(self._answers.get((name, sample.id)))]
 
     def add(self, name: str, answers: Sequence[Answer]) -> None:
         rows = [{"pass": name, **answer.model_dump(mode="json")} for answer in answers]
-        self._journal.extend(rows)
+        if rows:
+            self._journal.extend(rows)
         self._answers.update({(name, answer.id): answer for answer in answers})
 
     def answers(self, name: str, samples: Sequence[Sample]) -> list[Answer]:
@@ -65,26 +69,93 @@ class AnswerJournal:
         return [self._answers[name, sample.id] for sample in samples]
 
 
+def answers_in(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Answer]:
+    """Read the rows of a journal of answers, its first one left out; the last word on a sample counts."""
+    found = {}
+    for row in rows:
+        answer = Answer.model_validate({key: value for key, value in row.items() if key != "pass"})
+        found[str(row["pass"]), answer.id] = answer
+    return found
+
+
+def is_given(answer: Answer | None) -> bool:
+    """Tell whether the model was heard, whatever it said."""
+    return answer is not None and answer.outcome is not Outcome.INFRASTRUCTURE_FAILED
+
+
 def answer_all(
     journal: AnswerJournal,
     name: str,
     samples: Sequence[Sample],
     *,
-    predictor: Callable[[], Predictor],
+    predictor: Callable[[], Predictor] | None,
     on_batch: Callable[[int], None],
+    known: Mapping[Key, Answer] | None = None,
+    max_retries: int = 0,
 ) -> list[Answer]:
     """Answer what the journal does not hold yet, batch by batch, and return all answers in order.
 
     Args:
-        predictor: loads the checkpoint; called only when a sample is still unanswered.
-        on_batch: told after every batch how many samples of this pass are answered.
+        predictor: loads the checkpoint; called only when a sample is still unanswered. None: nobody is asked,
+            and ``known`` must hold every sample.
+        on_batch: told after every batch of the first round how many samples of this pass were seen to.
+        known: answers of other journals with the same identity; they are taken over, never asked again.
+        max_retries: further rounds over the samples that the infrastructure left unanswered.
     """
-    for start in range(0, len(samples), journal.batch_size):
-        # Batches are cut from the whole list, so a resumed evaluation repeats the same batches.
-        batch = samples[start : start + journal.batch_size]
-        unanswered = journal.missing(name, batch)
-        if unanswered:
-            said = {answer.id: answer for answer in predictor().answer(batch)}
-            journal.add(name, [said[sample.id] for sample in unanswered])
-        on_batch(start + len(batch))
+    known = known or {}
+    for attempt in range(1 + max_retries):
+        for start in range(0, len(samples), journal.batch_size):
+            # Batches are cut from the whole list, so a resumed evaluation cuts the same ones.
+            batch = samples[start : start + journal.batch_size]
+            missing = journal.missing(name, batch)
+            said = {each.id: known[name, each.id] for each in missing if (name, each.id) in known}
+            unanswered = [sample for sample in missing if not is_given(said.get(sample.id))]
+            if unanswered and predictor is not None:
+                said |= {answer.id: answer for answer in ask(predictor(), unanswered)}
+            journal.add(name, [said[sample.id] for sample in missing])
+            if attempt == 0:
+                on_batch(start + len(batch))
+        if predictor is None or not journal.missing(name, samples):
+            break
     return journal.answers(name, samples)
+
+
+def ask(predictor: Predictor, samples: Sequence[Sample]) -> list[Answer]:
+    """Return one answer per sample, in order; an empty one is never taken for an answer.
+
+    When a batch cannot be answered (out of memory, unreadable media), its samples are asked one by one, and
+    those that still cannot be are ``infrastructure_failed`` with the reason.
+
+    Raises:
+        WrongAnswersError: other samples were answered than those asked: a defect of the backbone.
+    """
+    try:
+        given = predictor.answer(samples)
+    except Exception as error:  # whatever a model library raises, the other samples must still be asked
+        logging.getLogger(__name__).exception("no answer to %s", ", ".join(each.id for each in samples))
+        if len(samples) > 1:
+            return [answer for sample in samples for answer in ask(predictor, [sample])]
+        return [_failed(samples[0], f"{type(error).__name__}: {error}")]
+    if [each.id for each in given] != [each.id for each in samples]:
+        raise WrongAnswersError(
+            f"{type(predictor).__name__} was asked {[each.id for each in samples]} and answered "
+            f"{[each.id for each in given]}; it must answer each sample once, in order"
+        )
+    return [_judged(answer) for answer in given]
+
+
+def _failed(sample: Sample, reason: str) -> Answer:
+    return Answer(
+        id=sample.id,
+        episode_id=sample.episode_id,
+        anchor=sample.anchor,
+        outcome=Outcome.INFRASTRUCTURE_FAILED,
+        reason=reason,
+    )
+
+
+def _judged(answer: Answer) -> Answer:
+    says_nothing = not answer.raw.strip() and not answer.values
+    if says_nothing and answer.outcome is Outcome.ANSWERED:
+        return answer.model_copy(update={"outcome": Outcome.MODEL_INVALID})
+    return answer

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from omni_mlflow.backbones.base import Backbone
-from omni_mlflow.contract import Contract
+from omni_mlflow.contract import SEALED, Contract
 from omni_mlflow.events import DatasetInput
 from omni_mlflow.journal import Journal
 from omni_mlflow.record import RunRecord
@@ -60,6 +60,17 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Every ``stride``-th held-out sample, beginning with number ``offset``."""
+
+    offset: int
+    stride: int
+
+    def __str__(self) -> str:
+        return f"{self.offset}-of-{self.stride}"
+
+
+@dataclass(frozen=True)
 class Options:
     """What the command line decides beyond the contract.
 
@@ -73,6 +84,7 @@ class Options:
         cluster: address of a Dask scheduler whose workers ``index`` uses instead of its own processes.
         dataset_jsonl: exported Qwen records that ``index`` converts instead of reading episodes.
         limit: evaluate only the first so many held-out samples; makes the run a smoke run.
+        shard: the part of these samples that ``evaluate`` asks and leaves for ``merge``; None for all.
         require_stage: how much of a run ``validate`` must find.
         verify_digests: ``guard`` and ``index`` read every byte again instead of trusting size and time of
             change.
@@ -88,6 +100,7 @@ class Options:
     dataset_jsonl: Path | None = None
     synthesis: Synthesis = Synthesis()
     limit: int | None = None
+    shard: Shard | None = None
     require_stage: str = "eval"
     verify_digests: bool = False
 
@@ -105,46 +118,43 @@ class Bar(Protocol):
 
 
 @dataclass(frozen=True)
-class Run:
-    """One stage at work.
+class Ground:
+    """What a stage stands on: its inputs and everything that decides what it makes of them.
 
     Attributes:
-        folder: the stage's own folder; everything it makes lies below it.
         settings: the contract's settings as the backbone's own model; None for shared stages.
         inputs: folders of the stages it declared.
         readable: for each of them, the patterns of the files it may open; no other.
-        suites: folder of the Great Expectations suites.
-        say: tells a person at the terminal one line.
-        findings: what is wrong with the inputs of a stage that judges them itself; None for all others, whose
-            inputs were verified.
     """
 
     stage: str
-    folder: Path
     workspace: Workspace
     contract: Contract
     backbone: Backbone | None
     settings: Any
     options: Options
-    record: RunRecord
-    bar: Bar
     inputs: Mapping[str, StageFolder]
     readable: Mapping[str, tuple[str, ...]]
-    suites: Path
-    say: Callable[[str], None]
-    findings: Sequence[Check] | None = None
 
     def open(self, stage: str, name: str) -> Path:
         """Return a sealed output of an upstream stage, verified.
 
         Raises:
-            UndeclaredInputError: the stage does not declare that it reads this file.
+            UndeclaredInputError: the stage does not declare that it reads this file, or the file is a way
+                into the sealed answers under another name.
         """
         if not any(fnmatchcase(name, pattern) for pattern in self.readable.get(stage, ())):
             raise UndeclaredInputError(
                 f"{self.stage} may not open {stage}/{name}; it declares {dict(self.readable)}"
             )
-        return self.inputs[stage].open(name)
+        path = self.inputs[stage].open(name)
+        sealed = self.inputs[stage].path / SEALED
+        if not name.startswith(f"{SEALED}/") and path.resolve().is_relative_to(sealed.resolve()):
+            raise UndeclaredInputError(
+                f"{self.stage} may not open {stage}/{name}: it leads to {path.resolve()}, which is sealed; "
+                f"run {stage!r} again"
+            )
+        return path
 
     def open_if_made(self, stage: str, name: str) -> Path | None:
         """Return a sealed output of an upstream stage, or None where that stage had no reason to write it."""
@@ -157,19 +167,39 @@ class Run:
             raise UndeclaredInputError(f"{self.stage} reads {stage}/ but declares {sorted(self.inputs)}")
         return self.inputs[stage].path
 
-    def report_torn(self, *opened: Journal) -> None:
-        """Say, at the terminal and in the tracker, what opening these journals cut off them."""
-        for journal in opened:
-            if journal.quarantined is not None:
-                self.say(str(journal.quarantined))
-                self.record.report_torn(journal.quarantined)
-
     @property
     def model(self) -> Backbone:
         """The backbone of a per-backbone stage."""
         if self.backbone is None:
             raise UndeclaredInputError(f"{self.stage} is shared by all backbones and has none of its own")
         return self.backbone
+
+
+@dataclass(frozen=True)
+class Run(Ground):
+    """One stage at work.
+
+    Attributes:
+        folder: the stage's own folder; everything it makes lies below it.
+        suites: folder of the Great Expectations suites.
+        say: tells a person at the terminal one line.
+        findings: what is wrong with the inputs of a stage that judges them itself; None for all others, whose
+            inputs were verified.
+    """
+
+    folder: Path
+    record: RunRecord
+    bar: Bar
+    suites: Path
+    say: Callable[[str], None]
+    findings: Sequence[Check] | None = None
+
+    def report_torn(self, *opened: Journal) -> None:
+        """Say, at the terminal and in the tracker, what opening these journals cut off them."""
+        for journal in opened:
+            if journal.quarantined is not None:
+                self.say(str(journal.quarantined))
+                self.record.report_torn(journal.quarantined)
 
 
 @dataclass(frozen=True)
@@ -217,6 +247,9 @@ class Stage:
         looks_again: given options ask to do finished work anew, because what it looked at may have changed.
         check_data: refuses where files outside the workspace are not those that its inputs describe, given
             the folders of its inputs; asked before anything is done, and before finished work is reused.
+        admits: the rules that do not hold although the inputs are sound, asked at the same moment.
+        folder: name of the folder that given options put its work in; by default its own name.
+        fills: the stage whose folder it fills in another way, so that what follows knows no difference.
     """
 
     name: str
@@ -233,6 +266,17 @@ class Stage:
     judges_inputs: bool = False
     looks_again: Callable[[Options], bool] = field(default=lambda _: False)
     check_data: Callable[[Options, Mapping[str, StageFolder]], None] = field(default=lambda _, __: None)
+    admits: Callable[[Ground], Sequence[Check]] = field(default=lambda _: ())
+    folder: Callable[[Options], str] | None = None
+    fills: Stage | None = None
+
+    @property
+    def work(self) -> Stage:
+        """The stage whose work this is: its settings, code and folder make its identity."""
+        return self.fills or self
+
+    def folder_name(self, options: Options) -> str:
+        return self.name if self.folder is None else self.folder(options)
 
     def needed(self, options: Options) -> list[str]:
         """The stages that must have finished before this one runs with ``options``."""

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from omni_mlflow.backbones.base import Exam, Scores
+from omni_mlflow.backbones.base import Exam
 from omni_mlflow.reporting.facts import Flow, ReportedFile, RunFacts
 from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
 from omni_mlflow.spine.rows import file_digest, read_document, read_rows
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row, Skip, Split
 from omni_mlflow.stages.base import Run
+from omni_mlflow.stages.evaluation_identity import Identity
 from omni_mlflow.stages.held_out_ledger import openings_of
 from omni_mlflow.stages.manifests import DatasetManifest, EpisodeManifest, episodes_learned_from
 
@@ -27,7 +28,12 @@ ROWS_OF = {
 
 
 class EvaluationFacts(Row):
-    """``evaluation.json``: which checkpoint answered which held-out samples, and what that may claim."""
+    """``evaluation.json``: which checkpoint answered which held-out samples, and what that may claim.
+
+    Attributes:
+        infrastructure_failed: ids of the samples that were asked in vain; they are no evaluated samples.
+        identity: what the answers depend on, part by part.
+    """
 
     schema_version: int = SCHEMA_VERSION
     evidence: Evidence
@@ -40,11 +46,13 @@ class EvaluationFacts(Row):
     num_test_samples: int
     num_evaluated_episodes: int
     num_evaluated_samples: int
+    infrastructure_failed: tuple[str, ...]
+    identity: dict[str, str]
     seal_openings: int
 
 
 def evaluation_facts(
-    run: Run, exam: Exam, dataset: DatasetManifest, identity: Mapping[str, Any]
+    run: Run, exam: Exam, dataset: DatasetManifest, identity: Identity, *, lost: Sequence[Skip]
 ) -> EvaluationFacts:
     """Collect the facts and compute the class of the run from them."""
     manifest = read_document(run.open("guard", "episode_manifest.json"), EpisodeManifest)
@@ -76,11 +84,20 @@ def evaluation_facts(
         num_test_samples=facts.num_test_samples,
         num_evaluated_episodes=facts.num_evaluated_episodes,
         num_evaluated_samples=facts.num_evaluated_samples,
+        infrastructure_failed=tuple(each.subject for each in lost),
+        identity=identity,
         seal_openings=len(openings),
     )
 
 
-def run_facts(run: Run, facts: EvaluationFacts, scores: Scores, *, files: Sequence[str]) -> RunFacts:
+def run_facts(
+    run: Run,
+    facts: EvaluationFacts,
+    metrics: Mapping[str, Any],
+    *,
+    files: Sequence[str],
+    lost: Sequence[Skip],
+) -> RunFacts:
     """Everything that ``RUN_REPORT.md`` and the report page say."""
     training = json.loads(run.open("train", "training_metadata.json").read_text(encoding="utf-8"))
     return RunFacts(
@@ -96,12 +113,12 @@ def run_facts(run: Run, facts: EvaluationFacts, scores: Scores, *, files: Sequen
         train_episodes=len(training["train_episode_ids"]),
         split_episodes=facts.num_test_episodes,
         split_samples=facts.num_test_samples,
-        metrics=scores.metrics,
+        metrics=metrics,
         kinds=run.model.metrics,
         primary_metrics=run.contract.primary_metrics,
         seal_openings=facts.seal_openings,
-        flows=tuple(_flows(run)),
-        skipped=tuple(_skips(run)),
+        flows=(*_flows(run), _own_flow(facts)),
+        skipped=(*_skips(run), *lost),
         files=tuple(_reported(run, name) for name in files),
     )
 
@@ -111,6 +128,11 @@ def _flows(run: Run) -> Iterable[Flow]:
         seal = run.inputs[stage].seal()
         if seal is not None:
             yield Flow(stage=stage, unit=unit, taken=seal.taken, made=seal.made, skipped=seal.skipped)
+
+
+def _own_flow(facts: EvaluationFacts) -> Flow:
+    answered, lost = facts.num_evaluated_samples, len(facts.infrastructure_failed)
+    return Flow(stage="evaluate", unit="samples", taken=answered + lost, made=answered, skipped=lost)
 
 
 def _skips(run: Run) -> Iterable[Skip]:

@@ -206,13 +206,13 @@ def test_a_test_sample_cannot_be_handed_to_training(asked):
             LabelledSample(sample=made.sample, target=made.target)
 
 
-def test_no_stage_but_evaluate_declares_a_file_of_sealed_targets():
+def test_no_stage_but_evaluate_and_merge_declares_a_file_of_sealed_targets():
     readers = {
         name
         for name, stage in STAGES.items()
         if any(fnmatchcase(TEST_TARGETS, pattern) for pattern in stage.inputs.get("export", ()))
     }
-    assert readers == {"evaluate"}
+    assert readers == {"evaluate", "merge"}
 
 
 # What is fitted, and the controls.

@@ -80,6 +80,8 @@ class Qwen3OmniLora:
         **dict.fromkeys(("validate", "report", "register", "publish"), ()),
     }
 
+    answer_modules: tuple[str, ...] = ("inference", "controls")
+
     def export(self, window: Window, *, media_root: Path, settings: Any) -> Exported | Skip:
         from omni_mlflow.backbones.qwen3_omni_lora.sample import export_window
 
@@ -99,6 +101,11 @@ class Qwen3OmniLora:
         from omni_mlflow.backbones.qwen3_omni_lora.inference import load_predictor
 
         return load_predictor(checkpoint, media_root=media_root, settings=settings)
+
+    def answer_parts(self, checkpoint: Path, *, settings: Any) -> Mapping[str, str]:
+        from omni_mlflow.backbones.qwen3_omni_lora.answer_parts import answer_parts
+
+        return answer_parts(checkpoint, settings)
 
     def control(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
         from omni_mlflow.backbones.qwen3_omni_lora.controls import controlled

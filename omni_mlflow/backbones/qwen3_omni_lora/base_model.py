@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,16 @@ class BaseIdentity(Row):
 
 
 def device() -> Any:
-    """Return the accelerator if there is one; on a CPU, limit torch to one thread.
+    """Return the accelerator if there is one, of several that of this launched process; else the CPU.
 
-    More threads that compete for the same cores wait for each other most of the time.
+    There torch is limited to one thread: more that compete for the same cores wait for each other most of
+    the time.
     """
     prepare_libraries()
     import torch
 
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     torch.set_num_threads(1)
     return torch.device("cpu")
 

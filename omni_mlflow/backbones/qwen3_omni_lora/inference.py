@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from omni_mlflow.metrics.answers import is_strict_answer
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import read_document
 from omni_mlflow.spine.types import Answer, Outcome, Sample
-from omni_mlflow.spine.video import UnreadableVideoError
 
 
 class QwenPredictor:
@@ -30,20 +28,8 @@ class QwenPredictor:
         self._max_new_tokens = settings.decoding.max_new_tokens
 
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
-        """Answer ``samples`` in order.
-
-        When a batch cannot be answered (out of memory, unreadable media), its samples are asked one by one,
-        and those that still cannot be are marked ``infrastructure_failed``.
-        """
-        try:
-            return [
-                answer_from(sample, text) for sample, text in zip(samples, self._say(samples), strict=True)
-            ]
-        except (RuntimeError, OSError, UnreadableVideoError):
-            logging.getLogger(__name__).exception("no answer to %s", ", ".join(each.id for each in samples))
-            if len(samples) > 1:
-                return [answer for sample in samples for answer in self.answer([sample])]
-            return [_answer(samples[0], "", Outcome.INFRASTRUCTURE_FAILED)]
+        """Answer ``samples`` in order."""
+        return [answer_from(sample, text) for sample, text in zip(samples, self._say(samples), strict=True)]
 
     def _say(self, samples: Sequence[Sample]) -> list[str]:
         import torch
@@ -93,8 +79,5 @@ def checkpoint_processing(
 
 def answer_from(sample: Sample, text: str) -> Answer:
     """Return the reply as it is; unless it is the strict JSON and nothing else, it is marked as invalid."""
-    return _answer(sample, text, Outcome.ANSWERED if is_strict_answer(text) else Outcome.MODEL_INVALID)
-
-
-def _answer(sample: Sample, text: str, outcome: Outcome) -> Answer:
+    outcome = Outcome.ANSWERED if is_strict_answer(text) else Outcome.MODEL_INVALID
     return Answer(id=sample.id, episode_id=sample.episode_id, anchor=sample.anchor, outcome=outcome, raw=text)

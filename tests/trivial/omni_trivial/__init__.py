@@ -80,6 +80,7 @@ class Trivial:
     controls: tuple[str, ...] = ("nothing_shown",)
     stage_settings: Mapping[str, tuple[str, ...]] = {"export": (), "gate": (), "evaluate": ()}
     stage_modules: Mapping[str, tuple[str, ...]] = {}
+    answer_modules: tuple[str, ...] = ()
 
     @property
     def gates(self) -> Mapping[str, Any]:
@@ -134,6 +135,9 @@ class Trivial:
 
     def load(self, checkpoint: Path, *, media_root: Path, settings: Any, generated: Path) -> Predictor:
         return Predictor(json.loads((checkpoint / "model.json").read_text()))
+
+    def answer_parts(self, checkpoint: Path, *, settings: Any) -> Mapping[str, str]:
+        return {}
 
     def control(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
         return [sample.model_copy(update={"inputs": {}}) for sample in samples]

@@ -1,0 +1,46 @@
+"""What an answer of the model depends on beside its adapter's weights, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from omni_mlflow.backbones.qwen3_omni_lora.base_model import BaseIdentity, locate_base
+from omni_mlflow.backbones.qwen3_omni_lora.prompt import INSTRUCTION
+from omni_mlflow.backbones.qwen3_omni_lora.settings import Base, Settings
+from omni_mlflow.spine.rows import digest_of, file_digest, read_document
+
+PROCESSOR_FILES = (
+    "chat_template.jinja",
+    "chat_template.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
+    "vocab.json",
+)
+"""Those of a checkpoint folder, whichever of them it has."""
+
+
+def answer_parts(checkpoint: Path, settings: Settings) -> Mapping[str, str]:
+    """Return the base model, its revision, adapter config, processor, prompt and decoding, each by itself."""
+    base = read_document(checkpoint / "base.json", BaseIdentity)
+    return {
+        "base_model": digest_of([settings.base.model, settings.base.precision, base.fingerprint]),
+        "base_revision": f"{settings.base.revision} {base.commit}",
+        "adapter_config": file_digest(checkpoint / "adapter_config.json"),
+        "processor": _processor(settings.base, base),
+        "prompt": digest_of([INSTRUCTION, settings.prompt.model_dump(mode="json")]),
+        "decoding": digest_of(settings.decoding),
+    }
+
+
+def _processor(base: Base, identity: BaseIdentity) -> str:
+    """The files of a folder by their bytes; those of a hub's commit by that commit, which fixes them."""
+    location = Path(locate_base(base))
+    if not location.is_dir():
+        return f"{base.model} {identity.commit}"
+    found = {name: location / name for name in PROCESSOR_FILES}
+    return digest_of({name: file_digest(path) for name, path in found.items() if path.is_file()})

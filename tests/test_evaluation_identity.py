@@ -1,0 +1,158 @@
+"""Answers of two evaluations that differ in any part never mix; those that differ in none are all reused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from omni_mlflow.journal import Journal
+from omni_mlflow.stage_run import _ground
+from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.answering import AnswerJournal, ForeignAnswersError
+from omni_mlflow.stages.evaluate import questions
+from omni_mlflow.stages.evaluation_identity import differing
+from omni_mlflow.workspace import Seal
+from tests.conftest import TRIVIAL
+from tests.workbench import Workbench, contents
+
+PARTS = {"checkpoint", "dataset", "media", "frame_plan", "contract", "code", "limit"}
+
+
+@pytest.fixture
+def bench(monkeypatch, place) -> Workbench:
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+    return Workbench(place, [])
+
+
+def identity_of(bench, **given):
+    context = bench.context(**given)
+    stage = STAGES["evaluate"]
+    inputs = {
+        name: context.workspace.stage(name, backbone="trivial" if STAGES[name].per_backbone else None)
+        for name in stage.inputs
+    }
+    return questions(_ground(stage, context, inputs)).identity
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def change_checkpoint(bench):
+    flip_a_bit(bench.backbone / "train/checkpoint/model.json")
+    return identity_of(bench)
+
+
+def change_dataset(bench):
+    path = bench.backbone / "export/dataset_manifest.json"
+    manifest = json.loads(path.read_text())
+    last = manifest["digest"][-1]
+    path.write_text(json.dumps({**manifest, "digest": manifest["digest"][:-1] + "01"[last == "0"]}))
+    reseal(bench.backbone / "export", "dataset_manifest.json")
+    return identity_of(bench)
+
+
+def change_media(bench):
+    index = bench.place.workspace / "index"
+    video = sorted((index / "episodes/test").rglob("*.mp4"))[0]
+    flip_a_bit(video)
+    reseal(index, video.relative_to(index).as_posix())
+    return identity_of(bench)
+
+
+def reseal(folder, name):
+    from omni_mlflow.spine.rows import file_digest
+
+    seal = json.loads((folder / "seal.json").read_text())
+    seal["outputs"][name] = file_digest(folder / name)
+    Seal.model_validate(seal)
+    (folder / "seal.json").write_text(json.dumps(seal))
+
+
+def change_frame_plan(bench):
+    return identity_of(bench, changes={"windows.context_frames": 9})
+
+
+def change_contract(bench):
+    return identity_of(bench, changes={"split_policy.seed": 109})
+
+
+def change_code(bench):
+    """A byte of the module that answers; it is read by its path, which the digest remembers."""
+    from omni_trivial import BACKBONE
+
+    elsewhere = bench.place.root / "elsewhere"
+    elsewhere.mkdir()
+    text = (TRIVIAL / "omni_trivial/__init__.py").read_text()
+    (elsewhere / "omni_answers.py").write_text(text.replace("sort_keys=True", "sort_keys=False", 1))
+    (elsewhere / "omni_answered.py").write_text(text)
+    from omni_mlflow.code_digest import code_digest
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(elsewhere))
+        changed, same = code_digest("omni_answers"), code_digest("omni_answered")
+    assert changed != same
+    assert BACKBONE.answer_modules == ()
+    return {**identity_of(bench), "code": changed}
+
+
+def change_limit(bench):
+    return identity_of(bench, limit=5)
+
+
+CHANGES = {
+    "checkpoint": change_checkpoint,
+    "dataset": change_dataset,
+    "media": change_media,
+    "frame_plan": change_frame_plan,
+    "contract": change_contract,
+    "code": change_code,
+    "limit": change_limit,
+}
+
+
+@pytest.mark.parametrize("part", CHANGES)
+def test_the_least_change_of_a_part_is_another_evaluation_and_the_part_is_named(bench, part):
+    before = identity_of(bench)
+    after = CHANGES[part](bench)
+    assert set(before) == PARTS
+    assert differing(before, after) == [part]
+    path = bench.place.root / "partial.jsonl"
+    with Journal(path) as rows:
+        AnswerJournal(rows, before, batch_size=lambda: 1)
+    with Journal(path) as rows, pytest.raises(ForeignAnswersError, match=rf"\(different: {part}\)"):
+        AnswerJournal(rows, after, batch_size=lambda: 1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evaluation.max_retries": 5},
+        {"evaluation.max_infrastructure_failed_share": 0.1},
+        {"primary_metrics": ["action_accuracy", "held_out_episode_count"]},
+    ],
+)
+def test_what_is_decided_about_given_answers_makes_no_other_evaluation(bench, changes):
+    assert identity_of(bench, changes=changes) == identity_of(bench)
+
+
+def test_an_unchanged_rerun_reuses_everything(bench):
+    before = contents(bench.evaluation)
+    assert bench.run("evaluate").reused
+    assert contents(bench.evaluation) == before
+
+
+def test_an_evaluation_with_another_bound_asks_nobody_again(bench, monkeypatch):
+    from omni_trivial import Predictor
+
+    def asked(*_):
+        raise AssertionError("a sample was asked again")
+
+    monkeypatch.setattr(Predictor, "answer", asked)
+    before = (bench.evaluation / "predictions.jsonl").read_bytes()
+    again = bench.run("evaluate", changes={"evaluation.max_infrastructure_failed_share": 0.5})
+    assert not again.reused
+    assert (bench.evaluation / "predictions.jsonl").read_bytes() == before

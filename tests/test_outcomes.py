@@ -1,0 +1,175 @@
+"""Every held-out sample is answered, invalid, or was not to be asked: none is scored as wrong in silence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from omni_mlflow.journal import Journal
+from omni_mlflow.spine.types import Answer, Outcome, Sample, Span, Split
+from omni_mlflow.stage_report import RulesBrokenError
+from omni_mlflow.stages.answering import AnswerJournal, WrongAnswersError, answer_all, ask
+from tests.conftest import TRIVIAL
+from tests.workbench import Workbench
+
+
+def sample(number: int) -> Sample:
+    return Sample(
+        id=f"kitchen__ep1:20:{number}",
+        episode_id="kitchen__ep1",
+        split=Split.TEST,
+        anchor=number + 20,
+        observed=Span(start=number, stop=number + 20),
+        inputs={},
+    )
+
+
+class OutOfMemory:
+    """Cannot take more than ``room`` samples at once, and fails each of ``hard`` so many times."""
+
+    batch_size = 4
+
+    def __init__(self, *, room: int = 4, hard: dict[str, int] | None = None, says: str = "yes") -> None:
+        self.room, self.hard, self.says = room, dict(hard or {}), says
+        self.batches: list[int] = []
+
+    def answer(self, samples):
+        self.batches.append(len(samples))
+        if len(samples) > self.room:
+            raise RuntimeError("CUDA out of memory")
+        for each in samples:
+            if len(samples) == 1 and self.hard.get(each.id, 0) > 0:
+                self.hard[each.id] -= 1
+                raise OSError(f"{each.id}.mp4 cannot be read")
+            if len(samples) > 1 and self.hard.get(each.id, 0) > 0:
+                raise OSError("one of them cannot be read")
+        return [
+            Answer(
+                id=each.id,
+                episode_id=each.episode_id,
+                anchor=each.anchor,
+                outcome=Outcome.ANSWERED,
+                raw=self.says,
+            )
+            for each in samples
+        ]
+
+
+def answer(predictor, samples, path, *, max_retries=0):
+    with Journal(path) as rows:
+        journal = AnswerJournal(rows, {"checkpoint": "one"}, batch_size=lambda: predictor.batch_size)
+        return answer_all(
+            journal,
+            "intact",
+            samples,
+            predictor=lambda: predictor,
+            on_batch=lambda _: None,
+            max_retries=max_retries,
+        )
+
+
+def test_a_batch_that_does_not_fit_is_asked_one_by_one():
+    predictor = OutOfMemory(room=1)
+    answers = ask(predictor, [sample(number) for number in range(4)])
+    assert predictor.batches == [4, 1, 1, 1, 1]
+    assert {each.outcome for each in answers} == {Outcome.ANSWERED}
+
+
+def test_only_the_sample_that_cannot_be_asked_is_failed_and_its_reason_is_kept():
+    samples = [sample(number) for number in range(3)]
+    answers = ask(OutOfMemory(hard={samples[1].id: 9}), samples)
+    assert [each.outcome for each in answers] == [
+        Outcome.ANSWERED,
+        Outcome.INFRASTRUCTURE_FAILED,
+        Outcome.ANSWERED,
+    ]
+    assert [each.reason for each in answers] == [
+        None,
+        "OSError: kitchen__ep1:20:1.mp4 cannot be read",
+        None,
+    ]
+
+
+@pytest.mark.parametrize(("failures", "outcome"), [(2, "answered"), (3, "infrastructure_failed")])
+def test_a_failed_sample_is_asked_again_as_often_as_the_contract_says(tmp_path, failures, outcome):
+    samples = [sample(number) for number in range(5)]
+    predictor = OutOfMemory(hard={samples[3].id: failures})
+    answers = answer(predictor, samples, tmp_path / "partial.jsonl", max_retries=2)
+    assert answers[3].outcome == outcome
+    assert [each.outcome for each in answers if each.id != samples[3].id] == [Outcome.ANSWERED] * 4
+    rows = [json.loads(line) for line in (tmp_path / "partial.jsonl").open()][1:]
+    assert sum(row["id"] == samples[3].id for row in rows) == 3
+
+
+@pytest.mark.parametrize("says", ["", " \n"])
+def test_an_empty_answer_is_invalid(says):
+    [given] = ask(OutOfMemory(says=says), [sample(0)])
+    assert (given.outcome, given.raw) == (Outcome.MODEL_INVALID, says)
+
+
+def test_answers_to_other_samples_are_a_defect_of_the_backbone_and_no_failure():
+    class Confused(OutOfMemory):
+        def answer(self, samples):
+            return super().answer(samples)[::-1]
+
+    with pytest.raises(WrongAnswersError, match="it must answer each sample once, in order"):
+        ask(Confused(), [sample(0), sample(1)])
+
+
+@pytest.fixture
+def bench(monkeypatch, place) -> Workbench:
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+    bench = Workbench(place, [])
+    bench.forget_evaluation()
+    return bench
+
+
+@pytest.fixture
+def lost(bench, monkeypatch) -> list[str]:
+    """Ids of two held-out samples whose media this machine cannot read; clear it to mend the disk."""
+    from omni_trivial import Predictor
+
+    ids = [json.loads(line)["id"] for line in (bench.backbone / "export/samples/test.jsonl").open()]
+    lost = [ids[2], ids[5]]
+    answer = Predictor.answer
+
+    def broken(predictor, samples):
+        if any(each.id in lost for each in samples):
+            raise OSError("a media file cannot be read")
+        return answer(predictor, samples)
+
+    monkeypatch.setattr(Predictor, "answer", broken)
+    return lost
+
+
+def test_too_many_lost_samples_are_refused_by_id_before_any_truth_is_opened(bench, lost):
+    before = bench.openings()
+    with pytest.raises(RulesBrokenError) as refused:
+        bench.run("evaluate")
+    assert {failure.subject for failure in refused.value.failures} == set(lost)
+    assert {failure.rule for failure in refused.value.failures} == {"the_infrastructure_gave_an_answer"}
+    assert "OSError: a media file cannot be read" in str(refused.value)
+    assert not (bench.evaluation / "metrics.json").exists()
+    assert bench.openings() == before
+    lost.clear()
+    assert bench.run("evaluate").seal.made == 18
+
+
+def test_a_bearable_share_is_counted_left_out_and_reported(bench, lost):
+    done = bench.run("evaluate", changes={"evaluation.max_infrastructure_failed_share": 0.2})
+    assert (done.seal.taken, done.seal.made, done.seal.skipped) == (18, 16, 2)
+    metrics = json.loads((bench.evaluation / "metrics.json").read_text())
+    assert metrics["outcomes"] == {"answered": 16, "model_invalid": 0, "infrastructure_failed": 2}
+    assert metrics["num_rows"] == 16
+    skipped = [json.loads(line) for line in (bench.evaluation / "skipped_samples.jsonl").open()]
+    assert [row["subject"] for row in skipped] == lost
+    report = (bench.evaluation / "RUN_REPORT.md").read_text()
+    assert "2 samples could not be asked (memory, media, disk); no number here includes them." in report
+    assert json.loads((bench.evaluation / "evaluation.json").read_text())["infrastructure_failed"] == lost
+
+
+def test_an_evaluation_with_lost_samples_is_valid_up_to_the_bound_of_its_contract(bench, lost):
+    changes = {"evaluation.max_infrastructure_failed_share": 0.2}
+    bench.run("evaluate", changes=changes)
+    assert bench.run("validate", changes=changes).seal.outputs

@@ -1,0 +1,76 @@
+"""Stages of the trivial backbone in this process, on a copy of a finished job."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from omni_mlflow.console import TerminalBar
+from omni_mlflow.context import Context
+from omni_mlflow.events import JOURNAL_NAME
+from omni_mlflow.registry import load_bound
+from omni_mlflow.shared_contract import shared_contract
+from omni_mlflow.stage_run import Finished, run_stage
+from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.base import Options, Shard
+from omni_mlflow.workspace import Workspace
+from tests.conftest import PROJECT, TRIVIAL, Place
+
+VOLATILE = (JOURNAL_NAME, ".stat.json")
+
+
+class Workbench(NamedTuple):
+    """Runs stages and remembers what they said."""
+
+    place: Place
+    said: list[str]
+
+    @property
+    def backbone(self) -> Path:
+        return self.place.workspace / "trivial"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.backbone / "evaluate"
+
+    def run(self, stage: str, *, changes: dict[str, Any] | None = None, **options: Any) -> Finished:
+        return run_stage(STAGES[stage], self.context(changes=changes, **options))
+
+    def context(self, *, changes: dict[str, Any] | None = None, **options: Any) -> Context:
+        bound = load_bound(TRIVIAL / "trivial.yaml", profile=None, changes=changes or {})
+        return Context(
+            workspace=Workspace(self.place.workspace),
+            bound=bound,
+            shared=shared_contract([bound.contract]),
+            options=Options(data_root=self.place.data_root, synthetic_root=self.place.root, **options),
+            bar=TerminalBar(Console(file=io.StringIO())),
+            say=self.said.append,
+            suites=PROJECT / "expectations",
+            source={},
+            outer=None,
+        )
+
+    def shard(self, offset: int, stride: int, **options: Any) -> Path:
+        """Ask one shard, and return its folder."""
+        return self.run("evaluate", shard=Shard(offset, stride), **options).folder
+
+    def forget_evaluation(self) -> None:
+        shutil.rmtree(self.evaluation)
+
+    def openings(self) -> list[dict[str, Any]]:
+        lines = (self.place.workspace / "held_out_ledger.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a stage, its seal included, but those that hold clocks."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in VOLATILE
+    }
