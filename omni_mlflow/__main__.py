@@ -3,7 +3,7 @@
 stdout carries the result (pure JSON with ``--json``), stderr progress, logs and errors. Exit status:
 0 done, 1 a rule was broken or a stage failed, 2 wrong usage, 130/143 on signals.
 
-A verb imports what only it needs, so that ``contracts`` answers before a stage could have been read.
+A verb imports what only it needs, and nothing slow is imported before signals are listened to.
 """
 
 from __future__ import annotations
@@ -12,34 +12,19 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from omni_mlflow import PARENT_PID, verb_options
-from omni_mlflow.contract import contract_schema
-from omni_mlflow.contract_validation import SPECIFIED, as_table, validate_contracts
-from omni_mlflow.interruption import Interrupted, Stop
-from omni_mlflow.spine.processes import die_with_parent, was_adopted
-from omni_mlflow.stage_options import (
-    DATA_ROOT,
-    EXTRA_OPTIONS,
-    JSON,
-    OUT,
-    STAGE_OPTIONS,
-    WORKSPACE,
-    request_of,
-)
-from omni_mlflow.stages import STAGES
-from omni_mlflow.terminal import errors, in_words, tell, tell_error
+from omni_mlflow import PARENT_PID
+from omni_mlflow.interruption import Interrupted, Stop, end_at_once, listen
+from omni_mlflow.terminal import in_words, tell, tell_error
 
 if TYPE_CHECKING:
-    from omni_mlflow.console import TerminalBar
+    import click
+
     from omni_mlflow.stage_run import Finished
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -48,9 +33,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
     """Run one stage, or ``main``, and show what it made."""
     from omni_mlflow.command import execute
+    from omni_mlflow.console import terminal_bar
+    from omni_mlflow.stage_options import request_of
 
     request = request_of(name, given, project=PROJECT)
-    with _terminal_bar() as bar:
+    with terminal_bar() as bar:
         finished = execute(request, bar=bar, say=tell)
     rows = [_facts(each, request.workspace) for each in finished]
     print(json.dumps(rows, allow_nan=False) if as_json else "\n".join(map(_line, rows)))
@@ -59,10 +46,12 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
 def validate_command(*, as_json: bool, **given: Any) -> None:
     """Show every rule that a run breaks, of the workspace or of the tracking store; exit 1 on any."""
     from omni_mlflow import validation
+    from omni_mlflow.console import terminal_bar
+    from omni_mlflow.stage_options import request_of
 
     request = request_of("validate", given, project=PROJECT)
     if given["run_id"] in ("", "none"):
-        with _terminal_bar() as bar:
+        with terminal_bar() as bar:
             verdicts = list(validation.validate_workspace(request, bar=bar, say=tell))
     else:
         verdicts = [validation.validate_run(request, given["run_id"])]
@@ -79,6 +68,7 @@ def validate_command(*, as_json: bool, **given: Any) -> None:
 
 def compare_command(*, as_json: bool, **given: Any) -> None:
     """Hold evaluations of one split against the first one named, and plan what the split can show."""
+    from omni_mlflow import verb_options
     from omni_mlflow.comparison import compare
     from omni_mlflow.console import print_table
     from omni_mlflow.reporting import comparison_tables as told
@@ -91,17 +81,6 @@ def compare_command(*, as_json: bool, **given: Any) -> None:
     for table in told.tables(facts):
         print_table(table)
     print("\n".join((told.common_anchors(facts), *told.remarks(facts))))
-
-
-@contextmanager
-def _terminal_bar() -> Iterator[TerminalBar]:
-    from omni_mlflow.console import TerminalBar
-
-    bar = TerminalBar(errors())
-    try:
-        yield bar
-    finally:
-        bar.stop()
 
 
 def _facts(finished: Finished, workspace: Path) -> dict[str, Any]:
@@ -124,6 +103,9 @@ def contracts_command(
     *, validate: bool, schema: bool, backbone: str, contracts_dir: str, as_json: bool
 ) -> None:
     """List the contracts; with --validate look up every name in them, and exit 1 on any issue."""
+    from omni_mlflow.contract import contract_schema
+    from omni_mlflow.contract_validation import SPECIFIED, as_table, validate_contracts
+
     if schema:
         print(contract_schema(), end="")
         return
@@ -235,6 +217,12 @@ def inspect_command(*, episode: str, as_json: bool) -> None:
 
 def build() -> click.Group:
     """The command group: one verb per stage, named as its MLproject entry point."""
+    import click
+
+    from omni_mlflow import verb_options
+    from omni_mlflow.stage_options import DATA_ROOT, EXTRA_OPTIONS, JSON, OUT, STAGE_OPTIONS, WORKSPACE
+    from omni_mlflow.stages import STAGES
+
     group = click.Group(
         "omni-mlflow", help="Fine-tune multimodal backbones on egocentric episodes and compare them honestly."
     )
@@ -263,16 +251,31 @@ def build() -> click.Group:
 
 def main() -> None:
     """Entry point of the console script and of ``python -m omni_mlflow``."""
-    stop = Stop()
-    signal.signal(signal.SIGTERM, stop)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
-        signal.signal(signal.SIGINT, stop)
+    listen(end_at_once)
+    group = build()
+    listen(Stop())
+    try:
+        try:
+            _run(group)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; the interpreter would flush what it left once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _run(group: click.Group) -> None:
+    """Do what was typed, and say in words how it ended."""
+    import click
+
+    from omni_mlflow.spine.processes import die_with_parent, was_adopted
+
     try:
         if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run` may be killed without telling its child
             die_with_parent(PARENT_PID, signal.SIGTERM)
             if was_adopted(PARENT_PID):
                 os.kill(os.getpid(), signal.SIGTERM)
-        build().main(standalone_mode=False)
+        group.main(standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
@@ -286,6 +289,8 @@ def main() -> None:
             tell_error(str(stopped.__context__))
         tell("stopped by SIGTERM; what was finished stays, the same command goes on from there")
         sys.exit(143)
+    except BrokenPipeError:
+        raise
     except Exception as error:  # the one place that turns an error into words for a person
         tell_error(in_words(error))
         sys.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich import box
@@ -12,6 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from omni_mlflow.reporting.tables import Table
+from omni_mlflow.terminal import errors
 
 T = TypeVar("T")
 
@@ -56,6 +58,16 @@ class TerminalBar:
             self._progress.remove_task(self._task)
             self._task = None
         self._progress.stop()
+
+
+@contextmanager
+def terminal_bar() -> Iterator[TerminalBar]:
+    """Show progress on stderr; the last bar goes when the block is left."""
+    bar = TerminalBar(errors())
+    try:
+        yield bar
+    finally:
+        bar.stop()
 
 
 def print_table(table: Table) -> None:

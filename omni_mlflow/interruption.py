@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
 
 VOLLEY_S = 3.0
@@ -30,3 +32,17 @@ class Stop:
             return
         self._heard_s = now_s
         raise KeyboardInterrupt if number == signal.SIGINT else Interrupted
+
+
+def listen(heard: Callable[[int, FrameType | None], None]) -> None:
+    """Have ``heard`` called on SIGTERM and on Ctrl-C; a job in the background goes on ignoring Ctrl-C."""
+    signal.signal(signal.SIGTERM, heard)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, heard)
+
+
+def end_at_once(number: int, _frame: FrameType | None) -> None:
+    """End the process while it still imports: an exception would be lost or told as a traceback there."""
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    os.write(2, f"stopped by {name} before anything had begun\n".encode())
+    os._exit(128 + number)

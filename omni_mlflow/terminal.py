@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,13 @@ if TYPE_CHECKING:
 def errors() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    class UntilNobodyReads(Console):
+        def on_broken_pipe(self) -> None:
+            """Work goes on in silence when whoever read its progress has left; rich would exit."""
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+    return UntilNobodyReads(stderr=True, highlight=False, soft_wrap=True)
 
 
 def tell(text: str) -> None:

@@ -148,7 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(stopping, signal.SIG_IGN)
     projector = Projector(chosen.workspace.resolve(), store=chosen.store, project=chosen.project)
     report = follow(projector, chosen.workspace, parent=chosen.parent)
-    sys.stdout.write(REPORTS.dump_json(report).decode() + "\n")
+    with suppress(BrokenPipeError):  # who wanted to know has ended
+        os.write(sys.stdout.fileno(), REPORTS.dump_json(report) + b"\n")
     if report.complete:
         return 0
     _log(report.sentence)
