@@ -192,7 +192,7 @@ def doctor_command(*, workspace: str, as_json: bool) -> None:
 
     from omni_mlflow import doctor
 
-    findings = doctor.examine(PROJECT, Path(workspace).resolve())
+    findings = doctor.examine(PROJECT, Path(workspace).absolute())
     result = {"ok": doctor.healthy(findings), "checks": [finding.model_dump() for finding in findings]}
     if as_json:
         print(json.dumps(result))

@@ -18,6 +18,7 @@ from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Bar, Options
 from omni_mlflow.tracking import heal, start_projector
 from omni_mlflow.workspace import Workspace
+from omni_mlflow.workspace_trouble import UnusableWorkspaceError, trouble_with
 
 PROJECTION_TIMEOUT_S = 120.0
 
@@ -50,8 +51,11 @@ def execute(request: Request, *, bar: Bar, say: Callable[[str], None]) -> list[F
     """Run the request; every run it touches ends with an honest status, in the journal and the store.
 
     Raises:
+        UnusableWorkspaceError: nothing can be written to the workspace.
         Exception: the first failure, after it was recorded.
     """
+    if (trouble := trouble_with(request.workspace)) is not None:
+        raise UnusableWorkspaceError(trouble)
     workspace = Workspace(request.workspace)
     projector = start_projector(request.workspace, store=request.store)
     try:

@@ -23,6 +23,7 @@ from omni_mlflow.contract_file import load_contract
 from omni_mlflow.spine.types import Row
 from omni_mlflow.tracking import UnsupportedStoreError, store_uri, trouble_with
 from omni_mlflow.tracking.stores import without_password
+from omni_mlflow.workspace_trouble import trouble_with as trouble_with_workspace
 
 PYTHON = (3, 11)
 LOCK = "requirements.lock"
@@ -66,6 +67,7 @@ def examine(project: Path, workspace: Path) -> list[Finding]:
         "packages": partial(check_packages, project / LOCK),
         "torch": check_torch,
         CODECS: check_codecs,
+        "workspace": partial(check_workspace, workspace),
         "disk": partial(check_disk, workspace),
         "tracking store": partial(check_store, project),
         "git": check_git,
@@ -200,19 +202,25 @@ def _read_back(file: io.BytesIO) -> tuple[int, int]:
         return pictures, sum(frame.samples for frame in container.decode(audio=0))
 
 
+def check_workspace(workspace: Path) -> Finding:
+    trouble = trouble_with_workspace(workspace)
+    return Finding(
+        name="workspace",
+        ok=trouble is None,
+        found=f"stages can write to {workspace}" if trouble is None else trouble.partition("; ")[0],
+        what_to_do="" if trouble is None else trouble.partition("; ")[2],
+    )
+
+
 def check_disk(workspace: Path) -> Finding:
     place = next(each for each in (workspace, *workspace.parents) if each.is_dir())
     free = shutil.disk_usage(place).free
-    advice = ""
-    if free < DEMO_BYTES:
-        advice = f"the demo needs {DEMO_BYTES / 1e9:g} GB: free some, or name another disk with --workspace"
-    if not os.access(place, os.W_OK):
-        advice = f"{place} is not yours to write: name another folder with --workspace"
+    ok = free >= DEMO_BYTES
     return Finding(
         name="disk",
-        ok=not advice,
+        ok=ok,
         found=f"{free / 1e9:.1f} GB free for {workspace}; the demo needs {DEMO_BYTES / 1e9:g} GB",
-        what_to_do=advice,
+        what_to_do="" if ok else "free some space, or name another disk with --workspace",
     )
 
 

@@ -12,6 +12,7 @@ import click
 from omni_mlflow.contract import ContractError, SplitCounts
 from omni_mlflow.spine.given import GivenFile
 from omni_mlflow.stages.base import Listing, Options, Shard, Synthesis
+from omni_mlflow.workspace_trouble import no_folder
 
 if TYPE_CHECKING:
     from omni_mlflow.command import Request
@@ -226,8 +227,8 @@ def request_of(name: str, given: Mapping[str, Any], *, project: Path) -> Request
     from omni_mlflow.command import Request
     from omni_mlflow.tracking import store_uri
 
-    if Path(given["workspace"]).is_file():
-        raise click.BadParameter(f"{given['workspace']} is a file; name a folder", param_hint="--workspace")
+    if (trouble := no_folder(Path(given["workspace"]).absolute())) is not None:
+        raise click.BadParameter(trouble, param_hint="--workspace")
     texts = {key: None if given.get(key) in ("", "none") else given.get(key) for key in TEXT_OPTIONS}
     records = Path(texts["dataset_jsonl"]).resolve() if texts["dataset_jsonl"] else None
     if records and not records.is_file():

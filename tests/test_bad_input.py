@@ -167,3 +167,18 @@ def test_two_main_jobs_on_one_workspace_do_not_collide(place):
         fcntl.flock(held, fcntl.LOCK_EX)
         told = paragraph(place.run("main"))
     assert f"another process is at work here ({lock} is locked); wait for it to end, stop it" in told
+
+
+@pytest.mark.parametrize("verb", ["main", "select"])
+def test_a_workspace_behind_a_link_to_nothing_is_refused_before_anything_is_made(empty, verb):
+    empty.workspace.symlink_to(empty.root / "unmounted")
+    done = empty.run(verb)
+    assert done.returncode == 2
+    assert f"{empty.workspace} is a link to {empty.root}/unmounted, which is absent; make that" in done.stderr
+    assert not (empty.root / "unmounted").exists()
+
+
+def test_a_workspace_that_takes_no_file_is_refused_before_anything_is_begun(empty):
+    told = paragraph(empty.run("main", "--workspace", "/proc/workspace"))
+    assert told.startswith("error: /proc/workspace: ")
+    assert told.endswith("name another folder with --workspace")

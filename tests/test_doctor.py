@@ -41,11 +41,12 @@ def lock_of(tmp_path: Path, *lines: str) -> Path:
 
 def test_where_the_tests_pass_nothing_that_a_stage_needs_is_missing(tmp_path):
     findings = doctor.examine(PROJECT, tmp_path / "workspace")
-    assert [finding.name for finding in findings][:7] == [
+    assert [finding.name for finding in findings][:8] == [
         "python",
         "packages",
         "torch",
         "video and sound",
+        "workspace",
         "disk",
         "tracking store",
         "git",
@@ -88,6 +89,48 @@ def test_a_full_disk_fails_and_says_how_much_the_demo_needs(tmp_path, monkeypatc
     assert "--workspace" in found.what_to_do
 
 
+def test_a_workspace_that_is_a_file_or_lies_below_one_fails(tmp_path):
+    (tmp_path / "notes").write_text("kept")
+    for workspace in (tmp_path / "notes", tmp_path / "notes" / "deeper" / "workspace"):
+        found = doctor.check_workspace(workspace)
+        assert (found.ok, found.required) == (False, True)
+        assert found.found == f"{tmp_path}/notes is a file"
+        assert found.what_to_do == "name another folder with --workspace"
+
+
+def test_a_workspace_behind_a_link_to_nothing_fails(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "unmounted")
+    found = doctor.check_workspace(tmp_path / "link" / "workspace")
+    assert not found.ok
+    assert found.found == f"{tmp_path}/link is a link to {tmp_path}/unmounted, which is absent"
+    assert not (tmp_path / "unmounted").exists()
+
+
+def test_a_workspace_that_takes_no_file_fails_also_for_the_superuser():
+    found = doctor.check_workspace(Path("/proc/workspace"))
+    assert not found.ok
+    assert "--workspace" in found.what_to_do
+
+
+def test_a_workspace_whose_parents_a_stage_would_make_is_fine(tmp_path):
+    assert doctor.check_workspace(tmp_path / "new" / "workspace").ok
+    assert [each.name for each in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_workspace_that_cannot_be_used_ends_doctor_with_exit_status_one(tmp_path):
+    (tmp_path / "notes").write_text("kept")
+    done = subprocess.run(
+        [sys.executable, "-m", "omni_mlflow", "doctor", "--json", "--workspace", "notes"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    failed = [check for check in json.loads(done.stdout)["checks"] if check["required"] and not check["ok"]]
+    assert (done.returncode, [check["name"] for check in failed]) == (1, ["workspace"])
+
+
 def test_a_store_that_does_not_exist_yet_is_fine_and_is_not_made(tmp_path):
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/new/mlflow.db"
     assert doctor.check_store(PROJECT).ok
@@ -104,7 +147,19 @@ def test_a_file_that_is_no_database_fails(tmp_path):
     (tmp_path / "mlflow.db").write_text("not a database at all, but long enough to be taken for one" * 20)
     found = doctor.check_store(PROJECT)
     assert not found.ok
-    assert "is not a SQLite database; move that file away" in found.found
+    assert "is not a SQLite database, or a damaged one; move that file away" in found.found
+
+
+def test_damage_in_a_page_that_no_first_query_reads_is_found(tmp_path):
+    """Every second page of the upper half; the names of the experiments lie lower."""
+    path = tmp_path / "mlflow.db"
+    pages = bytearray(path.read_bytes())
+    for start in range(len(pages) // 2 // 4096 * 4096, len(pages), 8192):
+        pages[start : start + 200] = b"\xaa" * 200
+    path.write_bytes(pages)
+    found = doctor.check_store(PROJECT)
+    assert not found.ok
+    assert "omni-mlflow sync --workspace DIR" in found.found
 
 
 def test_a_store_whose_experiment_was_deleted_fails(tmp_path):

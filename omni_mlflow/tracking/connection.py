@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import nullcontext
+import sqlite3
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,12 +89,26 @@ def trouble_with(store: str) -> str | None:
         if place != path:
             return None
     try:
+        if path is not None:
+            _check_pages(path)
         found = open_client(store).get_experiment_by_name(EXPERIMENT)
         if found is not None:
             _check_active(found)
     except Exception as error:  # whatever a store, its driver or the network can raise
         return explain(error, store=store)
     return None
+
+
+def _check_pages(path: Path) -> None:
+    """Read a whole SQLite file: a query only meets the damage of the pages that it reads.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged.
+    """
+    with closing(sqlite3.connect(path)) as database:
+        [told] = database.execute("PRAGMA quick_check(1)").fetchone()
+    if told != "ok":
+        raise sqlite3.DatabaseError(f"database disk image is malformed: {told}")
 
 
 def open_client(store: str) -> MlflowClient:

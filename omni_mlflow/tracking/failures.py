@@ -57,7 +57,12 @@ _MEANINGS: tuple[tuple[tuple[str | int, ...], str], ...] = (
         ("duplicate column name", "sqlite3.operationalerror) table"),
         "was left half made by a process that was killed; move the file away, a new one gets all rows",
     ),
-    (("file is not a database",), "is not a SQLite database; move that file away, or name another store"),
+    (
+        ("file is not a database", "disk image is malformed"),
+        "is not a SQLite database, or a damaged one; move that file away with what is named like it (-wal, "
+        "-journal), then bring all runs back from the journals of each workspace: "
+        "omni-mlflow sync --workspace DIR",
+    ),
     (("unable to open database file",), "cannot be opened; check that its folder is yours to write"),
     (("readonly database", "permission denied"), "is not writable for this user; check owner and mode"),
     (("disk is full", "no space left"), "has no space left; free some"),
