@@ -8,20 +8,21 @@ import pytest
 from qwen3_nano import QWEN_CONTRACT, qwen_settings
 
 from omni_mlflow.backbones.base import SampleSet
+from omni_mlflow.backbones.base_weights import BaseModelError
+from omni_mlflow.backbones.optimisation import (
+    TooFewSamplesError,
+    evenly,
+    learning_rate,
+    prefetched,
+    training_order,
+)
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
-    BaseModelError,
     load_processor,
     load_thinker,
     locate_base,
 )
-from omni_mlflow.backbones.qwen3_omni_lora.optimisation import learning_rate, prefetched
 from omni_mlflow.backbones.qwen3_omni_lora.processing import Processing
-from omni_mlflow.backbones.qwen3_omni_lora.training import (
-    TooFewSamplesError,
-    evenly,
-    train_adapter,
-    training_order,
-)
+from omni_mlflow.backbones.qwen3_omni_lora.training import train_adapter
 from omni_mlflow.contract_file import load_contract
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.registry import bind

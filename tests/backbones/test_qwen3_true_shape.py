@@ -9,9 +9,9 @@ from math import prod
 import pytest
 from qwen3_nano import QWEN_CONTRACT
 
+from omni_mlflow.backbones.libraries import prepare_libraries
 from omni_mlflow.backbones.qwen3_omni_lora.adapter import expected_shapes
 from omni_mlflow.backbones.qwen3_omni_lora.adapter_rules import KEY, AdapterFiles, arithmetic_shape
-from omni_mlflow.backbones.qwen3_omni_lora.libraries import prepare_libraries
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.contract_file import load_contract
 

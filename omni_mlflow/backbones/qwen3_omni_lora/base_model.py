@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from omni_mlflow.backbones.qwen3_omni_lora.libraries import prepare_libraries
+from omni_mlflow.backbones.base_weights import (
+    BaseIdentity,
+    BaseModelError,
+    fingerprint,
+    local_copy_or_model,
+)
+from omni_mlflow.backbones.libraries import device, prepare_libraries
 from omni_mlflow.backbones.qwen3_omni_lora.settings import TINY, Base
-from omni_mlflow.spine.types import Row
-
-
-class BaseModelError(Exception):
-    """The base model cannot be loaded as the contract names it."""
-
-
-class BaseIdentity(Row):
-    """Which weights an adapter was trained on; ``base.json`` of a checkpoint.
-
-    Attributes:
-        model, revision: as the contract names them; never a path of one machine that it does not name.
-        commit: the hub's commit, when the weights came from the hub.
-        fingerprint: sha256 of the weights of the first router and the last norm.
-    """
-
-    model: str
-    revision: str
-    commit: str | None
-    fingerprint: str
-
-
-def device() -> Any:
-    """Return the accelerator if there is one, of several that of this launched process; else the CPU.
-
-    There torch is limited to one thread: more that compete for the same cores wait for each other most of
-    the time.
-    """
-    prepare_libraries()
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    torch.set_num_threads(1)
-    return torch.device("cpu")
 
 
 def locate_base(base: Base, *, on_step: Callable[[int, int], None] | None = None) -> str:
@@ -60,14 +28,7 @@ def locate_base(base: Base, *, on_step: Callable[[int, int], None] | None = None
         from omni_mlflow.backbones.qwen3_omni_lora.warm_base import warm_base
 
         return str(warm_base(on_step))
-    if not base.local_copy:
-        return base.model
-    if not (Path(base.local_copy) / "config.json").is_file():
-        raise BaseModelError(
-            f"{base.local_copy}, the local copy of {base.model}, holds no config.json; point the contract's "
-            "local_model_env at a checkpoint or unset it"
-        )
-    return base.local_copy
+    return local_copy_or_model(base.model, base.local_copy)
 
 
 def load_processor(location: str, base: Base) -> Any:
@@ -110,15 +71,10 @@ def load_thinker(location: str, base: Base) -> Any:
 
 def identify(model: Any, base: Base) -> BaseIdentity:
     """Say which weights ``model`` (a thinker without adapter) has."""
-    import torch
-
     text = model.model.language_model
-    whole = hashlib.sha256()
-    for weight in (text.layers[0].mlp.gate.weight, text.norm.weight):
-        whole.update(weight.detach().to("cpu", torch.float32).numpy().tobytes())
     return BaseIdentity(
         model=base.model,
         revision=base.revision,
         commit=getattr(model.config, "_commit_hash", None),
-        fingerprint=whole.hexdigest(),
+        fingerprint=fingerprint(text.layers[0].mlp.gate.weight, text.norm.weight),
     )

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from omni_mlflow.backbones.base import CheckpointUnderTest
+from omni_mlflow.backbones.base_weights import BaseIdentity
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
-    BaseIdentity,
     identify,
     load_processor,
     load_thinker,

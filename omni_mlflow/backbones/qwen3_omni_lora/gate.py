@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from omni_mlflow.backbones.base import CheckpointUnderTest
+from omni_mlflow.backbones.base_weights import BaseModelError
 from omni_mlflow.backbones.qwen3_omni_lora.adapter import CONFIG_NAME, WEIGHTS_NAME
 from omni_mlflow.backbones.qwen3_omni_lora.adapter_rules import (
     RULES,
     AdapterFiles,
     equals_peft_expectation,
 )
-from omni_mlflow.backbones.qwen3_omni_lora.base_model import BaseModelError, load_config, locate_base
+from omni_mlflow.backbones.qwen3_omni_lora.base_model import load_config, locate_base
 from omni_mlflow.backbones.qwen3_omni_lora.canaries import canary_checks
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.metrics.priors import TrainPriors

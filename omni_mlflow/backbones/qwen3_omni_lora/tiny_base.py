@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omni_mlflow.backbones.qwen3_omni_lora.libraries import prepare_libraries
+from omni_mlflow.backbones.libraries import prepare_libraries
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 MEDIA_TOKENS = {

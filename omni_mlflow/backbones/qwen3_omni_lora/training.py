@@ -3,45 +3,40 @@
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from omni_mlflow.backbones.base import SampleSet, TrainingFacts, TrainingLog
+from omni_mlflow.backbones.libraries import device
+from omni_mlflow.backbones.optimisation import (
+    evenly,
+    learning_rate,
+    optimise,
+    prefetched,
+    training_order,
+)
 from omni_mlflow.backbones.qwen3_omni_lora.adapter import add_adapter, save_adapter
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
-    device,
     identify,
     load_processor,
     load_thinker,
     locate_base,
 )
-from omni_mlflow.backbones.qwen3_omni_lora.optimisation import (
-    answer_loss,
-    learning_rate,
-    optimise,
-    prefetched,
-)
+from omni_mlflow.backbones.qwen3_omni_lora.optimisation import answer_loss
 from omni_mlflow.backbones.qwen3_omni_lora.processing import IGNORED, Processing
 from omni_mlflow.backbones.qwen3_omni_lora.prompt import label_options
-from omni_mlflow.backbones.qwen3_omni_lora.resume import (
+from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings, Training
+from omni_mlflow.backbones.resume import (
     TrainingState,
     drop_states,
     load_state,
     save_state,
     saved_steps,
 )
-from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings, Training
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import LabelledSample
-
-T = TypeVar("T")
-
-
-class TooFewSamplesError(Exception):
-    """There are not enough train samples for one batch."""
 
 
 def train_adapter(
@@ -171,37 +166,3 @@ class _Loop:
                 tokens += count
         self._model.train()
         self._log.progress("validation", step=step, loss=total / tokens)
-
-
-def training_order(
-    num_samples: int, training: Training, *, start: int
-) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Yield (step, sample indices) for the steps after ``start``.
-
-    Every pass over the samples is shuffled by (seed, pass) alone, so that a resumed training sees
-    what an uninterrupted one sees. The rest of a pass that fills no batch is left out of it.
-
-    Raises:
-        TooFewSamplesError: not one batch can be filled.
-    """
-    per_pass = num_samples // training.batch_size
-    if per_pass == 0:
-        raise TooFewSamplesError(
-            f"{num_samples} train samples cannot fill a batch of {training.batch_size}; "
-            "lower settings.training.batch_size or index more episodes"
-        )
-    order: list[int] = []
-    for step in range(start + 1, training.steps + 1):
-        number, place = divmod(step - 1, per_pass)
-        if place == 0 or not order:
-            order = list(range(num_samples))
-            random.Random(f"{training.seed}:{number}").shuffle(order)
-        begin = place * training.batch_size
-        yield step, tuple(order[begin : begin + training.batch_size])
-
-
-def evenly(rows: Sequence[T], count: int) -> Sequence[T]:
-    """Return at most ``count`` rows, evenly spread, so that every episode is among them."""
-    if len(rows) <= count:
-        return rows
-    return [rows[index * len(rows) // count] for index in range(count)]

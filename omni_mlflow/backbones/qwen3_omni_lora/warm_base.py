@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import logging
-import os
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+from omni_mlflow.backbones.base_weights import built_once
+from omni_mlflow.backbones.libraries import prepare_libraries
 from omni_mlflow.backbones.qwen3_omni_lora.drills import corpus
-from omni_mlflow.backbones.qwen3_omni_lora.libraries import prepare_libraries
 from omni_mlflow.backbones.qwen3_omni_lora.tiny_base import DEMO_SIZE, TinySize, build_tiny_base
 from omni_mlflow.backbones.qwen3_omni_lora.warm_up import OnStep, WarmUp, warm_up
 from omni_mlflow.code_digest import code_digest
@@ -28,19 +25,10 @@ def warm_base(on_step: OnStep | None = None) -> Path:
     Args:
         on_step: told after every step of the building how many are done, and how many there are.
     """
-    folder = cache_folder() / "bases" / base_digest()[:32]
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.is_dir():
-            logging.getLogger(__name__).info("building the tiny base model in %s: minutes, once", folder)
-            unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            build_warm_base(unfinished, size=DEMO_SIZE, plan=PLAN, on_step=on_step)
-            unfinished.rename(folder)
-    return folder
+    return built_once(
+        base_digest()[:32],
+        lambda folder: build_warm_base(folder, size=DEMO_SIZE, plan=PLAN, on_step=on_step),
+    )
 
 
 def base_digest() -> str:
@@ -59,9 +47,3 @@ def build_warm_base(folder: Path, *, size: TinySize, plan: WarmUp, on_step: OnSt
     model = Qwen3OmniMoeForConditionalGeneration.from_pretrained(folder, experts_implementation="eager")
     warm_up(model.thinker, Qwen3OmniMoeProcessor.from_pretrained(folder), plan, on_step=on_step)
     model.save_pretrained(folder)
-
-
-def cache_folder() -> Path:
-    """Return this project's folder in the user's cache (XDG base directory specification)."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "omni-mlflow"

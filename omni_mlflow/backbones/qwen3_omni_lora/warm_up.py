@@ -15,14 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from omni_mlflow.backbones.optimisation import learning_rate, optimise, prefetched
 from omni_mlflow.backbones.qwen3_omni_lora.captions import Lesson, session_lessons
 from omni_mlflow.backbones.qwen3_omni_lora.drills import drill, random_context
-from omni_mlflow.backbones.qwen3_omni_lora.optimisation import (
-    answer_loss,
-    learning_rate,
-    optimise,
-    prefetched,
-)
+from omni_mlflow.backbones.qwen3_omni_lora.optimisation import answer_loss
 from omni_mlflow.backbones.qwen3_omni_lora.processing import Processing
 from omni_mlflow.spine.synthetic.world import WARM_UP_SEEDS, make_session
 

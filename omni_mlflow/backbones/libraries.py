@@ -1,8 +1,9 @@
-"""Makes the model libraries importable and quiet, before anything of this backbone imports them."""
+"""Makes the model libraries importable and quiet, before any backbone imports them; and picks the device."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,21 @@ def prepare_libraries() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
+
+
+def device() -> Any:
+    """Return the accelerator if there is one, of several that of this launched process; else the CPU.
+
+    There torch is limited to one thread: more that compete for the same cores wait for each other most of
+    the time.
+    """
+    prepare_libraries()
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    torch.set_num_threads(1)
+    return torch.device("cpu")
 
 
 def _operators_load() -> bool:
