@@ -9,6 +9,7 @@ from pathlib import Path
 from omni_mlflow.context import Context, OuterRun
 from omni_mlflow.contract import ContractError, SplitCounts
 from omni_mlflow.contract_file import parse_changes
+from omni_mlflow.journal import JournalBusyError
 from omni_mlflow.pipeline import run_main
 from omni_mlflow.registry import Bound, load_bound
 from omni_mlflow.shared_contract import shared_contract
@@ -52,20 +53,26 @@ def execute(request: Request, *, bar: Bar, say: Callable[[str], None]) -> list[F
 
     Raises:
         UnusableWorkspaceError: nothing can be written to the workspace.
+        JournalBusyError: another process is at work on the same.
         Exception: the first failure, after it was recorded.
     """
     if (trouble := trouble_with(request.workspace)) is not None:
         raise UnusableWorkspaceError(trouble)
     workspace = Workspace(request.workspace)
     projector = start_projector(request.workspace, store=request.store)
+    wait = True
     try:
         for healed in heal(request.workspace, store=None):
             say(f"{healed.name}: {healed.reason}")
         return _execute(request, workspace, bar=bar, say=say)
+    except JournalBusyError:
+        wait = False  # our projector shows the refusal when its turn comes, after this process has ended
+        raise
     finally:
-        told = projector.finish(timeout_s=PROJECTION_TIMEOUT_S)
-        for line in (*told.notes, told.sentence):
-            say(line)
+        if wait:
+            told = projector.finish(timeout_s=PROJECTION_TIMEOUT_S)
+            for line in (*told.notes, told.sentence):
+                say(line)
 
 
 def _execute(

@@ -6,8 +6,11 @@ import dataclasses
 import fcntl
 import http.server
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -161,12 +164,45 @@ def test_a_pipeline_run_of_a_newer_version_is_refused_by_name(place):
     assert refused.data.tags["mlflow.note.content"] in told
 
 
-def test_two_main_jobs_on_one_workspace_do_not_collide(place):
+@contextmanager
+def at_work(locks, *names):
+    """A process that holds these locks, as a job does, and the projection with them."""
+    program = (
+        "import sys, pathlib; from contextlib import ExitStack\n"
+        "from omni_mlflow.journal import exclusive, in_turn\n"
+        "with ExitStack() as held:\n"
+        "    held.enter_context(in_turn(pathlib.Path(sys.argv[1])))\n"
+        "    for path in sys.argv[2:]: held.enter_context(exclusive(pathlib.Path(path)))\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    paths = [str(locks / name) for name in ("projection", *names)]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "held\n"
+        yield job
+
+
+@pytest.mark.parametrize("verb", ["main", "train"])
+def test_a_second_command_on_a_busy_workspace_says_who_is_at_work_and_nothing_else(place, verb):
+    with at_work(place.workspace / ".locks", "main", "trivial-train") as job:
+        done = place.run(verb, "--set", "training.steps=6")
+    told = paragraph(done)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert (
+        f"{place.workspace} is in use by process {job.pid} of {os.uname().nodename}, at work since 2" in told
+    )
+    assert "(main, trivial-train)" in told
+    assert "wait for it to end, stop it, or give this one a --workspace of its own" in told
+
+
+def test_a_lock_that_does_not_say_who_holds_it_is_named(place):
     lock = place.workspace / ".locks/main"
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         told = paragraph(place.run("main"))
-    assert f"another process is at work here ({lock} is locked); wait for it to end, stop it" in told
+    assert f"is in use by another process ({lock} is locked); what it does goes on untouched" in told
 
 
 @pytest.mark.parametrize("verb", ["main", "select"])
