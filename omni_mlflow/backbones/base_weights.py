@@ -1,46 +1,17 @@
-"""What backbones share about the weights they start from: their identity, and where they lie."""
+"""Where the weights lie that a backbone starts from; those that this project builds are built once."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from omni_mlflow.spine.types import Row
 
 
 class BaseModelError(Exception):
     """The base model cannot be loaded as the contract names it."""
-
-
-class BaseIdentity(Row):
-    """Which weights a checkpoint was trained from; its ``base.json``.
-
-    Attributes:
-        model, revision: as the contract names them; never a path of one machine that it does not name.
-        commit: the hub's commit, when the weights came from the hub.
-        fingerprint: sha256 of a few of its weights (:func:`fingerprint`).
-    """
-
-    model: str
-    revision: str
-    commit: str | None
-    fingerprint: str
-
-
-def fingerprint(*weights: Any) -> str:
-    """Return the sha256 over the values of tensors, as float32."""
-    import torch
-
-    whole = hashlib.sha256()
-    for weight in weights:
-        whole.update(weight.detach().to("cpu", torch.float32).numpy().tobytes())
-    return whole.hexdigest()
 
 
 def local_copy_or_model(model: str, local_copy: str | None) -> str:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from omni_mlflow.spine.strict_json import storable_json
 from omni_mlflow.spine.types import SCHEMA_VERSION
 
 RowT = TypeVar("RowT", bound=BaseModel)
@@ -133,8 +134,8 @@ def read_document(path: Path, document_type: type[RowT]) -> RowT:
         BadRowError: the file is not a ``document_type``.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        raw = storable_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise BadRowError(f"{path}: not JSON: {error}") from error
     check_schema_version(raw, path)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from typing import Any
 
@@ -27,6 +28,24 @@ def strict_json(text: str) -> Any:
         )
     except RecursionError as error:
         raise ValueError("nested too deeply to be read") from error
+
+
+def storable_json(text: str) -> Any:
+    """Parse strict JSON whose texts can be written again as UTF-8: no half of a surrogate pair.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    content = strict_json(text)
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(content, ensure_ascii=False).encode()
+        except RecursionError as error:
+            raise ValueError("nested too deeply to be read") from error
+    return content
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _refuse_constant(name: str) -> Any:

@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from qwen3_faults import DATASET, FAULTS, Q_A, TrainedFolder, change_json
+from qwen3_faults import DATASET, FAULTS, Q_A, TrainedFolder, change_json, every
 
 from omni_mlflow.backbones.base import CheckpointUnderTest, SampleSet
+from omni_mlflow.backbones.base_identity import fingerprint
 from omni_mlflow.backbones.qwen3_omni_lora import BACKBONE
 from omni_mlflow.backbones.qwen3_omni_lora.adapter_rules import AdapterFiles, equals_peft_expectation
-from omni_mlflow.backbones.qwen3_omni_lora.base_model import load_config
+from omni_mlflow.backbones.qwen3_omni_lora.base_model import load_config, load_thinker
 from omni_mlflow.backbones.qwen3_omni_lora.gate import lora_safetensors_shape_check
+from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.types import Check, Split, broken
 from omni_mlflow.stages.checkpoint_checks import ask_gates, fitted_check, ledger_checks, manifest_checks
@@ -88,6 +90,7 @@ def test_a_sound_checkpoint_passes_every_rule(under_test):
         "adapter_was_trained",
         "adapter_equals_peft_expectation",
         "base_weights_are_those_trained_on",
+        "base_source_is_the_one_trained_on",
         "adapter_changes_the_base",
         "reload_gives_same_logits",
         "merge_gives_same_logits",
@@ -140,19 +143,70 @@ def test_priors_that_saw_more_than_train_are_refused(under_test, qwen_nano):
     assert broken_rules(under_test) == ["fitted_on_train_only"]
 
 
-def test_an_adapter_on_other_base_weights_is_refused(under_test, qwen_nano, tmp_path):
-    other = tmp_path / "other_base"
-    shutil.copytree(qwen_nano.base, other)
-    router = "thinker.model.layers.0.mlp.gate.weight"
+def other_base(qwen_nano, folder: Path) -> tuple[Path, Settings]:
+    """A copy of the nano base, and the settings that name it."""
+    shutil.copytree(qwen_nano.base, folder)
+    settings = qwen_nano.settings()
+    return folder, settings.model_copy(
+        update={"base": settings.base.model_copy(update={"model": str(folder)})}
+    )
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        "thinker.model.layers.0.mlp.gate.weight",
+        "thinker.model.layers.1.self_attn.q_proj.weight",
+        "thinker.model.layers.1.mlp.experts.1.down_proj.weight",
+        "thinker.model.embed_tokens.weight",
+        "thinker.visual.merger.mlp.0.weight",
+    ],
+)
+def test_an_adapter_on_other_base_weights_is_refused(under_test, qwen_nano, tmp_path, weight):
+    """One value of one weight is another; which one makes no difference."""
     from safetensors.torch import load_file, save_file
 
+    other, settings = other_base(qwen_nano, tmp_path / "other_base")
     tensors = load_file(other / "model.safetensors")
-    tensors[router] += 0.5
+    tensors[weight].view(-1)[0] += 0.5
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     change_json(under_test.folder / "adapter_config.json", base_model_name_or_path=str(other))
-    settings = qwen_nano.settings()
-    moved = settings.model_copy(update={"base": settings.base.model_copy(update={"model": str(other)})})
-    assert "base_weights_are_those_trained_on" in broken_rules(replace(under_test, settings=moved))
+    change_json(under_test.folder / "base.json", model=str(other))
+    assert broken_rules(replace(under_test, settings=settings)) == ["base_weights_are_those_trained_on"]
+
+
+def test_an_adapter_on_a_base_with_another_chat_template_is_refused(under_test, qwen_nano, tmp_path):
+    other, settings = other_base(qwen_nano, tmp_path / "other_base")
+    (other / "chat_template.jinja").write_text((other / "chat_template.jinja").read_text() + " ")
+    change_json(under_test.folder / "adapter_config.json", base_model_name_or_path=str(other))
+    change_json(under_test.folder / "base.json", model=str(other))
+    assert broken_rules(replace(under_test, settings=settings)) == ["base_source_is_the_one_trained_on"]
+
+
+def test_a_snapshot_of_the_hub_is_known_by_its_commit(under_test, qwen_nano, tmp_path):
+    commit = "0123456789abcdef" * 2 + "01234567"
+    other, settings = other_base(qwen_nano, tmp_path / "models--qwen" / "snapshots" / commit)
+    change_json(under_test.folder / "adapter_config.json", base_model_name_or_path=str(other))
+    change_json(under_test.folder / "base.json", model=str(other), source=f"commit {commit}")
+    assert not broken_rules(replace(under_test, settings=settings))
+    change_json(under_test.folder / "base.json", source="commit " + "f" * 40)
+    assert broken_rules(replace(under_test, settings=settings)) == ["base_source_is_the_one_trained_on"]
+
+
+def test_in_bfloat16_an_effect_that_only_stirs_the_rounding_is_none(under_test, qwen_nano):
+    """At a hundredth of its weights the adapter moves the scores by 5e-3, and so does merging it."""
+    settings = qwen_nano.settings(base_precision="bfloat16")
+    base = load_thinker(settings.base.model, settings.base)
+    change_json(under_test.folder / "base.json", fingerprint=fingerprint(base))
+    in_bfloat16 = replace(under_test, settings=settings)
+    scale = every(lambda tensor: tensor * 20, side="lora_B")
+    scale(TrainedFolder(under_test.folder.parent))
+    assert not broken(lora_safetensors_shape_check(in_bfloat16))
+    faint = every(lambda tensor: tensor / 2000, side="lora_B")
+    faint(TrainedFolder(under_test.folder.parent))
+    [refused] = broken(lora_safetensors_shape_check(in_bfloat16))
+    assert refused.rule == "adapter_changes_the_base"
+    assert 1e-4 < float(refused.found) < 2e-2
 
 
 def test_without_a_sample_to_ask_the_gate_does_not_pass(under_test):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ def config_matches_contract(files: AdapterFiles) -> Check:
     """Everything that PEFT would be told by the contract, and nothing that changes it in secret.
 
     A key that the file lacks has PEFT's default, as PEFT reads it; one that PEFT does not know differs.
+    A value of another type differs too: to Python 4.0 is 4 and 1 is true, to the code that loads it not.
     """
     from peft import LoraConfig
 
@@ -67,7 +69,7 @@ def config_matches_contract(files: AdapterFiles) -> Check:
     )
     found = _plain({**LoraConfig().to_dict(), "inference_mode": True, **files.config})
     keys = sorted({*expected, *found} - {*_ELSEWHERE})
-    different = [key for key in keys if found.get(key) != expected.get(key)]
+    different = [key for key in keys if _spelled(found.get(key)) != _spelled(expected.get(key))]
     shown = different or ["r", "lora_alpha", "target_modules", "target_parameters"]
     return _check(
         "adapter_config_matches_contract",
@@ -88,9 +90,15 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def _spelled(value: Any) -> str:
+    """The value as JSON; sets and whatever else only PEFT knows as their own text."""
+    return json.dumps(value, sort_keys=True, default=repr)
+
+
 def base_matches_contract(files: AdapterFiles) -> Check:
     base = files.settings.base
-    found = f"{files.config.get('base_model_name_or_path')} at {files.config.get('revision')}"
+    model, revision = files.config.get("base_model_name_or_path"), files.config.get("revision")
+    found = f"{model} at {revision}"
     return _check("base_revision_matches_contract", CONFIG_NAME, f"{base.model} at {base.revision}", found)
 
 

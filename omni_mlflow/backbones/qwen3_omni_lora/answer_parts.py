@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from omni_mlflow.backbones.base_weights import BaseIdentity
+from omni_mlflow.backbones.base_identity import BaseIdentity
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import locate_base
 from omni_mlflow.backbones.qwen3_omni_lora.prompt import INSTRUCTION
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Base, Settings

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from omni_mlflow.backbones.base_weights import (
-    BaseIdentity,
-    BaseModelError,
-    fingerprint,
-    local_copy_or_model,
-)
+from omni_mlflow.backbones.base_identity import BaseIdentity, fingerprint, source_of
+from omni_mlflow.backbones.base_weights import BaseModelError, local_copy_or_model
 from omni_mlflow.backbones.libraries import device, prepare_libraries
 from omni_mlflow.backbones.qwen3_omni_lora.settings import TINY, Base
 
@@ -69,12 +65,11 @@ def load_thinker(location: str, base: Base) -> Any:
     return model.eval()
 
 
-def identify(model: Any, base: Base) -> BaseIdentity:
-    """Say which weights ``model`` (a thinker without adapter) has."""
-    text = model.model.language_model
+def identify(model: Any, location: str, base: Base) -> BaseIdentity:
+    """Say which weights ``model`` (a thinker without adapter, loaded from ``location``) has."""
     return BaseIdentity(
         model=base.model,
         revision=base.revision,
-        commit=getattr(model.config, "_commit_hash", None),
-        fingerprint=fingerprint(text.layers[0].mlp.gate.weight, text.norm.weight),
+        source=source_of(location, base.revision),
+        fingerprint=fingerprint(model),
     )

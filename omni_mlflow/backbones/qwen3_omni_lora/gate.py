@@ -24,7 +24,7 @@ from omni_mlflow.backbones.qwen3_omni_lora.canaries import canary_checks
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import UNREADABLE, digest_of, read_document
-from omni_mlflow.spine.strict_json import strict_json
+from omni_mlflow.spine.strict_json import storable_json
 from omni_mlflow.spine.types import Check, broken
 
 
@@ -77,7 +77,7 @@ def _read(path: Path, read: Callable[[Path], Any], checks: list[Check], *, rule:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    content = strict_json(path.read_text(encoding="utf-8"))
+    content = storable_json(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - unreadable like any other content
     return content

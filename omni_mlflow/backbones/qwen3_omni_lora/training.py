@@ -52,7 +52,7 @@ def train_adapter(
         on_step=lambda done, total: log.preparing("build the tiny base, once", done=done, total=total),
     )
     model = load_thinker(location, settings.base)
-    identity = identify(model, settings.base)
+    identity = identify(model, location, settings.base)
     model = add_adapter(model, settings.lora, settings.base, seed=settings.training.seed)
     if settings.training.gradient_checkpointing:
         _recompute_activations(model.get_base_model())
