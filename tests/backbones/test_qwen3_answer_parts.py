@@ -9,7 +9,7 @@ import pytest
 from omni_mlflow.backbones.qwen3_omni_lora.answer_parts import answer_parts
 from tests.backbones.qwen3_nano import qwen_settings
 
-BASE = {"model": "the base", "revision": "main", "commit": "0f", "fingerprint": "ab"}
+BASE = {"model": "the base", "revision": "main", "source": "commit 0f", "fingerprint": "ab"}
 FILES = {"tokenizer.json": '{"a": 0}', "preprocessor_config.json": '{"patch_size": 16}', "config.json": "{}"}
 
 
@@ -37,7 +37,7 @@ def rewrite(folder, name, text):
 
 CHANGES = {
     "base_model": (rewrite(0, "base.json", json.dumps({**BASE, "fingerprint": "ac"})), {}),
-    "base_revision": (rewrite(0, "base.json", json.dumps({**BASE, "commit": "0e"})), {}),
+    "base_revision": (rewrite(0, "base.json", json.dumps({**BASE, "source": "commit 0e"})), {}),
     "adapter_config": (rewrite(0, "adapter_config.json", '{"r": 17}'), {}),
     "processor": (rewrite(1, "preprocessor_config.json", '{"patch_size": 17}'), {}),
     "prompt": (None, {"prompt_sensor_bridge": False}),

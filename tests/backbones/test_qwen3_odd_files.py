@@ -1,4 +1,4 @@
-"""Whatever stands in the JSON files of a checkpoint, the gate answers with a broken rule and raises nothing."""
+"""Whatever the JSON files of a checkpoint hold, the gate answers with a broken rule and raises nothing."""
 
 from __future__ import annotations
 
