@@ -130,10 +130,10 @@ def test_a_planned_contract_says_what_its_code_must_do(issues):
 
 
 def test_a_planned_contract_needs_no_code_and_an_implemented_one_does(issues):
-    document = document_of("policy_vla_branch")
+    document = document_of("cosmos_world_model")
     assert issues(document) == []
     document["status"] = "implemented"
-    assert "unknown backbone 'policy_vla_branch'" in issues(document)[0]
+    assert "unknown backbone 'cosmos_world_model'" in issues(document)[0]
 
 
 def test_a_profile_is_checked_as_it_would_be_used(issues):
