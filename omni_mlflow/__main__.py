@@ -169,20 +169,15 @@ def sync_command(*, workspace: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-def heal_command(*, workspace: str, as_json: bool) -> None:
-    """End every run whose process died without a word as KILLED, here and in the store."""
-    from omni_mlflow.tracking import heal, store_uri, sync
+def heal_command(*, workspace: str, end: tuple[str, ...], as_json: bool) -> None:
+    """End every run whose process died as KILLED, here and in the store; exit 1 where nobody can tell."""
+    from omni_mlflow.tracking import heal, store_uri
 
-    root = Path(workspace).resolve()
-    healed = heal(root, store=None)
-    report = sync(root, store=store_uri(PROJECT))
-    healed += report.healed
-    if as_json:
-        print(json.dumps([asdict(run) for run in healed]))
-    else:
-        print("\n".join(f"{run.name}: {run.reason}" for run in healed) or "nothing to heal")
-    if not report.complete:  # the journals are healed, but the store still says what it said
-        tell(report.sentence)
+    report = heal(Path(workspace).resolve(), store=store_uri(PROJECT), end=end)
+    print(json.dumps({"ok": report.ok, **asdict(report)}) if as_json else "\n".join(report.lines))
+    if report.failure is not None:  # the journals are healed, but the store still says what it said
+        tell(report.failure)
+    if not report.ok:
         sys.exit(1)
 
 
@@ -240,7 +235,7 @@ def build() -> click.Group:
         "scaffold": (scaffold_command, [*verb_options.SCAFFOLD_OPTIONS]),
         "score": (score_command, [*verb_options.SCORE_OPTIONS]),
         "sync": (sync_command, [WORKSPACE, JSON]),
-        "heal": (heal_command, [WORKSPACE, JSON]),
+        "heal": (heal_command, [*verb_options.HEAL_OPTIONS]),
         "doctor": (doctor_command, [WORKSPACE, JSON]),
         "inspect": (inspect_command, [click.Argument(["episode"]), JSON]),
     }

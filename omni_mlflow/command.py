@@ -17,7 +17,7 @@ from omni_mlflow.source import git_tags
 from omni_mlflow.stage_run import Finished, refuse, run_stage
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Bar, Options
-from omni_mlflow.tracking import heal, start_projector
+from omni_mlflow.tracking import heal_journals, start_projector
 from omni_mlflow.workspace import Workspace
 from omni_mlflow.workspace_trouble import UnusableWorkspaceError, trouble_with
 
@@ -62,7 +62,7 @@ def execute(request: Request, *, bar: Bar, say: Callable[[str], None]) -> list[F
     projector = start_projector(request.workspace, store=request.store)
     wait = True
     try:
-        for healed in heal(request.workspace, store=None):
+        for healed in heal_journals(request.workspace):
             say(f"{healed.name}: {healed.reason}")
         return _execute(request, workspace, bar=bar, say=say)
     except JournalBusyError:
@@ -71,7 +71,8 @@ def execute(request: Request, *, bar: Bar, say: Callable[[str], None]) -> list[F
     finally:
         if wait:
             told = projector.finish(timeout_s=PROJECTION_TIMEOUT_S)
-            for line in (*told.notes, told.sentence):
+            ended = (f"{run.name} (run {run.run_id}): {run.reason}" for run in told.healed)
+            for line in (*ended, *told.notes, told.sentence):
                 say(line)
 
 

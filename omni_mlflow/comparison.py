@@ -20,7 +20,7 @@ from omni_mlflow.reporting.comparison_facts import ComparisonFacts
 from omni_mlflow.reporting.comparison_tables import run_class
 from omni_mlflow.source import git_tags
 from omni_mlflow.spine.rows import write_document, write_table, write_text
-from omni_mlflow.tracking import heal, start_projector
+from omni_mlflow.tracking import heal_journals, start_projector
 from omni_mlflow.workspace import Workspace
 
 COMPARE = "compare"
@@ -57,7 +57,7 @@ def compare(request: Comparing, *, say: Callable[[str], None]) -> ComparisonFact
     """
     projector = start_projector(request.workspace, store=request.store)
     try:
-        for healed in heal(request.workspace, store=None):
+        for healed in heal_journals(request.workspace):
             say(f"{healed.name}: {healed.reason}")
         return _recorded(request, say)
     finally:

@@ -60,6 +60,13 @@ SCORE_OPTIONS = [
     ),
     JSON,
 ]
+HEAL_OPTIONS: list[click.Parameter] = [
+    click.Option(
+        ["--end"], multiple=True, metavar="RUN_ID", help="End this run too: you know that nobody works on it."
+    ),
+    WORKSPACE,
+    JSON,
+]
 COMPARE_OPTIONS: list[click.Parameter] = [
     click.Argument(["run"], nargs=-1),
     click.Option(["--runs"], default="none", help="The same with commas, for `mlflow run`."),

@@ -115,12 +115,17 @@ DIED = "each process that worked on it died, out of memory or of a crash in a li
 
 
 class Process(Row):
-    """Enough to tell whether the process that wrote a run is still alive, also after a reboot."""
+    """Enough to tell whether the process that wrote a run is still alive, also after a reboot.
+
+    Attributes:
+        pid_namespace: where ``pid`` means something: containers of one machine do not see each other's.
+    """
 
     host: str
     boot_id: str
     pid: int
     start_ticks: int
+    pid_namespace: str = "unknown"
 
 
 def this_process() -> Process:
@@ -129,19 +134,36 @@ def this_process() -> Process:
         boot_id=_boot_id(),
         pid=os.getpid(),
         start_ticks=_start_ticks(os.getpid()) or 0,
+        pid_namespace=_pid_namespace(),
     )
 
 
 def is_alive(process: Process) -> bool | None:
-    """Tell whether ``process`` still runs; None when it belongs to another host and nobody can tell."""
+    """Tell whether ``process`` still runs; None when it began on another host or in another container."""
     if process.host != os.uname().nodename:
         return None
-    return process.boot_id == _boot_id() and _start_ticks(process.pid) == process.start_ticks
+    if is_of_earlier_boot(process):
+        return False
+    if process.pid_namespace != _pid_namespace():
+        return None
+    return _start_ticks(process.pid) == process.start_ticks
+
+
+def is_of_earlier_boot(process: Process) -> bool:
+    """Tell whether this machine, or another one of its name, was started anew since ``process`` began."""
+    return process.host == os.uname().nodename and process.boot_id != _boot_id()
 
 
 def _boot_id() -> str:
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else "unknown"
+
+
+def _pid_namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # no Linux
+        return "unknown"
 
 
 def _start_ticks(pid: int) -> int | None:

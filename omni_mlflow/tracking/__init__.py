@@ -7,10 +7,12 @@ batches, while the stages run. Only that process imports mlflow, so this package
 from omni_mlflow.tracking.command import ProjectorHandle, heal, start_projector, sync
 from omni_mlflow.tracking.connection import trouble_with
 from omni_mlflow.tracking.fetched import fetch_stages, find_run
-from omni_mlflow.tracking.reports import HealedRun, SyncReport
+from omni_mlflow.tracking.healing import heal_journals
+from omni_mlflow.tracking.reports import HealedRun, HealReport, SyncReport
 from omni_mlflow.tracking.stores import UnsupportedStoreError, open_ui_command, run_link, store_uri
 
 __all__ = [
+    "HealReport",
     "HealedRun",
     "ProjectorHandle",
     "SyncReport",
@@ -18,6 +20,7 @@ __all__ = [
     "fetch_stages",
     "find_run",
     "heal",
+    "heal_journals",
     "open_ui_command",
     "run_link",
     "start_projector",

@@ -6,14 +6,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 from pydantic import ValidationError
 
 from omni_mlflow.tracking.healing import heal_journals
+from omni_mlflow.tracking.launchers import PROJECTOR
 from omni_mlflow.tracking.projection import count_rows_left
-from omni_mlflow.tracking.reports import REPORTS, HealedRun, SyncReport
+from omni_mlflow.tracking.reports import REPORTS, HealReport, SyncReport
 from omni_mlflow.tracking.stores import without_password
 
 LOG_NAME = "projector.log"
@@ -97,11 +99,11 @@ class ProjectorHandle:
         return self._workspace / LOG_NAME
 
 
-def start_projector(workspace: Path, *, store: str) -> ProjectorHandle:
+def start_projector(workspace: Path, *, store: str, also: Sequence[str] = ()) -> ProjectorHandle:
     """Start projecting ``workspace`` to ``store``, in a process and a session of its own.
 
     A terminal's signals do not reach it. When this process dies, it ends the runs that this process
-    left, projects that, and ends.
+    left, projects that, and ends. ``also`` are further arguments of it.
     """
     workspace.mkdir(parents=True, exist_ok=True)
     # The address may hold a password, and every user can read a command line.
@@ -110,10 +112,10 @@ def start_projector(workspace: Path, *, store: str) -> ProjectorHandle:
     # The child finds this package also where it runs from a checkout and was never installed.
     root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "omni_mlflow.tracking.projector", str(workspace.resolve())]
+    command = [sys.executable, "-m", PROJECTOR, str(workspace.resolve()), *also]
     with (workspace / LOG_NAME).open("ab") as log:
         process = subprocess.Popen(
-            [*command, "--parent", str(os.getpid())],
+            [*command, "--parent", str(os.getpid())],  # the last two: whose projector it is
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -128,10 +130,20 @@ def sync(workspace: Path, *, store: str) -> SyncReport:
     return start_projector(workspace, store=store).finish(_SYNC_S, patience_s=_SYNC_PATIENCE_S)
 
 
-def heal(workspace: Path, *, store: str | None) -> list[HealedRun]:
-    """End the runs whose process died, in their journals; with a store, also those that only it knows.
+def heal(workspace: Path, *, store: str, end: Sequence[str] = ()) -> HealReport:
+    """End the runs whose process died, in the journals of ``workspace`` and in the whole store.
 
-    Without a store it takes milliseconds; healed journals are projected by the next projector or sync.
+    Args:
+        end: ids of runs that a person knows to be dead.
     """
     healed = heal_journals(workspace)
-    return [*healed, *sync(workspace, store=store).healed] if store is not None else healed
+    named = [part for run_id in end for part in ("--end", run_id)]
+    projector = start_projector(workspace, store=store, also=("--heal", *named))
+    report = projector.finish(_SYNC_S, patience_s=_SYNC_PATIENCE_S)
+    return HealReport(
+        healed=(*healed, *report.healed),
+        running=report.running,
+        foreign=report.foreign,
+        not_ended=report.not_ended,
+        failure=None if report.complete else report.sentence,
+    )

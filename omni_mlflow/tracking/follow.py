@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omni_mlflow.events import Artifact, Ended, Event, Started, parse_event, run_journals
 from omni_mlflow.journal import follow_journal, settle
+from omni_mlflow.spine.processes import Process
 from omni_mlflow.spine.rows import BadRowError, NewerSchemaError
 from omni_mlflow.tracking.watermark import Watermark, Watermarks
 
@@ -17,6 +18,7 @@ class RunJournal:
 
     Attributes:
         home: the last row that says where the run belongs: below a parent, or in a run of ``mlflow run``.
+        process: the last one that entered the run.
         outer_run_ids: every run of ``mlflow run`` that a process entered this run by, oldest first.
         live: artifacts that grow, as announced.
         pending: rows that are not projected, each with the byte after it.
@@ -30,6 +32,7 @@ class RunJournal:
     name: str = ""
     started_ms: int = 0
     home: Started | None = None
+    process: Process | None = None
     outer_run_ids: list[str] = field(default_factory=list)
     live: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     ended: bool = False
@@ -56,6 +59,7 @@ class RunJournal:
         """Note one more row, and that it is still to be projected unless it was."""
         if isinstance(event, Started):
             self.ended = False
+            self.process = event.process
             self.name = event.name
             self.started_ms = self.started_ms or event.at_ms
             if event.mlflow_run_id is not None:

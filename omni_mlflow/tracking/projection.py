@@ -19,6 +19,7 @@ from omni_mlflow.tracking.failures import concerns_one_run, explain
 from omni_mlflow.tracking.files import RunFiles
 from omni_mlflow.tracking.follow import Follower, RunJournal
 from omni_mlflow.tracking.reports import SyncReport
+from omni_mlflow.tracking.signs_of_life import Heartbeats
 from omni_mlflow.tracking.stored_runs import StoredRuns
 from omni_mlflow.tracking.values import RunWriter
 from omni_mlflow.tracking.watermark import Watermark, tail_of
@@ -43,6 +44,7 @@ class Projection:
         self._runs = StoredRuns(store, follower)
         self._writer = RunWriter(store.client, self._runs)
         self._files = RunFiles(store.client)
+        self._heartbeats = Heartbeats(self._writer)
         self._refused: dict[str, str] = {}
 
     def run_pass(self) -> None:
@@ -97,8 +99,11 @@ class Projection:
             return
         while journal.pending:
             self._project_some(journal, journal.pending[:_ROWS_AT_ONCE])
+        now_s = time.monotonic()
         if journal.live and not journal.ended:
-            self._files.show_live(self._runs.of(journal), journal, now_s=time.monotonic())
+            self._files.show_live(self._runs.of(journal), journal, now_s=now_s)
+        if self._heartbeats.is_due(journal, now_s=now_s):
+            self._heartbeats.beat(self._runs.of(journal), journal, now_s=now_s)
 
     def _skip_what_others_did(self, journal: RunJournal) -> None:
         """Another projector of this workspace may have been faster; what we know of the run is then old."""

@@ -9,11 +9,13 @@ KILLED. It writes one :class:`SyncReport` as JSON to standard output and exits 0
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import select
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +23,10 @@ from pathlib import Path
 from omni_mlflow.tracking.connection import Store, connect
 from omni_mlflow.tracking.failures import explain
 from omni_mlflow.tracking.follow import Follower
-from omni_mlflow.tracking.healing import heal_journals, heal_store
+from omni_mlflow.tracking.healing import heal_journals
 from omni_mlflow.tracking.projection import Projection, rows_left
-from omni_mlflow.tracking.reports import REPORTS, HealedRun, SyncReport
+from omni_mlflow.tracking.reports import REPORTS, SyncReport
+from omni_mlflow.tracking.store_healing import WATCH_S, StoreHealer
 from omni_mlflow.tracking.stores import sqlite_path, without_password
 from omni_mlflow.tracking.views import provision_views
 
@@ -46,8 +49,9 @@ class Projector:
         self._follower = Follower(workspace, store=without_password(store))
         self._store: Store | None = None
         self._projection: Projection | None = None
-        self._store_is_healed = False
-        self._healed: list[HealedRun] = []
+        self._healer: StoreHealer | None = None
+        self._look_at_s = 0.0
+        self._not_ended: list[str] = []
         self._notes: list[str] = []
         self.failure: str | None = None
 
@@ -59,8 +63,7 @@ class Projector:
                 self._store = connect(self._uri, workspace=self._workspace)
                 self._projection = Projection(self._store, self._follower)
             self._projection.run_pass()
-            if not self._store_is_healed:
-                self._heal_store(self._store)
+            self._heal_store(self._store)
             self.failure = None
         except Exception as error:  # whatever a store, its driver or the network can raise
             self.failure = explain(error, store=self._uri)
@@ -81,13 +84,38 @@ class Projector:
             for experiment_id in self._projection.experiments():
                 self._notes += provision_views(self._store.client, experiment_id)
         report = self._projection.report(failure=self.failure)
-        return replace(report, notes=(*report.notes, *self._notes), healed=tuple(self._healed))
+        report = replace(report, notes=(*report.notes, *self._notes), not_ended=tuple(self._not_ended))
+        if self._healer is None:
+            return report
+        healed, running = tuple(self._healer.healed), tuple(self._healer.left)
+        return replace(report, healed=healed, running=running, foreign=self._healer.foreign)
+
+    def heal_store(self, *, end: Sequence[str]) -> None:
+        """Look at the RUNNING runs until each is judged, and end those that a person names."""
+        if not self.run_pass() or self._healer is None:
+            return
+        try:
+            self._not_ended = [why for run_id in end if (why := self._healer.end(run_id)) is not None]
+            self._look(self._healer)
+        except Exception as error:  # whatever a store, its driver or the network can raise
+            self.failure = explain(error, store=self._uri)
+            return
+        while self._healer.watches and self.failure is None:
+            time.sleep(1.0)
+            self.run_pass()
 
     def _heal_store(self, store: Store) -> None:
+        if self._healer is None:
+            shared = sqlite_path(self._uri) is None
+            self._healer = StoreHealer(store.client, project=self._project, shared=shared)
+        if time.monotonic() >= self._look_at_s:
+            self._look(self._healer)
+
+    def _look(self, healer: StoreHealer) -> None:
         entered = {each for run in self._follower.runs.values() for each in run.outer_run_ids}
-        shared = sqlite_path(self._uri) is None
-        self._healed += heal_store(store.client, project=self._project, entered=entered, shared=shared)
-        self._store_is_healed = True
+        now_s = time.monotonic()
+        healer.look(entered=entered, now_s=now_s)
+        self._look_at_s = now_s + WATCH_S if healer.watches else math.inf
 
 
 def follow(projector: Projector, workspace: Path, *, parent: int) -> SyncReport:
@@ -137,6 +165,8 @@ def _log(text: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m omni_mlflow.tracking.projector", description=__doc__)
     parser.add_argument("workspace", type=Path)
+    parser.add_argument("--heal", action="store_true", help="judge every RUNNING run of the store")
+    parser.add_argument("--end", action="append", default=[], metavar="RUN_ID", help="end this run")
     parser.add_argument("--store", default=os.environ.get("MLFLOW_TRACKING_URI"), help="tracking URI")
     parser.add_argument("--parent", type=int, default=os.getppid(), help="process whose end ends this one")
     parser.add_argument("--project", type=Path, default=Path(__file__).parents[2], help="root of the project")
@@ -147,6 +177,8 @@ def main(arguments: list[str] | None = None) -> int:
     for stopping in (signal.SIGINT, signal.SIGHUP):
         signal.signal(stopping, signal.SIG_IGN)
     projector = Projector(chosen.workspace.resolve(), store=chosen.store, project=chosen.project)
+    if chosen.heal:
+        projector.heal_store(end=chosen.end)
     report = follow(projector, chosen.workspace, parent=chosen.parent)
     with suppress(BrokenPipeError):  # who wanted to know has ended
         os.write(sys.stdout.fileno(), REPORTS.dump_json(report) + b"\n")

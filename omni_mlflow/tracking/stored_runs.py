@@ -95,6 +95,11 @@ class StoredRuns:
             self._ids[key] = found[0].info.run_id if found else None
         return self._ids[key]
 
+    def read_again(self, stored: StoredRun) -> None:
+        """Learn what others made of a run's status and tags."""
+        run = self._client.get_run(stored.run_id)
+        stored.status, stored.tags = run.info.status, dict(run.data.tags)
+
     def notes(self) -> list[str]:
         """Say which runs that rows belong to or refer to were deleted, and what that means."""
         if not self._deleted:

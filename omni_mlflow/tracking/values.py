@@ -14,6 +14,7 @@ from omni_mlflow.events import DatasetInput, Ended, Metrics, RunOutcome, Started
 from omni_mlflow.tracking.connection import store_name
 from omni_mlflow.tracking.delta import Delta
 from omni_mlflow.tracking.follow import RunJournal
+from omni_mlflow.tracking.signs_of_life import HEARTBEAT_TAG, PROCESS_TAG
 from omni_mlflow.tracking.stored_runs import StoredRun, StoredRuns
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class RunWriter:
         """Write everything of ``delta`` but files, models and the status."""
         if delta.entered:
             self._runs.place(stored, journal)
+            if journal.process is not None:
+                self._write_tags(stored, {PROCESS_TAG: journal.process.model_dump_json()})
         self._write_params(stored, delta.params)
         self._write_tags(stored, {**_coloured(delta.tags), **self._upstream(delta.upstream)})
         points = _points(delta.metrics)
@@ -57,15 +60,27 @@ class RunWriter:
         if isinstance(mark, Ended):
             self._end(stored, mark)
         elif isinstance(mark, Started) and not journal.ended and stored.status != "RUNNING":
-            self._forget_end(stored)
-            self._client.update_run(stored.run_id, status="RUNNING")
-            stored.status = "RUNNING"
+            self._run_again(stored)
+
+    def show_alive(self, stored: StoredRun, signs: Mapping[str, str]) -> None:
+        """Write that the process of a run lives, and undo that somebody took it for dead."""
+        self._runs.read_again(stored)
+        if stored.status != "RUNNING" and stored.tags.get(OUTCOME_TAG) == RunOutcome.KILLED:
+            self._run_again(stored)
+        self._write_tags(stored, signs)
 
     def notes(self) -> list[str]:
         return list(self._kept.values())
 
-    def _end(self, stored: StoredRun, ended: Ended) -> None:
+    def _run_again(self, stored: StoredRun) -> None:
         self._forget_end(stored)
+        self._client.update_run(stored.run_id, status="RUNNING")
+        stored.status = "RUNNING"
+
+    def _end(self, stored: StoredRun, ended: Ended) -> None:
+        self._runs.read_again(stored)  # another machine may have taken it for dead meanwhile
+        self._forget_end(stored)
+        self._runs.untag(stored, HEARTBEAT_TAG)
         note = {NOTE_TAG: ended.reason} if ended.reason else {}
         self._write_tags(stored, {**note, OUTCOME_TAG: ended.outcome})
         self._client.set_terminated(stored.run_id, ended.status, end_time=ended.at_ms)

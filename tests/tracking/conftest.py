@@ -132,6 +132,24 @@ def a_model(checkpoint_digest: str) -> ModelVersion:
     )
 
 
+@pytest.fixture
+def killed_stage(workspace):
+    """A stage whose process got kill -9 in the middle of its work."""
+    program = (
+        "import pathlib, time; from omni_mlflow.record import RunRecord\n"
+        f"record = RunRecord(pathlib.Path({str(workspace)!r}) / 'train')\n"
+        "record.started('train', parent=None, mlflow_run_id=None, mlflow_experiment_id=None)\n"
+        "record.metrics({'train/loss': 2.0}, step=1)\n"
+        "print(record.key, flush=True); time.sleep(60)\n"
+    )
+    stage = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert stage.stdout is not None
+    key = stage.stdout.readline().strip()
+    yield stage, key
+    stage.kill()
+    stage.wait()
+
+
 class Tracker:
     """SQLite stores of one test, and what it does with them."""
 
@@ -251,7 +269,7 @@ def _registered(client: Any, registered: Any, names: dict[str, str]) -> Dump:
 
 
 def _named(tags: dict[str, str], names: dict[str, str]) -> dict[str, str]:
-    own = {"mlflow.user", "mlflow.modelVersions"}
+    own = {"mlflow.user", "mlflow.modelVersions", "omni.heartbeat"}
     return {key: names.get(value, value) for key, value in tags.items() if key not in own}
 
 
