@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from omni_mlflow.spine.types import Check
 from omni_mlflow.tracking.connection import open_client
-from omni_mlflow.tracking.stored_runs import KEY_TAG
+from omni_mlflow.tracking.outer_runs import KEY_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

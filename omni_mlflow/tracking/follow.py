@@ -19,7 +19,8 @@ class RunJournal:
     Attributes:
         home: the last row that says where the run belongs: below a parent, or in a run of ``mlflow run``.
         process: the last one that entered the run.
-        outer_run_ids: every run of ``mlflow run`` that a process entered this run by, oldest first.
+        outer_run_ids: every ``MLFLOW_RUN_ID`` that a process entered this run with, and when (ms), oldest
+            first.
         live: artifacts that grow, as announced.
         pending: rows that are not projected, each with the byte after it.
         mark: what an earlier process projected.
@@ -33,7 +34,7 @@ class RunJournal:
     started_ms: int = 0
     home: Started | None = None
     process: Process | None = None
-    outer_run_ids: list[str] = field(default_factory=list)
+    outer_run_ids: dict[str, int] = field(default_factory=dict)
     live: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     ended: bool = False
     read_bytes: int = 0
@@ -63,7 +64,8 @@ class RunJournal:
             self.name = event.name
             self.started_ms = self.started_ms or event.at_ms
             if event.mlflow_run_id is not None:
-                self.outer_run_ids.append(event.mlflow_run_id)
+                self.outer_run_ids.pop(event.mlflow_run_id, None)
+                self.outer_run_ids[event.mlflow_run_id] = event.at_ms
             if self.home is None or event.parent is not None or event.mlflow_run_id is not None:
                 self.home = event
         elif isinstance(event, Ended):
@@ -79,7 +81,7 @@ class RunJournal:
         self.projected_bytes = self.projected_rows = self.read_bytes = 0
         self.mark = self.home = None
         self.started_ms = 0
-        self.pending, self.outer_run_ids, self.live = [], [], {}
+        self.pending, self.outer_run_ids, self.live = [], {}, {}
         for row, end in follow_journal(self.path, start=0):
             self.take(parse_event(row), end)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from omni_mlflow.events import ModelVersion
 from omni_mlflow.tracking.connection import store_name
-from omni_mlflow.tracking.stored_runs import KEY_TAG, StoredRun
+from omni_mlflow.tracking.outer_runs import KEY_TAG
+from omni_mlflow.tracking.stored_runs import StoredRun
 
 if TYPE_CHECKING:
     import mlflow.entities.model_registry

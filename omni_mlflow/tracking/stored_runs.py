@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from omni_mlflow.events import RunOutcome
 from omni_mlflow.tracking.connection import Store
 from omni_mlflow.tracking.follow import Follower, RunJournal
+from omni_mlflow.tracking.outer_runs import CONTINUED_TAG, KEY_TAG, told_refused, trouble_with_outer_run
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-KEY_TAG = "omni.run_key"
 _PARENT_TAG = "mlflow.parentRunId"
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 
@@ -48,6 +48,7 @@ class StoredRuns:
         self._known_by: dict[str, str | None] = {}
         self._ids: dict[str, str | None] = {}
         self._deleted: dict[str, StoredRun] = {}
+        self._refused: dict[str, str] = {}
 
     def forget(self, key: str) -> None:
         """Look the run up again next time: what we remember of it turned out to be wrong."""
@@ -57,15 +58,15 @@ class StoredRuns:
     def of(self, journal: RunJournal) -> StoredRun:
         """Return the run that this journal is projected to.
 
-        That is the run of the last ``mlflow run`` a process entered it by; else the one that carries its
-        key; else a new one, below its parent when it has one. A deleted run is looked up every time, because
-        it may be restored.
+        That is the run that ``mlflow run`` made for the last process that entered it; else the one that
+        carries its key; else a new one, below its parent when it has one. A deleted run is looked up every
+        time, because it may be restored.
         """
         known = self._known.get(journal.key)
-        outer = journal.outer_run_ids[-1] if journal.outer_run_ids else None
+        outer = next(reversed(journal.outer_run_ids), None)
         if known is not None and self._known_by[journal.key] == outer:
             return known
-        run = (self._get(outer) if outer else None) or self._find(journal)
+        run = (self._made_for(journal, outer) if outer else None) or self._find(journal)
         if run is None:
             if journal.mark is not None:  # it was there and is gone for good: made anew, with all its rows
                 self._follower.project_again(journal)
@@ -101,17 +102,19 @@ class StoredRuns:
         stored.status, stored.tags = run.info.status, dict(run.data.tags)
 
     def notes(self) -> list[str]:
-        """Say which runs that rows belong to or refer to were deleted, and what that means."""
+        """Say which runs of MLFLOW_RUN_ID were refused, which were deleted, and what that means."""
+        refused = [why for _, why in sorted(self._refused.items())]
         if not self._deleted:
-            return []
+            return refused
         names = [
             f"{stored.tags.get('mlflow.runName', key[:12])} ({stored.run_id})"
             for key, stored in sorted(self._deleted.items(), key=lambda each: each[1].run_id)
         ]
         return [
+            *refused,
             f"deleted in the tracking store, and left so: {', '.join(names)}. What such a run made still "
             "holds in the workspace, later stages read it there, and its new rows wait in its journal; to "
-            "see it again: mlflow runs restore --run-id ID, then omni-mlflow sync"
+            "see it again: mlflow runs restore --run-id ID, then omni-mlflow sync",
         ]
 
     def place(self, stored: StoredRun, journal: RunJournal) -> None:
@@ -137,13 +140,16 @@ class StoredRuns:
             self.tag(stored, {**name, KEY_TAG: journal.key})
         if moved and (journal.mark is None or journal.mark.run_id != stored.run_id):
             earlier = self._search(journal.key, [self._store.experiment_id, stored.experiment_id])
-            earlier += [found for run_id in journal.outer_run_ids[:-1] if (found := self._get(run_id))]
+            named = {each: self._get(each) for each in journal.outer_run_ids if each != stored.run_id}
+            earlier += [
+                run for each, run in named.items() if run and not trouble_with_outer_run(run, journal, each)
+            ]
             for run in {run.info.run_id: run for run in earlier}.values():
                 if run.info.run_id != stored.run_id and run.info.lifecycle_stage == "active":
                     self._retire(_stored(run), stored.run_id)
 
     def _retire(self, old: StoredRun, new_id: str) -> None:
-        self.tag(old, {"omni.continued_in": new_id})
+        self.tag(old, {CONTINUED_TAG: new_id})
         self.untag(old, KEY_TAG)
         if old.status == "RUNNING":
             self.tag(
@@ -151,6 +157,15 @@ class StoredRuns:
                 {"omni.outcome": RunOutcome.KILLED, "mlflow.note.content": f"continued in run {new_id}"},
             )
             self._client.set_terminated(old.run_id, "KILLED")
+
+    def _made_for(self, journal: RunJournal, outer: str) -> Run | None:
+        """Return the run that ``MLFLOW_RUN_ID`` named, when it is this journal's; else note why it is not."""
+        run = self._get(outer)
+        trouble = trouble_with_outer_run(run, journal, outer)
+        if trouble is None:
+            return run
+        self._refused[journal.key] = told_refused(outer, journal, trouble)
+        return None
 
     def _get(self, run_id: str) -> Run | None:
         from mlflow.exceptions import MlflowException

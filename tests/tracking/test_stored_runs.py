@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+import time
+
+import pytest
 
 from omni_mlflow.events import RunOutcome
 from omni_mlflow.tracking.connection import connect
 from omni_mlflow.tracking.follow import Follower
 from omni_mlflow.tracking.projection import Projection
+
+
+def made_by_mlflow_run(client, entry_point, **given):
+    """Make a run as ``mlflow run -e ENTRY_POINT`` does before it starts the stage."""
+    tags = {"mlflow.source.type": "PROJECT", "mlflow.project.entryPoint": entry_point}
+    return client.create_run("0", tags=tags, **given).info.run_id
 
 
 def finish(record):
@@ -27,12 +36,10 @@ def test_a_run_whose_creation_was_never_confirmed_is_found_again(begin, tracker,
 
 def test_a_run_of_mlflow_run_is_continued_and_named_after_its_stage(begin, tracker, store):
     quoted = {"data_root": "'two words'", "backbone": "qwen3_omni_lora"}
-    unnamed = tracker.client(store).create_run(
-        "0", run_name="salty-crab-412", tags={"mlflow.source.type": "PROJECT"}
-    )
+    unnamed = made_by_mlflow_run(tracker.client(store), "index", run_name="salty-crab-412")
     for key, value in quoted.items():
-        tracker.client(store).log_param(unnamed.info.run_id, key, value)
-    stage = begin("index", outer=unnamed.info.run_id)
+        tracker.client(store).log_param(unnamed, key, value)
+    stage = begin("index", outer=unnamed)
     stage.params({"data_root": "two words", "backbone": "qwen3_omni_lora", "stride": 10})
     child = begin("export", parent=stage)
     report = tracker.project(store)
@@ -44,25 +51,25 @@ def test_a_run_of_mlflow_run_is_continued_and_named_after_its_stage(begin, track
 
 
 def test_a_name_that_a_person_gave_stays(begin, tracker, store):
-    named = tracker.client(store).create_run("0", run_name="lr sweep 3")
-    begin("index", outer=named.info.run_id)
+    named = made_by_mlflow_run(tracker.client(store), "index", run_name="lr sweep 3")
+    begin("index", outer=named)
     tracker.project(store)
-    assert tracker.client(store).get_run(named.info.run_id).info.run_name == "lr sweep 3"
+    assert tracker.client(store).get_run(named).info.run_name == "lr sweep 3"
 
 
 def test_a_parameter_that_differs_from_the_run_is_kept_and_noted(begin, tracker, store):
-    made = tracker.client(store).create_run("0")
-    tracker.client(store).log_param(made.info.run_id, "rank", "16")
-    stage = begin("train", outer=made.info.run_id)
+    made = made_by_mlflow_run(tracker.client(store), "train")
+    tracker.client(store).log_param(made, "rank", "16")
+    stage = begin("train", outer=made)
     stage.params({"rank": 8, "seed": 7})
     report = tracker.project(store)
-    assert tracker.client(store).get_run(made.info.run_id).data.params == {"rank": "16", "seed": "7"}
+    assert tracker.client(store).get_run(made).data.params == {"rank": "16", "seed": "7"}
     assert report.left == 0
-    assert report.notes == (f"run {made.info.run_id} keeps parameter rank='16'; the journal says '8'",)
+    assert report.notes == (f"run {made} keeps parameter rank='16'; the journal says '8'",)
 
 
 def test_a_run_resumed_by_a_new_mlflow_run_goes_on_in_that_one(begin, tracker, store):
-    runs = [tracker.client(store).create_run("0").info.run_id for _ in range(2)]
+    runs = [made_by_mlflow_run(tracker.client(store), "train") for _ in range(2)]
     first = begin("train", outer=runs[0])
     first.metrics({"train/loss": 2.0}, step=1)
     tracker.project(store)
@@ -81,8 +88,84 @@ def test_a_run_resumed_by_a_new_mlflow_run_goes_on_in_that_one(begin, tracker, s
 def test_a_run_of_mlflow_run_that_is_in_another_store_is_made_anew(begin, tracker, store):
     stage = begin("train", outer="0a1b2c3d4e5f60718293a4b5c6d7e8f9")
     stage.metrics({"train/loss": 2.0}, step=1)
-    assert tracker.project(store).complete
+    report = tracker.project(store)
+    assert report.complete
+    [note] = report.notes
+    assert "MLFLOW_RUN_ID=0a1b2c3d4e5f60718293a4b5c6d7e8f9, given to train " in note
+    assert "is not in this store" in note
+    assert note.endswith("unset MLFLOW_RUN_ID, or start the stage with: mlflow run")
     assert tracker.dump(store)["runs"][stage.key]["state"][0] == "RUNNING"
+
+
+@pytest.fixture
+def stale_run(tracker, store, begin):
+    """Return a function that makes a run of which MLFLOW_RUN_ID is left over, by what it is."""
+
+    def make(kind):
+        client = tracker.client(store)
+        if kind == "not made by mlflow run":
+            return client.create_run("0").info.run_id
+        made = made_by_mlflow_run(client, "index" if kind == "another stage" else "train")
+        if kind == "another workspace":
+            client.set_tag(made, "omni.run_key", "0a1b")
+        elif kind == "ended":
+            client.set_terminated(made, "FAILED")
+        elif kind == "ended by us":
+            begin("elsewhere/train", outer=made).ended("FINISHED", RunOutcome.OK)
+            tracker.project(store)
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        ("another stage", "was made for the entry point 'index'"),
+        ("another workspace", "belongs to another stage or workspace"),
+        ("not made by mlflow run", "was not made by mlflow run"),
+        ("ended", "was FAILED already when the stage began"),
+        ("ended by us", "belongs to another stage or workspace"),
+    ],
+)
+def test_a_left_over_run_id_is_refused_in_words_and_its_run_stays_as_it_is(
+    begin, tracker, store, stale_run, sign
+):
+    kind, why = sign
+    client = tracker.client(store)
+    stale = stale_run(kind)
+    before = client.get_run(stale).to_dictionary()
+    time.sleep(0.002)
+    stage = begin("train", outer=stale)
+    stage.metrics({"train/loss": 2.0}, step=1)
+    report = tracker.project(store)
+    [note] = report.notes
+    assert f"MLFLOW_RUN_ID={stale}, given to train ({stage.folder}/journal.jsonl), {why}: it is left" in note
+    assert report.complete
+    assert client.get_run(stale).to_dictionary() == before
+    assert "train/loss" in tracker.dump(store)["runs"][stage.key]["metrics"]
+
+
+def test_a_run_of_mlflow_run_that_ended_before_the_store_came_back_is_still_the_stages_own(
+    begin, tracker, store
+):
+    made = made_by_mlflow_run(tracker.client(store), "train")
+    finish(begin("train", outer=made))
+    time.sleep(0.002)
+    tracker.client(store).set_terminated(made, "FINISHED")  # as mlflow run does when its stage exits
+    report = tracker.project(store)
+    assert report.notes == ()
+    assert tracker.client(store).get_run(made).data.tags["omni.outcome"] == "ok"
+
+
+def test_a_refused_run_stays_refused_when_the_stage_is_resumed(begin, tracker, store, stale_run):
+    stale = stale_run("another stage")
+    begin("train", outer=stale).close()
+    tracker.project(store)
+    begin("train", outer=made_by_mlflow_run(tracker.client(store), "train"))
+    assert tracker.project(store).notes == ()
+    run = tracker.client(store).get_run(stale)
+    assert (run.info.status, "omni.continued_in" in run.data.tags) == ("RUNNING", False)
 
 
 def test_a_run_purged_while_it_is_projected_is_reported_and_then_made_anew(begin, tracker, store, workspace):
