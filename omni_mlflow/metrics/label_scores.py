@@ -25,9 +25,8 @@ from omni_mlflow.metrics.questions import (
     ROW_SCORES,
 )
 from omni_mlflow.metrics.row_tally import RowTally
-from omni_mlflow.metrics.uncertainty import EpisodeEstimate, interval, sign_flip_p_value
-
-_DIGITS = 9  # limits come out of matrix products, whose last bits differ between processors
+from omni_mlflow.metrics.score_rows import difference_row, interval_row, rounded
+from omni_mlflow.metrics.uncertainty import EpisodeEstimate
 
 
 def label_scores(
@@ -68,7 +67,7 @@ def exam_scores(exam: LabelExam, controls: Mapping[str, RowTally]) -> dict[str, 
     reasons |= _why_absent(exam, baselines)
     return {
         **exam.model.published(label_options=exam.label_options),
-        "intervals": {name: _interval(estimate) for name, estimate in estimates.items()},
+        "intervals": {name: interval_row(estimate) for name, estimate in estimates.items()},
         "baselines": {name: baseline for name, baseline in baselines.items() if baseline},
         "verdicts": _verdicts(baselines),
         "controls": {name: _control(exam, tally, estimates, baselines) for name, tally in controls.items()},
@@ -117,20 +116,6 @@ def _estimates(exam: LabelExam, reasons: dict[str, str]) -> Iterator[tuple[str, 
             reasons[name] = str(error)
 
 
-def _interval(estimate: EpisodeEstimate) -> dict[str, Any]:
-    found = or_none(interval, estimate)
-    if found is None:
-        return {"low": None, "high": None, "method": None}
-    return {"low": _rounded(found.low), "high": _rounded(found.high), "method": found.method}
-
-
-def _difference(estimate: EpisodeEstimate, other: EpisodeEstimate) -> dict[str, Any]:
-    """The paired difference over the same samples, its interval and the exact sign-flip p-value."""
-    difference = estimate - other
-    p_value = _rounded(sign_flip_p_value(difference))
-    return {"value": _rounded(difference.value), **_interval(difference), "p_value": p_value}
-
-
 def _baseline(exam: LabelExam, metric: str, estimate: EpisodeEstimate) -> dict[str, Any]:
     """Every floor of a metric, the model's difference to each, and which of them is the best.
 
@@ -151,7 +136,7 @@ def _baseline(exam: LabelExam, metric: str, estimate: EpisodeEstimate) -> dict[s
     ):
         expected["train_prior"] = expected_accuracy(exam.model.truths[question], question, priors)
     best = max(floors, key=lambda name: expected.get(name, floors[name].value))
-    differences = {name: _difference(estimate, floor) for name, floor in floors.items()}
+    differences = {name: difference_row(estimate - floor) for name, floor in floors.items()}
     return {
         "floors": {name: floor.value for name, floor in floors.items()},
         "expected": expected,
@@ -187,7 +172,7 @@ def _control(
         if under_control is not None:
             found[metric] = {
                 "value": under_control.value,
-                "difference": _difference(estimate, under_control),
+                "difference": difference_row(estimate - under_control),
                 "over_floor": _over_best_floor(exam, metric, under_control, baselines.get(metric)),
             }
     return found
@@ -198,7 +183,7 @@ def _over_best_floor(
 ) -> dict[str, Any] | None:
     if not baseline:
         return None
-    return _difference(estimate, exam.measure(metric, exam.floors[baseline["best"]]))
+    return difference_row(estimate - exam.measure(metric, exam.floors[baseline["best"]]))
 
 
 def _clusters(tally: RowTally, estimates: Iterable[str]) -> dict[str, Any]:
@@ -221,8 +206,8 @@ def _worth(sums: EpisodeSums) -> dict[str, float | None]:
     correlation = or_none(sums.intraclass_correlation)
     return {
         "samples": sums.num_samples,
-        "effective_samples": None if effective is None else _rounded(effective),
-        "intraclass_correlation": None if correlation is None else _rounded(correlation),
+        "effective_samples": None if effective is None else rounded(effective),
+        "intraclass_correlation": None if correlation is None else rounded(correlation),
     }
 
 
@@ -253,7 +238,3 @@ def _same_samples(name: str, rows: Sequence[PredictionRow], answered: Sequence[P
             f"control {name!r} does not answer the same samples as the intact run; first that differ: "
             f"{differing[:3]}; run the control on the whole split again"
         )
-
-
-def _rounded(value: float) -> float:
-    return round(value, _DIGITS)

@@ -10,7 +10,7 @@ from policy_hands import chunks, hands_in_world
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
-from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES, hand_space_file
+from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES, hand_space_file, train_mean_motion
 from omni_mlflow.backbones.policy_vla_branch.action_space_file import ActionSpaceFile
 from omni_mlflow.backbones.policy_vla_branch.hands import (
     Hands,
@@ -217,3 +217,12 @@ def test_the_file_of_an_action_space_says_what_every_number_means(maps):
     assert ActionSpaceFile.model_validate_json(file.model_dump_json()) == file
     with pytest.raises(ValidationError, match="dimensions share the names"):
         ActionSpaceFile.model_validate({**file.model_dump(), "dimensions": [aperture.model_dump()] * 2})
+
+
+def test_the_mean_train_action_moves_every_hand_alike(maps):
+    future, now = chunks(seed=3, rows=30)
+    space = SPACES["joints126"]
+    shifted = now.joints[:, None] + np.array([0.02, 0.0, -0.01]) + np.zeros_like(future)
+    actions = space.encode(shifted, now, maps)
+    stats = fit_stats(actions, np.ones(actions.shape, dtype=bool), floors=space.std_floors())
+    np.testing.assert_allclose(train_mean_motion(space, stats, now, maps, horizon=4), shifted, atol=1e-12)

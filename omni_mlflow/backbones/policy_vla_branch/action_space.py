@@ -168,6 +168,14 @@ SPACES: Mapping[str, Space] = {
 """``ee20`` is what a robot with two grippers understands; ``synergy32`` is as wide as an action of pi0."""
 
 
+def train_mean_motion(
+    space: Space, actions: DimensionStats, now: Hands, maps: Maps, *, horizon: int
+) -> Floats:
+    """Return the joints of the mean train action at every step: a baseline, shape (N, horizon, 2, 21, 3)."""
+    mean = np.broadcast_to(np.array(actions.mean), (len(now.joints), horizon, space.dim()))
+    return space.decode(mean, now, maps)
+
+
 def hand_space_file(space: Space, stats: DimensionStats, *, horizon: int, fps: float) -> ActionSpaceFile:
     """Define a space of hand motion with the bounds of its train actions."""
     rows = zip(space.names(), space.units(), stats.q01, stats.q99, space.std_floors().tolist(), strict=True)
