@@ -70,7 +70,13 @@ EPISODES = [
     episode(5, "cellar", Split.TEST),
 ]
 COMPARED = RuleReport(
-    rule="motion_disjoint", layer="near_duplicate", blocks=True, looks_at="motion", pairs=11, edges=0
+    rule="motion_disjoint",
+    layer="near_duplicate",
+    blocks=True,
+    looks_at="motion",
+    sees_from="5 s",
+    pairs=11,
+    edges=0,
 )
 NO_LEAKS = LeakGraph(nodes=(), edges=(), rules=(COMPARED,))
 WINDOWS = [window(number, owner, 0, 20) for number, owner in enumerate(EPISODES)]

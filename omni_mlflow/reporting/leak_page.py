@@ -45,25 +45,38 @@ def leak_page(graph: LeakGraph) -> str:
         body += parts.block(heading, *_edges(edges))
     abstained = _abstained(graph.rules)
     if abstained.rows:
-        body += parts.block("What could not be compared", parts.table(abstained))
+        rest = sum(len(rule.pairs_abstained) for rule in graph.rules) - _MOST_ROWS
+        more = [parts.note(f"and {rest} more pairs, in leak_graph.json")] if rest > 0 else []
+        body += parts.block("What could not be compared", parts.table(abstained), *more)
     return parts.document(title, body)
 
 
 def _rules(rules: tuple[RuleReport, ...]) -> Table:
     return Table(
-        ("Rule", "Looks at", "When broken", "Pairs compared", "Leaks", "Episodes that abstain"),
+        (
+            "Rule",
+            "Looks at",
+            "Sees from",
+            "When broken",
+            "Pairs compared",
+            "Not compared",
+            "Leaks",
+            "Episodes that abstain",
+        ),
         tuple(
             (
                 rule.rule,
                 rule.looks_at,
+                rule.sees_from,
                 wording.BLOCKS if rule.blocks else _WARNS,
                 str(rule.pairs),
+                str(rule.pairs_not_compared),
                 str(rule.edges),
                 str(len(rule.abstained)),
             )
             for rule in rules
         ),
-        numeric=frozenset({3, 4, 5}),
+        numeric=frozenset({4, 5, 6, 7}),
     )
 
 
@@ -97,4 +110,9 @@ def _edge(edge: Leak) -> tuple[str, ...]:
 
 def _abstained(rules: tuple[RuleReport, ...]) -> Table:
     rows = [(rule.rule, each.episode_id, each.reason) for rule in rules for each in rule.abstained]
-    return Table(("Rule", "Episode", "Why"), tuple(rows))
+    pairs = [
+        (rule.rule, f"{each.first} and {each.second}", each.reason)
+        for rule in rules
+        for each in rule.pairs_abstained
+    ]
+    return Table(("Rule", "Episode", "Why"), (*rows, *pairs[:_MOST_ROWS]))

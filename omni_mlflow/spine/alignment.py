@@ -13,11 +13,16 @@ MIN_OVERLAP_S = 5.0
 MIN_OVERLAP_SHARE = 0.25
 """Of the shorter of two recordings: so much they must share to be compared. Less agrees by chance."""
 
+SEES_FROM = f"{MIN_OVERLAP_S:g} s, and {MIN_OVERLAP_SHARE:.0%} of the shorter recording"
+
 FULL_OVERLAP_S = 8.0
 """Below it a correlation counts for less: among unrelated recordings it spreads as 1 / sqrt(overlap)."""
 
 SELF_OFFSET_S = 2.0
 """A recording that matches itself at this offset or a larger one cannot say which moment it shows."""
+
+
+TOO_SHORT = f"too short to compare: no offset has {SEES_FROM} of signal in common"
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_mlflow.spine.alignment import wanted_overlap
+from omni_mlflow.spine.alignment import SEES_FROM, wanted_overlap
 from omni_mlflow.spine.caption_print import CaptionPrint
 from omni_mlflow.spine.fingerprints import Fingerprints
-from omni_mlflow.spine.leak_graph import Finding, LeakRule, edge_between, pairs_across
+from omni_mlflow.spine.leak_graph import Finding, LeakRule, PairAbstention, edge_between, pairs_across
 from omni_mlflow.spine.types import Episode
 
 WORDS_THRESHOLD = 0.5
@@ -28,6 +28,7 @@ CHANGES_THRESHOLD = 0.8
 MIN_CHANGES = 6
 MAX_CHANCE = 1e-5  # of so many falling together at any offset
 STEP_S = 0.1
+NOTHING_IN_COMMON = "one has only uncommon sentences, the other only changes of action"
 
 
 class _Timing(NamedTuple):
@@ -48,9 +49,13 @@ def _captions_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) 
     }
     compared = [each for each in episodes if each.episode_id not in abstained]
     edges, pairs = [], 0
+    silent: list[PairAbstention] = []
     for first, second in pairs_across(compared):
-        pairs += 1
         one, other = first.episode_id, second.episode_id
+        if not _comparable(told, weights, one, other):
+            silent.append(PairAbstention(first=one, second=other, reason=NOTHING_IN_COMMON))
+            continue
+        pairs += 1
         share = _shared_words(told, weights, one, other)
         timing = _shared_changes(told[one], told[other])
         if share >= WORDS_THRESHOLD:
@@ -73,7 +78,7 @@ def _captions_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) 
                 offset_s=offset_s,
             )
         )
-    return Finding(edges, pairs, abstained)
+    return Finding(edges, pairs, abstained, silent)
 
 
 def _weights(told: Mapping[str, CaptionPrint]) -> dict[str, NDArray[np.float64]]:
@@ -85,6 +90,13 @@ def _weights(told: Mapping[str, CaptionPrint]) -> dict[str, NDArray[np.float64]]
     )
     weight = np.log((len(told) + 1) / counts)
     return {name: weight[np.searchsorted(shingles, each.shingles)] for name, each in told.items()}
+
+
+def _comparable(
+    told: Mapping[str, CaptionPrint], weights: Mapping[str, NDArray[np.float64]], one: str, other: str
+) -> bool:
+    words = min(weights[one].sum(), weights[other].sum()) >= MIN_WEIGHT
+    return bool(words) or min(len(told[one].changes_s), len(told[other].changes_s)) >= MIN_CHANGES
 
 
 def _shared_words(
@@ -130,6 +142,7 @@ TEXT_RULES = {
     "captions_disjoint": LeakRule(
         "text",
         "uncommon runs of five words, and the moments at which actions change, over all offsets",
+        f"half of the uncommon sentences, or {MIN_CHANGES} changes of action in {SEES_FROM}",
         _captions_disjoint,
     )
 }

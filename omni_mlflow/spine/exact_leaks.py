@@ -130,14 +130,18 @@ def _shared_rows(
 
 
 EXACT_RULES = {
-    "session_disjoint": LeakRule("identity", "session ids", _session_disjoint),
+    "session_disjoint": LeakRule("identity", "session ids", "the id", _session_disjoint),
     "device_clock_disjoint": LeakRule(
-        "identity", "device ids with the span of the device's clock, and host times", _device_clock_disjoint
+        "identity",
+        "device ids with the span of the device's clock, and host times",
+        "one moment",
+        _device_clock_disjoint,
     ),
     "content_disjoint": LeakRule(
         "bytes",
         f"sha256 of every file and of the {len(RECORDED_ARRAYS)} arrays with content of their own "
         f"({SAMPLED_IMAGES} images of each of depth), and hashes of {SKETCHED_ROWS} rows of each wide array",
+        f"one file, one array, or {MIN_SHARED_ROWS} remembered rows of an array",
         _content_disjoint,
     ),
 }

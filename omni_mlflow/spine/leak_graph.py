@@ -52,21 +52,35 @@ class Abstention(Row):
     reason: str
 
 
+class PairAbstention(Row):
+    """Why a rule could not compare two episodes, each of which it could have compared with others."""
+
+    first: str
+    second: str
+    reason: str
+
+
 class RuleReport(Row):
     """What one rule looked at.
 
     Attributes:
+        sees_from: the least that two episodes must share for this rule to notice it.
         pairs: pairs of episodes of two splits that were compared.
+        pairs_not_compared: the other pairs; none is in neither number.
         abstained: episodes that were compared with none.
+        pairs_abstained: pairs not compared for a reason that is no single episode's.
     """
 
     rule: str
     layer: Layer
     blocks: bool
     looks_at: str
+    sees_from: str
     pairs: int
+    pairs_not_compared: int = 0
     edges: int
     abstained: tuple[Abstention, ...] = ()
+    pairs_abstained: tuple[PairAbstention, ...] = ()
 
 
 class LeakGraph(Row):
@@ -84,11 +98,18 @@ class LeakGraph(Row):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule found: its edges, how many pairs it compared, and why not the others, by episode id."""
+    """What a rule found.
+
+    Attributes:
+        pairs: how many pairs it compared.
+        abstained: why an episode was compared with none, by its id.
+        pairs_abstained: why no other pair was compared.
+    """
 
     edges: list[Leak]
     pairs: int
     abstained: Mapping[str, str] = field(default_factory=dict)
+    pairs_abstained: Sequence[PairAbstention] = ()
 
 
 @dataclass(frozen=True)
@@ -97,11 +118,13 @@ class LeakRule:
 
     Attributes:
         looks_at: what it compares, for a reader of the page.
+        sees_from: the least that two episodes must share for it to notice.
         find: from episodes with a split and a fingerprint, sorted by id, to what they share.
     """
 
     layer: Layer
     looks_at: str
+    sees_from: str
     find: Callable[[Sequence[Episode], Fingerprints], Finding]
 
 

@@ -13,7 +13,15 @@ from collections.abc import Collection, Sequence
 from omni_mlflow.spine.caption_overlap import TEXT_RULES
 from omni_mlflow.spine.exact_leaks import EXACT_RULES, unknown_identities
 from omni_mlflow.spine.fingerprints import Fingerprints
-from omni_mlflow.spine.leak_graph import Abstention, Finding, LeakGraph, LeakRule, Node, RuleReport
+from omni_mlflow.spine.leak_graph import (
+    Abstention,
+    Finding,
+    LeakGraph,
+    LeakRule,
+    Node,
+    RuleReport,
+    num_pairs_across,
+)
 from omni_mlflow.spine.near_duplicates import NEAR_DUPLICATE_RULES
 from omni_mlflow.spine.types import Episode
 
@@ -44,6 +52,7 @@ def find_leaks(
             layer="identity",
             blocks=True,
             looks_at="session, device and device clock of every episode",
+            sees_from="one of them unknown",
             pairs=0,
             edges=len(unknown),
         )
@@ -51,7 +60,7 @@ def find_leaks(
     for name, rule in LEAK_RULES.items():
         found = rule.find(known, fingerprints)
         edges += [edge.model_copy(update={"blocks": name in blocking}) for edge in found.edges]
-        reports.append(_report(name, rule, found, blocks=name in blocking))
+        reports.append(_report(name, rule, found, blocks=name in blocking, pairs=num_pairs_across(known)))
     nodes = (
         Node(
             episode_id=each.episode_id,
@@ -65,7 +74,7 @@ def find_leaks(
     return LeakGraph(nodes=tuple(nodes), edges=tuple(edges), rules=tuple(reports))
 
 
-def _report(name: str, rule: LeakRule, found: Finding, *, blocks: bool) -> RuleReport:
+def _report(name: str, rule: LeakRule, found: Finding, *, blocks: bool, pairs: int) -> RuleReport:
     abstained = (
         Abstention(episode_id=episode_id, reason=reason)
         for episode_id, reason in sorted(found.abstained.items())
@@ -75,7 +84,10 @@ def _report(name: str, rule: LeakRule, found: Finding, *, blocks: bool) -> RuleR
         layer=rule.layer,
         blocks=blocks,
         looks_at=rule.looks_at,
+        sees_from=rule.sees_from,
         pairs=found.pairs,
+        pairs_not_compared=pairs - found.pairs,
         edges=len(found.edges),
         abstained=tuple(abstained),
+        pairs_abstained=tuple(found.pairs_abstained),
     )

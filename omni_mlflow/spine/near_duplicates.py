@@ -6,17 +6,17 @@ and for unrelated recordings: ``docs/decisions/near_duplicates.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omni_mlflow.spine import key_frames, motion_trace, path_trace, sound_bits
-from omni_mlflow.spine.alignment import Match, best_match, transform_size, transformed
+from omni_mlflow.spine.alignment import SEES_FROM, TOO_SHORT, Match, best_match, transform_size, transformed
 from omni_mlflow.spine.fingerprints import Fingerprint, Fingerprints
-from omni_mlflow.spine.key_frames import MIN_CAMERAS, KeyFrames
-from omni_mlflow.spine.leak_graph import Finding, Leak, LeakRule, edge_between, pairs_across
+from omni_mlflow.spine.key_frames import MIN_CAMERAS, MIN_MOMENTS, KeyFrames
+from omni_mlflow.spine.leak_graph import Finding, Leak, LeakRule, PairAbstention, edge_between, pairs_across
 from omni_mlflow.spine.types import Episode
 
 Signal = motion_trace.MotionTrace | path_trace.PathTrace | sound_bits.SoundBits
@@ -27,11 +27,13 @@ class Witness:
     """One signal by which two episodes are compared.
 
     Attributes:
-        compare: from the ids of two episodes to their best match; None where it cannot tell.
+        has: the ids of the episodes of which it can tell something.
+        compare: from the ids of two of them to their best match; None where they have too little in common.
         threshold: the score from which it speaks of a copy.
         evidence: what they then share.
     """
 
+    has: Collection[str]
     compare: Callable[[str, str], Match | None]
     threshold: float
     evidence: str
@@ -79,11 +81,9 @@ def _same_pictures(episodes: Sequence[Episode], fingerprints: Fingerprints) -> F
             abstained[episode.episode_id] = _no_pictures(fingerprint, len(cameras))
 
     def compare(first: str, second: str) -> Match | None:
-        if first not in views or second not in views:
-            return None
         return key_frames.best_view(views[first], views[second], at_least=key_frames.THRESHOLD)
 
-    seen = Witness(compare, key_frames.THRESHOLD, "the same pictures")
+    seen = Witness(views, compare, key_frames.THRESHOLD, "the same pictures")
     return _compared("pictures_disjoint", episodes, (seen,), abstained=abstained)
 
 
@@ -106,15 +106,13 @@ def _aligned(
     mirrored = {} if mirror is None else {n: transformed(v * mirror, size=size) for n, v in values.items()}
 
     def compare(first: str, second: str) -> Match | None:
-        if first not in spectra or second not in spectra:
-            return None
         match = best_match(spectra[first], spectra[second], rate_hz=rate_hz, at_least=threshold)
         if mirror is None or match is None or match.score >= threshold:
             return match
         other = best_match(spectra[first], mirrored[second], rate_hz=rate_hz, at_least=threshold)
         return replace(other, mirrored=True) if other and other.score > match.score else match
 
-    return Witness(compare, threshold, evidence)
+    return Witness(spectra, compare, threshold, evidence)
 
 
 def _abstained(*signals: Mapping[str, Signal | None]) -> dict[str, str]:
@@ -135,18 +133,26 @@ def _compared(
     abstained: Mapping[str, str],
 ) -> Finding:
     """Compare every pair across; the first witness that speaks of a copy makes the edge."""
-    edges = []
+    edges: list[Leak] = []
+    silent: list[PairAbstention] = []
     pairs = 0
     for first, second in pairs_across(episodes):
+        one, other = first.episode_id, second.episode_id
+        if one in abstained or other in abstained:
+            continue
+        able = [each for each in witnesses if one in each.has and other in each.has]
         told = False
-        for witness in witnesses:
-            match = witness.compare(first.episode_id, second.episode_id)
+        for witness in able:
+            match = witness.compare(one, other)
             told = told or match is not None
             if match is not None and match.score >= witness.threshold:
                 edges.append(_edge(rule, first, second, witness, match))
                 break
         pairs += told
-    return Finding(edges, pairs, abstained)
+        if not told:
+            reason = TOO_SHORT if able else "they have no signal in common"
+            silent.append(PairAbstention(first=one, second=other, reason=reason))
+    return Finding(edges, pairs, abstained, silent)
 
 
 def _edge(rule: str, first: Episode, second: Episode, witness: Witness, match: Match) -> Leak:
@@ -172,14 +178,19 @@ NEAR_DUPLICATE_RULES = {
     "motion_disjoint": LeakRule(
         "near_duplicate",
         "acceleration and turning rate of the rig, 0.7 to 8 Hz, and its path below, over all offsets",
+        SEES_FROM,
         _same_motion,
     ),
     "sound_disjoint": LeakRule(
-        "near_duplicate", "signs of the change between 17 bands of the sound, over all offsets", _same_sound
+        "near_duplicate",
+        "signs of the change between 17 bands of the sound, over all offsets",
+        SEES_FROM,
+        _same_sound,
     ),
     "pictures_disjoint": LeakRule(
         "near_duplicate",
         "perceptual hashes of sparse frames of every camera, also mirrored, over all offsets",
+        f"{SEES_FROM}, with {MIN_MOMENTS} moments of contrast for each of {MIN_CAMERAS} cameras",
         _same_pictures,
     ),
 }

@@ -6,7 +6,7 @@ import re
 from html import unescape
 
 from omni_mlflow.reporting.leak_page import leak_page
-from omni_mlflow.spine.leak_graph import Abstention, Leak, LeakGraph, Node, RuleReport
+from omni_mlflow.spine.leak_graph import Abstention, Leak, LeakGraph, Node, PairAbstention, RuleReport
 from omni_mlflow.spine.types import Split
 
 COPY = Leak(
@@ -23,16 +23,21 @@ COPY = Leak(
 )
 
 
-def graph_of(*edges: Leak, abstained: tuple[Abstention, ...] = ()) -> LeakGraph:
+def graph_of(
+    *edges: Leak, abstained: tuple[Abstention, ...] = (), pairs_abstained: tuple[PairAbstention, ...] = ()
+) -> LeakGraph:
     nodes = [("kitchen__ep1", Split.TRAIN), ("cellar__ep1", Split.VAL), ("garage__ep2", Split.TEST)]
     report = RuleReport(
         rule="motion_disjoint",
         layer="near_duplicate",
         blocks=True,
         looks_at="how the rig moved",
-        pairs=3,
+        sees_from="5 s",
+        pairs=3 - len(pairs_abstained),
+        pairs_not_compared=len(pairs_abstained),
         edges=len(edges),
         abstained=abstained,
+        pairs_abstained=pairs_abstained,
     )
     return LeakGraph(
         nodes=tuple(
@@ -106,3 +111,12 @@ def test_the_same_graph_gives_the_same_bytes_and_a_long_list_ends_with_how_many_
     many = graph_of(*(COPY.model_copy(update={"offset_s": float(second)}) for second in range(203)))
     assert leak_page(many) == leak_page(many)
     assert "and 3 more, in leak_graph.json" in leak_page(many)
+
+
+def test_a_pair_that_could_not_be_compared_is_counted_named_and_told_why():
+    short = PairAbstention(first="kitchen__ep1", second="garage__ep2", reason="too short to compare")
+    rows = rows_of(leak_page(graph_of(pairs_abstained=(short,))))
+    assert ["motion_disjoint", "kitchen__ep1 and garage__ep2", "too short to compare"] in rows
+    header = next(row for row in rows if "Not compared" in row)
+    [rule] = [dict(zip(header, row, strict=True)) for row in rows if "how the rig moved" in row]
+    assert (rule["Sees from"], rule["Pairs compared"], rule["Not compared"]) == ("5 s", "2", "1")

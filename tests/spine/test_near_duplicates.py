@@ -265,3 +265,30 @@ def test_silence_on_both_sides_is_no_edge_and_both_abstain(graph_of):
         ("a", "it is silent"),
         ("b", "it is silent"),
     ]
+
+
+def test_a_copy_of_four_seconds_is_too_short_to_compare_and_the_graph_says_so(graph_of):
+    seconds, norms = some_motion(1)
+    part = seconds < 4
+    short = {"motion": motion_trace(seconds[part], norms[:, part])}
+    graph = graph_of({"motion": motion_trace(seconds, norms)}, short)
+    assert graph.edges == ()
+    [report] = [each for each in graph.rules if each.rule == "motion_disjoint"]
+    assert (report.pairs, report.pairs_not_compared, report.abstained) == (0, 1, ())
+    [pair] = report.pairs_abstained
+    assert (pair.first, pair.second) == ("a", "b")
+    assert pair.reason.startswith("too short to compare: no offset has 5 s")
+    assert report.sees_from == "5 s, and 25% of the shorter recording"
+
+
+def test_two_episodes_without_a_signal_in_common_are_named_as_not_compared(graph_of):
+    felt, went = motion_trace(*some_motion(1)), path_trace(*some_path(2))
+    [report] = [
+        each for each in graph_of({"motion": felt}, {"path": went}).rules if each.rule == "motion_disjoint"
+    ]
+    assert [each.reason for each in report.pairs_abstained] == ["they have no signal in common"]
+
+
+def test_every_rule_accounts_for_every_pair(graph_of):
+    for report in graph_of({"motion": motion_trace(*some_motion(1))}, {}).rules[1:]:
+        assert report.pairs + report.pairs_not_compared == 1, report.rule
