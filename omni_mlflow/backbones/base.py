@@ -167,6 +167,7 @@ class Exam:
         fitted: what the checkpoint holds of :meth:`Backbone.fit`.
         arrays: numeric truth by name, shape (samples, ...), same order.
         generated: folder of the large things that answers name (:meth:`Backbone.load`).
+        classes: every action label of the dataset, as declared before anything was answered.
     """
 
     samples: Sequence[Sample]
@@ -176,6 +177,7 @@ class Exam:
     fitted: Any
     arrays: Arrays
     generated: Path
+    classes: Sequence[str]
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,13 @@ def label_scores(
     priors: TrainPriors | None,
     controls: Mapping[str, Sequence[PredictionRow]],
     label_options: Sequence[str],
+    declared: Sequence[str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Score predictions of one model on one split.
 
     Args:
         rows: published prediction rows, one per sample; the order does not matter.
-        priors, label_options: see :class:`LabelExam`.
+        priors, label_options, declared: see :class:`LabelExam`.
         controls: rows for the same samples with one input exchanged or removed, by control name.
 
     Returns:
@@ -51,7 +52,7 @@ def label_scores(
     """
     for name, answered in controls.items():
         _same_samples(name, rows, answered)
-    exam = LabelExam(priors, label_options=label_options)
+    exam = LabelExam(priors, label_options=label_options, declared=declared)
     for row in rows:
         exam.add(row)
     under_control = {name: RowTally.over(answered, ROW_SCORES) for name, answered in controls.items()}

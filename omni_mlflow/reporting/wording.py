@@ -122,7 +122,7 @@ def _inside(title: str) -> str:
 def remarks(facts: RunFacts) -> list[str]:
     """What a reader must know before believing a number."""
     more = facts.section("more")
-    told = [*_outcomes(facts)]
+    told = [*_outcomes(facts), *_declared(facts)]
     for question, found in sorted((more.get("degenerate_questions") or {}).items()):
         told.append(
             f"{question.replace('_', ' ').capitalize()} is degenerate here: {found['share']:.1%} of its true "
@@ -149,6 +149,21 @@ def _outcomes(facts: RunFacts) -> Iterable[str]:
         yield f"{invalid} replies are empty or not the form that was asked for; they are scored as wrong."
     if lost := counts.get("infrastructure_failed"):
         yield f"{lost} samples could not be asked (memory, media, disk); no number here includes them."
+
+
+def _declared(facts: RunFacts) -> Iterable[str]:
+    """The action classes that were fixed before the evaluation."""
+    ledger = facts.section("label_ledger")
+    if not ledger:
+        return
+    unseen, spellings = ledger["unseen_share_of_test"], ledger["spellings_told_apart"]
+    share = (
+        "no test sample has any" if unseen is None else f"{unseen:.1%} of test carries one that train lacks"
+    )
+    yield (
+        f"{ledger['num_classes']} action classes are declared; {share}; {spellings} of them differ from "
+        "another in spelling only and are told apart."
+    )
 
 
 def number(value: float | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from omni_mlflow.backbones.base import Exported
 from omni_mlflow.contract import Contract, Windows
+from omni_mlflow.metrics.label_ledger import LabelLedger
 from omni_mlflow.spine.rows import (
     digest_of,
     file_digest,
@@ -26,7 +27,9 @@ from omni_mlflow.spine.types import (
     Window,
 )
 from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.stages.declared_labels import action_counts
 from omni_mlflow.stages.manifests import (
+    LABEL_LEDGER,
     TEST_TARGETS,
     DatasetManifest,
     SplitManifest,
@@ -88,6 +91,7 @@ class _SampleFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.per_episode: dict[Split, Counter[str]] = {split: Counter() for split in Split}
+        self._actions: dict[Split, Counter[str]] = {split: Counter() for split in Split}
         self.names = [*(f"samples/{split}.jsonl" for split in Split), TEST_TARGETS]
         self._open = ExitStack()
 
@@ -105,11 +109,13 @@ class _SampleFiles:
     def __exit__(self, *error: Any) -> None:
         self._open.__exit__(*error)
         written = [path for arrays in self._arrays.values() for path in arrays.close()]
-        self.names += [path.relative_to(self.folder).as_posix() for path in written]
+        write_document(self.folder / LABEL_LEDGER, LabelLedger.of(self._actions))
+        self.names += [LABEL_LEDGER, *(path.relative_to(self.folder).as_posix() for path in written)]
 
     def add(self, made: Exported) -> None:
         split = made.sample.split
         self.per_episode[split][made.sample.episode_id] += 1
+        self._actions[split].update(action_counts([made.target]))
         samples = f"samples/{split}.jsonl"
         if split is Split.TEST:
             self._write[samples](made.sample)

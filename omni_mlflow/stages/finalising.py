@@ -13,6 +13,7 @@ from typing import Any
 
 from omni_mlflow.backbones.base import Exam, Scores
 from omni_mlflow.contract import Contract
+from omni_mlflow.metrics.label_ledger import LabelLedger
 from omni_mlflow.spine.rows import (
     digest_of,
     read_document,
@@ -25,6 +26,7 @@ from omni_mlflow.spine.rows import (
 from omni_mlflow.spine.types import Answer, Check, Outcome, Sample, Skip, Split
 from omni_mlflow.stages.answering import is_given
 from omni_mlflow.stages.base import Report, Run
+from omni_mlflow.stages.declared_labels import label_ledger
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts, evaluation_facts, run_facts
 from omni_mlflow.stages.evaluation_identity import Identity
 from omni_mlflow.stages.held_out_ledger import Opening, open_targets
@@ -91,16 +93,20 @@ def finalise(run: Run, answered: Answered) -> Report:
     if failures:
         journals = [run.folder / name for name in JOURNALS]
         return Report(outputs=journals, artifacts={"": journals}, failures=failures, skipped=lost)
-    exam = _exam(run, answered, left_out={each.subject for each in lost})
+    exam, ledger = _exam(run, answered, left_out={each.subject for each in lost})
     scores = run.model.score(exam, settings=run.settings)
     outcomes = Counter(answer.outcome for answer in exam.answers)
     outcomes[Outcome.INFRASTRUCTURE_FAILED] = len(lost)
     counted = {outcome.value: outcomes[outcome] for outcome in Outcome}
-    scores = replace(scores, metrics={**scores.metrics, "outcomes": counted})
+    scores = replace(
+        scores,
+        metrics={**scores.metrics, "outcomes": counted, "label_ledger": ledger.summary()},
+        documents={**scores.documents, "label_ledger.json": ledger.model_dump(mode="json")},
+    )
     return _write(run, answered, exam, scores, lost=lost)
 
 
-def _exam(run: Run, answered: Answered, *, left_out: set[str]) -> Exam:
+def _exam(run: Run, answered: Answered, *, left_out: set[str]) -> tuple[Exam, LabelLedger]:
     limit = run.options.limit
     dataset, identity = answered.dataset, answered.identity
     opening = Opening(
@@ -111,18 +117,22 @@ def _exam(run: Run, answered: Answered, *, left_out: set[str]) -> Exam:
         purpose="evaluate" if limit is None else f"evaluate the first {len(answered.samples)}",
     )
     targets, arrays = open_targets(run, dataset, opening)
+    fitted = read_document(run.folder_of("train") / "checkpoint" / FITTED, run.model.fitted_type)
+    ledger = label_ledger(run, targets, fitted)
     place_of = {target.id: place for place, target in enumerate(targets)}
     kept = [number for number, sample in enumerate(answered.samples) if sample.id not in left_out]
     places = [place_of[answered.samples[number].id] for number in kept]
-    return Exam(
+    exam = Exam(
         samples=[answered.samples[number] for number in kept],
         targets=[targets[place] for place in places],
         answers=[answered.answers[number] for number in kept],
         controls={name: [answers[number] for number in kept] for name, answers in answered.controls.items()},
-        fitted=read_document(run.folder_of("train") / "checkpoint" / FITTED, run.model.fitted_type),
+        fitted=fitted,
         arrays={name: array[places] for name, array in arrays.items()},
         generated=run.folder / GENERATED,
+        classes=ledger.classes,
     )
+    return exam, ledger
 
 
 def _write(run: Run, answered: Answered, exam: Exam, scores: Scores, *, lost: Sequence[Skip]) -> Report:

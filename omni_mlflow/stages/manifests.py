@@ -21,13 +21,14 @@ from omni_mlflow.workspace import StaleInputError
 
 MEDIA = "episodes"
 TEST_TARGETS = "sealed/test_targets.jsonl"
+LABEL_LEDGER = "sealed/label_ledger.json"  # sealed, because it names held-out labels
 SAMPLES_TO_LEARN_FROM = (
     "samples/train.jsonl",
     "samples/val.jsonl",
     "samples/train.arrays/*",
     "samples/val.arrays/*",
 )
-SEALED_TARGETS = (TEST_TARGETS, "sealed/test_targets.arrays/*")
+SEALED_TARGETS = (TEST_TARGETS, "sealed/test_targets.arrays/*", LABEL_LEDGER)
 FITTED = "fitted.json"
 LEDGER = "training_ledger.jsonl"
 GENERATED = "generated"

@@ -61,6 +61,7 @@ def scores():
         fitted=train,
         arrays={},
         generated=Path("generated"),
+        classes=("dust the lamp", "polish", "pour", "stir"),
     )
     return BACKBONE.score(exam, settings=qwen_settings())
 

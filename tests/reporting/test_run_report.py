@@ -63,6 +63,12 @@ def test_a_question_with_one_constant_answer_is_called_degenerate(make_facts):
     )
 
 
+def test_the_report_says_in_one_line_which_classes_were_declared(make_facts, metrics):
+    ledger = {"num_classes": 1222, "unseen_share_of_test": 0.7076, "spellings_told_apart": 6}
+    report = render_run_report(make_facts(metrics={**metrics, "label_ledger": ledger}))
+    assert "1222 action classes are declared; 70.8% of test carries one that train lacks; 6 of them" in report
+
+
 def test_what_has_no_value_says_why(make_facts):
     assert "“subtask_accuracy” has no value: no sample to average over." in render_run_report(make_facts())
 

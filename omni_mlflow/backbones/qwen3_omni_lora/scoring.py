@@ -17,7 +17,9 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
     options = label_options(exam.fitted, max_options=settings.prompt.max_label_options)
     rows = prediction_rows(exam, exam.answers)
     controls = {name: prediction_rows(exam, answers) for name, answers in exam.controls.items()}
-    metrics, headline = label_scores(rows, priors=exam.fitted, controls=controls, label_options=options)
+    metrics, headline = label_scores(
+        rows, priors=exam.fitted, controls=controls, label_options=options, declared=exam.classes
+    )
     classes = published_classes(rows, label_options=options)
     return Scores(
         metrics=metrics,
