@@ -1,0 +1,136 @@
+"""A trained checkpoint that answers: chunks of actions in physical units, and labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni_mlflow.backbones.policy_vla_branch.base_model import load_model, load_processor
+from omni_mlflow.backbones.policy_vla_branch.data import Batches, Image, noise_and_time
+from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels, label_answers, load_heads
+from omni_mlflow.backbones.policy_vla_branch.model import Policy
+from omni_mlflow.backbones.policy_vla_branch.settings import Settings
+from omni_mlflow.spine.types import Answer, Outcome, Sample
+
+BATCH_SIZE = 32
+DECIMALS = 6
+"""Actions are told to a micrometre; arithmetic in another batch moves them by less."""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What the model may see of some samples.
+
+    Attributes:
+        images: one (height, width, 3) per sample.
+        states: (samples, state dimensions), physical.
+    """
+
+    images: Sequence[Image]
+    instructions: Sequence[str]
+    states: NDArray[np.float32]
+
+
+Observe = Callable[[Sequence[Sample]], Observations]
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """A checkpoint in memory.
+
+    Attributes:
+        labels: what its heads choose from.
+    """
+
+    policy: Policy
+    processor: Any
+    labels: HeadLabels
+
+
+class PolicyPredictor:
+    """Answers samples with one checkpoint.
+
+    Args:
+        observe: reads what the model may see of samples.
+    """
+
+    batch_size = BATCH_SIZE
+
+    def __init__(self, loaded: LoadedPolicy, observe: Observe, settings: Settings) -> None:
+        self._loaded = loaded
+        self._batches = Batches(loaded.processor)
+        self._observe = observe
+        self._decoding = settings.decoding
+
+    def answer(self, samples: Sequence[Sample]) -> list[Answer]:
+        """Answer ``samples`` in order; an answer does not depend on the others of its batch."""
+        seen = self._observe(samples)
+        chunks, labels = self.sample_actions([sample.id for sample in samples], seen)
+        told = {"actions": chunks[0], f"actions_mean_of_{len(chunks)}": chunks.mean(axis=0)}
+        answers = []
+        for row, sample in enumerate(samples):
+            finite = bool(np.isfinite(chunks[:, row]).all())
+            answers.append(
+                Answer(
+                    id=sample.id,
+                    episode_id=sample.episode_id,
+                    anchor=sample.anchor,
+                    outcome=Outcome.ANSWERED if finite else Outcome.MODEL_INVALID,
+                    raw=labels[row],
+                    values={name: each[row].round(DECIMALS).tolist() for name, each in told.items()}
+                    if finite
+                    else {},
+                )
+            )
+        return answers
+
+    def sample_actions(self, ids: Sequence[str], seen: Observations) -> tuple[NDArray[np.float64], list[str]]:
+        """Draw ``decoding.samples_for_mean`` chunks per sample; the noise of each follows from its id alone.
+
+        Returns:
+            Chunks (draws, samples, horizon, dimensions) in units of the action space, and the label answers.
+        """
+        policy, batches = self._loaded.policy, self._batches
+        batch = batches.prediction(seen.images, seen.instructions, seen.states).to(policy.device)
+        noise = self._noise(ids).to(policy.device)
+        chunks, scores = policy.predict(batch, noise, steps=self._decoding.steps)
+        return batches.physical(chunks), label_answers(scores, self._loaded.labels, rows=len(ids))
+
+    def _noise(self, ids: Sequence[str]) -> Any:
+        import torch
+
+        shape = (self._decoding.samples_for_mean, self._batches.horizon, self._batches.width)
+        return torch.stack([noise_and_time(noise_key(each), shape)[0] for each in ids], dim=1)
+
+
+def noise_key(sample_id: str) -> list[int]:
+    """Return the key of a sample's noise: the 32 bytes of the sha256 of its id."""
+    return list(hashlib.sha256(sample_id.encode()).digest())
+
+
+def load_policy(checkpoint: Path, settings: Settings) -> LoadedPolicy:
+    """Load model, processor and heads of a checkpoint.
+
+    Raises:
+        BaseModelError: the weights are not those that its configuration describes.
+    """
+    model = load_model(
+        checkpoint,
+        revision="main",
+        horizon=settings.action.horizon_frames,
+        dtype=settings.base.precision,
+    )
+    heads, labels = load_heads(checkpoint)
+    policy = Policy(model, heads, half=settings.base.precision == "bfloat16")
+    policy.eval()
+    return LoadedPolicy(policy, load_processor(checkpoint, revision="main"), labels)
+
+
+def load_predictor(checkpoint: Path, *, observe: Observe, settings: Settings) -> PolicyPredictor:
+    return PolicyPredictor(load_policy(checkpoint, settings), observe, settings)

@@ -1,0 +1,87 @@
+"""The ``settings:`` block of a policy contract."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from omni_mlflow.contract import Section, Weights
+
+TINY = "tiny"
+"""``base.model`` that stands for the small checkpoint which this project builds itself."""
+
+
+class Base(Weights):
+    """The pretrained policy.
+
+    Attributes:
+        model: a hub id, a folder, or ``tiny``.
+        revision: branch, tag or commit of the hub repository; ``local`` for the tiny base.
+    """
+
+    model: str
+    revision: str
+    precision: Literal["bfloat16", "float32"]
+
+
+class Action(Section):
+    """What a chunk of actions is.
+
+    Attributes:
+        space: how the motion of two hands becomes numbers.
+        horizon_frames: length of a chunk; its first step is the anchor.
+    """
+
+    space: Literal["joints126", "synergy32", "ee20"]
+    horizon_frames: int = Field(ge=1)
+
+
+class Training(Section):
+    """Optimisation. Learning rate: linear warm-up, then a cosine.
+
+    Attributes:
+        mode: train every weight, or a LoRA adapter that is merged into the checkpoint.
+        accumulate: batches whose gradients are added up before a step.
+        head_weight: weight of the label heads' losses against the flow-matching loss.
+        next_action_weight: further weight of the next action among the heads.
+    """
+
+    mode: Literal["full", "lora"]
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    checkpoint_every: int = Field(ge=1)
+    validate_every: int = Field(ge=1)
+    seed: int
+    head_weight: float = Field(ge=0)
+    next_action_weight: float = Field(ge=0)
+
+
+class Lora(Section):
+    """Read when ``training.mode`` is ``lora``."""
+
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+
+
+class Decoding(Section):
+    """How a chunk is drawn.
+
+    Attributes:
+        steps: denoising steps.
+        samples_for_mean: chunks whose mean is told beside the one that is scored.
+    """
+
+    steps: int = Field(ge=1)
+    samples_for_mean: int = Field(ge=1)
+
+
+class Settings(Section):
+    base: Base
+    action: Action
+    training: Training
+    lora: Lora
+    decoding: Decoding
