@@ -39,7 +39,7 @@ def lora_config(lora: Lora, base: Base) -> Any:
 
 
 def add_adapter(model: Any, lora: Lora, base: Base, *, seed: int) -> Any:
-    """Wrap ``model`` with an untrained adapter; the same seed draws the same weights."""
+    """Wrap ``model`` with an untrained adapter in float32; the same seed draws the same weights."""
     import torch
     from peft import get_peft_model
 
@@ -47,6 +47,9 @@ def add_adapter(model: Any, lora: Lora, base: Base, *, seed: int) -> Any:
     wrapped = get_peft_model(model, lora_config(lora, base))
     adapter = wrapped.peft_config["default"]
     adapter.base_model_name_or_path, adapter.revision = base.model, base.revision
+    for weight in wrapped.parameters():
+        if weight.requires_grad:  # what is trained whole is a copy of the base's, in its precision
+            weight.data = weight.data.float()
     return wrapped
 
 

@@ -1,0 +1,94 @@
+"""A trained policy answers: the same for a sample whatever else is in its batch, in physical units."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from policy_nano import DIMS, HORIZON, observations
+
+from omni_mlflow.backbones.policy_vla_branch.inference import load_predictor, noise_key
+from omni_mlflow.spine.types import Outcome, Sample, Span, Split
+
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture(scope="module")
+def samples(policy_nano):
+    return [
+        Sample(
+            id=each,
+            episode_id="kitchen__ep1",
+            split=Split.TEST,
+            anchor=20,
+            observed=Span(start=0, stop=20),
+            forecast_from=20,
+            inputs={"row": row},
+        )
+        for row, each in enumerate(policy_nano.val_data.ids)
+    ]
+
+
+@pytest.fixture(scope="module")
+def predictor(policy_nano, policy_checkpoint):
+    def observe(asked):
+        return observations(policy_nano.val_data, [sample.inputs["row"] for sample in asked])
+
+    return load_predictor(policy_checkpoint, observe=observe, settings=policy_nano.settings())
+
+
+def test_an_answer_does_not_depend_on_its_batch(predictor, samples):
+    """Instructions of different length share a batch of four, so shorter ones are padded."""
+    together = predictor.answer(samples[:4])
+    assert len({len(each) for each in ("up", "down the list")}) == 2
+    for sample, answer in zip(samples[:4], together, strict=True):
+        [alone] = predictor.answer([sample])
+        assert alone.raw == answer.raw
+        for name, chunk in answer.values.items():
+            assert np.array(alone.values[name]) == pytest.approx(np.array(chunk), abs=2e-6)
+
+
+def test_a_chunk_is_in_units_of_the_action_space_and_beside_it_lies_the_mean_of_eight(predictor, samples):
+    [answer] = predictor.answer(samples[:1])
+    assert answer.outcome is Outcome.ANSWERED
+    assert {name: np.shape(chunk) for name, chunk in answer.values.items()} == {
+        "actions": (HORIZON, DIMS),
+        "actions_mean_of_8": (HORIZON, DIMS),
+    }
+    assert answer.values["actions"] != answer.values["actions_mean_of_8"]
+    assert json.loads(answer.raw).keys() == {"action", "objects", "next_action", "next_contact"}
+    told = np.array(answer.values["actions"])
+    assert np.array_equal(told, told.round(6))
+
+
+def test_the_first_of_the_draws_is_the_sample_and_their_mean_is_the_mean(predictor, samples, policy_nano):
+    seen = observations(policy_nano.val_data, [0, 1])
+    chunks, _ = predictor.sample_actions([each.id for each in samples[:2]], seen)
+    assert chunks.shape == (8, 2, HORIZON, DIMS)
+    answers = predictor.answer(samples[:2])
+    for row, answer in enumerate(answers):
+        assert np.array(answer.values["actions"]) == pytest.approx(chunks[0, row], abs=1e-6)
+        mean = np.array(answer.values["actions_mean_of_8"])
+        assert mean == pytest.approx(chunks[:, row].mean(axis=0), abs=1e-6)
+
+
+def test_the_noise_of_a_sample_follows_from_its_id(predictor, samples, policy_nano):
+    assert bytes(noise_key("kitchen__ep1:0")) == hashlib.sha256(b"kitchen__ep1:0").digest()
+    seen = observations(policy_nano.val_data, [0])
+    one, again, other = (predictor.sample_actions([name], seen)[0] for name in ("a", "a", "b"))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_a_checkpoint_that_says_no_number_is_marked_and_tells_none(predictor, samples, monkeypatch):
+    weight = predictor._loaded.policy.plain.action_out_proj.bias
+    kept = weight.detach().clone()
+    try:
+        weight.data.fill_(float("nan"))
+        [answer] = predictor.answer(samples[:1])
+    finally:
+        weight.data.copy_(kept)
+    assert answer.outcome is Outcome.MODEL_INVALID
+    assert answer.values == {}
