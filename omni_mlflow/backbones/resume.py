@@ -1,4 +1,4 @@
-"""State from which an interrupted training goes on bit for bit: trained weights, optimiser and step, no pickle."""
+"""State from which an interrupted training goes on bit for bit: weights, optimiser and step, no pickle."""
 
 from __future__ import annotations
 
