@@ -16,11 +16,11 @@ import pytest
 from training_logs import ListLog
 
 from omni_mlflow.backbones.base import TrainingFacts
-from omni_mlflow.backbones.policy_vla_branch.base_model import Statistics
 from omni_mlflow.backbones.policy_vla_branch.data import PolicyData
 from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels
 from omni_mlflow.backbones.policy_vla_branch.inference import Observations
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
+from omni_mlflow.backbones.policy_vla_branch.statistics import NormalizationStats, fit_stats
 from omni_mlflow.backbones.policy_vla_branch.tiny_base import TEST_SIZE, TinySize, build_tiny_base
 from omni_mlflow.backbones.policy_vla_branch.training import train_policy
 
@@ -92,13 +92,14 @@ def made_up(count: int, *, seed: int) -> PolicyData:
     )
 
 
-def statistics_for(data: PolicyData) -> Statistics:
-    known = np.where(data.valid, data.actions, np.nan).astype(np.float64)
-    return Statistics(
-        state_mean=tuple(data.states.astype(np.float64).mean(axis=0)),
-        state_std=tuple(np.maximum(data.states.astype(np.float64).std(axis=0), 0.01)),
-        actions_mean=tuple(np.nanmean(known, axis=(0, 1))),
-        actions_std=tuple(np.maximum(np.nanstd(known, axis=(0, 1)), 0.005)),
+def statistics_for(data: PolicyData) -> NormalizationStats:
+    floors = np.full(DIMS, 0.005), np.full(STATE_DIMS, 0.01)
+    known = np.ones(data.states.shape, dtype=bool)
+    return NormalizationStats.of(
+        "ee20",
+        fit_stats(data.actions, data.valid, floors=floors[0]),
+        fit_stats(data.states, known, floors=floors[1]),
+        episodes=["kitchen__ep1"],
     )
 
 
@@ -119,7 +120,7 @@ class PolicyNano:
     val_data: PolicyData
 
     @property
-    def statistics(self) -> Statistics:
+    def statistics(self) -> NormalizationStats:
         return statistics_for(self.train_data)
 
     def settings(self, **changes: Any) -> Settings:

@@ -61,7 +61,7 @@ def test_a_training_batch_holds_normalised_actions_and_says_which_are_known(part
     # of sample 0 the last number of the last step is unknown, of both everything beyond 6 dimensions
     assert batch.mask.sum(dim=(1, 2)).tolist() == [HORIZON * DIMS - 1, HORIZON * DIMS]
     assert float(batch.actions[~batch.mask].abs().max()) == 0.0
-    expected = (data.actions[1, 2, 0] - statistics.actions_mean[0]) / (statistics.actions_std[0] + 1e-8)
+    expected = (data.actions[1, 2, 0] - statistics.actions.mean[0]) / (statistics.actions.std[0] + 1e-8)
     assert float(batch.actions[1, 2, 0]) == pytest.approx(expected, rel=1e-5)
     assert batches.physical(batch.actions)[1, 2] == pytest.approx(data.actions[1, 2], abs=1e-6)
 

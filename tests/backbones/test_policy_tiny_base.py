@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 
-import numpy as np
 import pytest
 from policy_nano import statistics_for
 
@@ -16,7 +15,6 @@ from omni_mlflow.backbones.policy_vla_branch.base_model import (
     load_model,
     load_processor,
     locate_base,
-    statistics_of,
 )
 from omni_mlflow.backbones.policy_vla_branch.settings import TINY, Base
 from omni_mlflow.backbones.policy_vla_branch.tiny_base import TEST_SIZE, build_tiny_base
@@ -175,11 +173,9 @@ def test_a_base_without_a_processor_gets_the_one_that_pi0_was_trained_with(base)
 
 def test_a_base_that_is_too_narrow_says_what_to_change(policy_nano):
     model, processor = load(policy_nano.base), load_processor(policy_nano.base, revision="local")
-    with pytest.raises(BaseModelError, match="belongs to no trained checkpoint"):
-        statistics_of(processor)
-    wide = statistics_for(policy_nano.train_data)
-    wide = type(wide)(wide.state_mean, wide.state_std, tuple(np.zeros(126)), tuple(np.ones(126)))
-    with pytest.raises(
-        BaseModelError, match=r"holds 32 state and 32 action dimensions, 126 are needed; choose"
-    ):
+    statistics = statistics_for(policy_nano.train_data)
+    many = statistics.actions.model_copy(update={"mean": (0.0,) * 126, "std": (1.0,) * 126})
+    wide = statistics.model_copy(update={"actions": many})
+    said = r"holds 32 state and 32 action dimensions, 126 are needed; choose"
+    with pytest.raises(BaseModelError, match=said):
         fit_processor(processor, model.config, wide)

@@ -49,6 +49,7 @@ def test_the_model_files_are_those_of_a_plain_pi0_with_the_heads_beside_it(polic
         "heads.safetensors",
         "base.json",
         "canary.json",
+        "normalization_stats.json",
     }
     heads = json.loads((policy_checkpoint / "heads.json").read_text())
     assert heads["action"] == list(NAMES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from omni_mlflow.backbones.base_identity import BaseIdentity, fingerprint, sourc
 from omni_mlflow.backbones.base_weights import BaseModelError, local_copy_or_model
 from omni_mlflow.backbones.libraries import device, prepare_libraries
 from omni_mlflow.backbones.policy_vla_branch.settings import TINY, Base
+from omni_mlflow.backbones.policy_vla_branch.statistics import NormalizationStats
 from omni_mlflow.backbones.policy_vla_branch.tiny_base import tiny_base
 
 WEIGHTS_NAME = "model.safetensors"
@@ -18,25 +18,6 @@ PALIGEMMA = "google/paligemma-3b-pt-224"
 
 _WRONG = ("missing_keys", "unexpected_keys", "mismatched_keys")
 _TEXT = "model.paligemma_with_expert.paligemma"
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What states and actions are normalised with, fitted on train: physical units, float64.
-
-    Attributes:
-        state_mean, state_std: one number per state dimension.
-        actions_mean, actions_std: one per dimension of the action space; no deviation is below its floor.
-    """
-
-    state_mean: tuple[float, ...]
-    state_std: tuple[float, ...]
-    actions_mean: tuple[float, ...]
-    actions_std: tuple[float, ...]
-
-    @property
-    def num_dims(self) -> int:
-        return len(self.actions_mean)
 
 
 def locate_base(base: Base, *, num_dims: int) -> str:
@@ -117,35 +98,26 @@ def load_processor(location: str | Path, *, revision: str) -> Any:
     return PI0Processor(PI0ImageProcessor(), tokenizer)
 
 
-def fit_processor(processor: Any, config: Any, statistics: Statistics) -> Any:
+def fit_processor(processor: Any, config: Any, statistics: NormalizationStats) -> Any:
     """Give a processor the widths of its model and the statistics of the train episodes.
 
     Raises:
         BaseModelError: the model is too narrow for the action space or the state.
     """
     width = config.max_action_dim
-    widest = max(statistics.num_dims, len(statistics.state_mean))
+    widest = max(len(statistics.actions.mean), len(statistics.state.mean))
     if config.max_state_dim != width or widest > width:
         raise BaseModelError(
             f"this base holds {config.max_state_dim} state and {width} action dimensions, {widest} are "
             "needed; choose another settings.action.space or another base"
         )
     processor.max_state_dim, processor.chunk_size = width, config.chunk_size
-    for name in ("state_mean", "state_std", "actions_mean", "actions_std"):
-        setattr(processor, name, [float(value) for value in getattr(statistics, name)])
+    processor.state_mean, processor.state_std = list(statistics.state.mean), list(statistics.state.std)
+    processor.actions_mean, processor.actions_std = (
+        list(statistics.actions.mean),
+        list(statistics.actions.std),
+    )
     return processor
-
-
-def statistics_of(processor: Any) -> Statistics:
-    """Return what a processor normalises with.
-
-    Raises:
-        BaseModelError: it has none, as those of base repositories.
-    """
-    names = ("state_mean", "state_std", "actions_mean", "actions_std")
-    if any(getattr(processor, name) is None for name in names):
-        raise BaseModelError("the processor holds no statistics: it belongs to no trained checkpoint")
-    return Statistics(**{name: tuple(getattr(processor, name)) for name in names})
 
 
 def identify(model: Any, location: str, base: Base) -> BaseIdentity:

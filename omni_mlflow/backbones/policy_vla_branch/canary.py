@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from omni_mlflow.backbones.policy_vla_branch.base_model import statistics_of
 from omni_mlflow.backbones.policy_vla_branch.data import Batches, noise_and_time
 from omni_mlflow.backbones.policy_vla_branch.model import Policy
 from omni_mlflow.spine.rows import write_document
@@ -36,11 +35,10 @@ class Canary(Row):
 
 def ask_canary(policy: Policy, processor: Any) -> Canary:
     """Ask a policy: two colour ramps, the mean state and one a deviation away from it, fixed noise."""
-    statistics = statistics_of(processor)
     ramp = np.linspace(0, 255, _SIDE, dtype=np.uint8)
     across = np.broadcast_to(ramp[:, None, None], (_SIDE, _SIDE, 3))
     images = [np.ascontiguousarray(across), np.ascontiguousarray(across.transpose(1, 0, 2)[::-1])]
-    mean, deviation = np.array(statistics.state_mean), np.array(statistics.state_std)
+    mean, deviation = np.array(processor.state_mean), np.array(processor.state_std)
     states = np.stack([mean, mean + deviation]).astype(np.float32)
     batches = Batches(processor)
     batch = batches.prediction(images, _INSTRUCTIONS, states).to(policy.device)

@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from omni_mlflow.backbones.policy_vla_branch.statistics import EPSILON
+
 Image = NDArray[np.uint8]
 NOT_ANNOTATED = -1
 """Index of a label that nobody annotated; it takes no part in a loss."""
@@ -95,11 +97,11 @@ class Batches:
     def physical(self, chunks: Any) -> NDArray[np.float64]:
         """Turn normalised chunks (..., horizon, width) into units of the action space (..., horizon, dims).
 
-        The processor divides by its deviation plus 1e-8 and offers no way back.
+        The processor offers no way back.
         """
         mean, deviation = np.array(self._processor.actions_mean), np.array(self._processor.actions_std)
         values: NDArray[np.float64] = chunks[..., : len(mean)].double().cpu().numpy()
-        return np.asarray(values * (deviation + 1e-8) + mean)
+        return np.asarray(values * (deviation + EPSILON) + mean)
 
     def prediction(
         self, images: Sequence[Image], instructions: Sequence[str], states: NDArray[np.float32]

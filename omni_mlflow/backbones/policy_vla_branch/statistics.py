@@ -12,6 +12,8 @@ from omni_mlflow.spine.poses import Bools, Floats
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import SCHEMA_VERSION, FittedOnTrain, Row
 
+STATS_NAME = "normalization_stats.json"
+
 EPSILON = 1e-8
 """Added to a standard deviation before dividing, as the processor of pi0 does."""
 

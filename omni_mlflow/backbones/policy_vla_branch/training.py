@@ -18,7 +18,6 @@ from omni_mlflow.backbones.optimisation import (
     training_order,
 )
 from omni_mlflow.backbones.policy_vla_branch.base_model import (
-    Statistics,
     fit_processor,
     identify,
     load_model,
@@ -31,6 +30,7 @@ from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels, new_heads,
 from omni_mlflow.backbones.policy_vla_branch.lora import FOLDER, add_adapter, save_adapter
 from omni_mlflow.backbones.policy_vla_branch.model import Policy
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings, Training
+from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME, NormalizationStats
 from omni_mlflow.backbones.resume import (
     TrainingState,
     drop_states,
@@ -51,7 +51,7 @@ def train_policy(
     train: PolicyData,
     val: PolicyData,
     *,
-    statistics: Statistics,
+    statistics: NormalizationStats,
     labels: HeadLabels,
     settings: Settings,
     log: TrainingLog,
@@ -66,7 +66,7 @@ def train_policy(
         BaseModelError: the base is not what the contract says, or too narrow for the action space.
     """
     adapted = settings.training.mode == "lora"
-    location = locate_base(settings.base, num_dims=statistics.num_dims)
+    location = locate_base(settings.base, num_dims=len(statistics.actions.mean))
     model = load_model(
         location,
         revision=settings.base.revision,
@@ -87,6 +87,7 @@ def train_policy(
     trainable = sum(weight.numel() for _, weight in policy.named_parameters() if weight.requires_grad)
     final = _Loop(policy, Batches(processor), train, val, training=settings.training, log=log).run()
     write_document(log.checkpoint / "base.json", identity)
+    write_document(log.checkpoint / STATS_NAME, statistics)
     _save(policy, processor, labels, log)
     facts = {
         "base_fingerprint": identity.fingerprint,
