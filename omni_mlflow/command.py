@@ -42,7 +42,7 @@ class Request:
     backbones: tuple[str, ...]
     contract: Path | None
     profile: str | None
-    sizes: str | None
+    sizes: SplitCounts | None
     changes: str | None
     options: Options
     outer: OuterRun | None
@@ -117,7 +117,7 @@ def bind_all(request: Request) -> list[Bound]:
         raise ContractError("--contract names one file; give one --backbone with it")
     changes = parse_changes(request.changes)
     if request.sizes is not None:
-        changes["split_policy.default_counts"] = SplitCounts.parse(request.sizes).model_dump()
+        changes["split_policy.default_counts"] = request.sizes.model_dump()
     folder = request.project / "contracts"
     bounds = [
         load_bound(request.contract or folder / f"{backbone}.yaml", profile=request.profile, changes=changes)

@@ -7,6 +7,7 @@ unknown name or a value of the wrong kind is an error with the nearest match, ne
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, Self, TypeVar
@@ -68,12 +69,21 @@ class SplitCounts(Section):
         """Read ``TRAIN/VAL/TEST``, e.g. ``96/16/16``.
 
         Raises:
-            ContractError: the text is not three whole numbers.
+            ContractError: the text is not three whole numbers, or leaves nothing to train or to test on.
         """
-        parts = text.split("/")
-        if len(parts) != 3 or not all(part.isdigit() for part in parts):
-            raise ContractError(f"sizes {text!r} are not TRAIN/VAL/TEST, e.g. 96/16/16")
-        return cls(train=int(parts[0]), val=int(parts[1]), test=int(parts[2]))
+        match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})/([0-9]{1,9})", text)
+        if match is None:
+            raise ContractError(
+                f"{text!r} are not three whole numbers of sessions; give TRAIN/VAL/TEST, e.g. 96/16/16"
+            )
+        train, val, test = map(int, match.groups())
+        empty = " and ".join(name for name, size in (("train", train), ("test", test)) if size == 0)
+        if empty:
+            raise ContractError(
+                f"{text!r} leave no session for {empty}; give at least one for train and one for test, "
+                "e.g. 96/16/16"
+            )
+        return cls(train=train, val=val, test=test)
 
     def by_split(self) -> dict[Split, int]:
         return {Split.TRAIN: self.train, Split.VAL: self.val, Split.TEST: self.test}

@@ -28,6 +28,11 @@ def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
             sentences.append(
                 f"{place}: unknown name {problem['input']!r}; {nearest(problem['input'], known)}"
             )
+        elif problem["type"] == "greater_than_equal":
+            least = problem["ctx"]["ge"]
+            sentences.append(f"{place}: {problem['input']!r} is too small; give {least} or more")
+        elif problem["type"] in ("int_type", "int_parsing", "int_from_float"):
+            sentences.append(f"{place}: {problem['input']!r} is no whole number; give one")
         else:
             sentences.append(f"{place}: {problem['msg']}")
     return sentences

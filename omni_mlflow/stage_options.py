@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ SELECTION = click.Option(
     ["--selection"], default="none", help="CSV or JSONL that names the episodes to take."
 )
 SPLIT_MANIFEST = click.Option(["--split-manifest"], default="none", help="A split to verify and take over.")
+_DRAWN_WITH = "What sessions are drawn with; none: split_policy.seed."
 FOR_SELECT = [
     SELECTION,
     click.Option(
@@ -111,8 +113,15 @@ SHARD = [
 EXTRA_OPTIONS = {
     "synthesize": SYNTHESIS_OPTIONS,
     "select": FOR_SELECT,
-    "split": [SPLIT_MANIFEST],
-    "main": [*SYNTHESIS_OPTIONS, CLUSTER, SELECTION, SPLIT_MANIFEST, LIMIT],
+    "split": [SPLIT_MANIFEST, click.Option(["--seed", "drawing_seed"], default="none", help=_DRAWN_WITH)],
+    "main": [
+        *SYNTHESIS_OPTIONS,
+        CLUSTER,
+        SELECTION,
+        SPLIT_MANIFEST,
+        click.Option(["--split-seed", "drawing_seed"], default="none", help=_DRAWN_WITH),
+        LIMIT,
+    ],
     "index": [
         CLUSTER,
         VERIFY_DIGESTS,
@@ -147,6 +156,7 @@ TEXT_OPTIONS = (
     "profile",
     "changes",
     "sizes",
+    "drawing_seed",
     "cluster",
     "dataset_jsonl",
     "run_id",
@@ -165,10 +175,7 @@ def listing_of(texts: Mapping[str, str | None], given: Mapping[str, Any]) -> Lis
             raise click.BadParameter(
                 f"a listing is selected from without {option}; its sizes are --per-band", param_hint=option
             )
-    try:
-        per_band = SplitCounts.parse(given["per_band"])
-    except (ContractError, ValueError) as error:
-        raise click.BadParameter(str(error), param_hint="--per-band") from error
+    per_band = _counts(given["per_band"], hint="--per-band")
     return Listing(
         path=Path(path).resolve(),
         per_band=per_band.by_split(),
@@ -177,6 +184,25 @@ def listing_of(texts: Mapping[str, str | None], given: Mapping[str, Any]) -> Lis
         tie_seed=given["tie_seed"],
         split_seed=given["split_seed"],
     )
+
+
+def _counts(text: str, *, hint: str) -> SplitCounts:
+    try:
+        return SplitCounts.parse(text)
+    except ContractError as error:
+        raise click.BadParameter(str(error), param_hint=hint) from error
+
+
+def _drawing_seed(texts: Mapping[str, str | None]) -> int | None:
+    """Read the seed of the split; None for the contract's."""
+    text = texts["drawing_seed"]
+    if text is None:
+        return None
+    if texts["split_manifest"]:
+        raise click.BadParameter("a split that is given is not drawn", param_hint="--split-manifest")
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise click.BadParameter(f"{text!r} is no whole number from 0", param_hint="seed of the split")
+    return int(text)
 
 
 def given_file(texts: Mapping[str, str | None], name: str) -> GivenFile | None:
@@ -242,7 +268,7 @@ def request_of(name: str, given: Mapping[str, Any], *, project: Path) -> Request
         backbones=tuple(part.strip() for part in given["backbone"].split(",")),
         contract=Path(texts["contract"]).resolve() if texts["contract"] else None,
         profile=texts["profile"],
-        sizes=texts["sizes"],
+        sizes=_counts(texts["sizes"], hint="--sizes") if texts["sizes"] else None,
         changes=texts["changes"],
         options=Options(
             data_root=Path(texts["data_root"]).resolve() if texts["data_root"] else None,
@@ -250,6 +276,7 @@ def request_of(name: str, given: Mapping[str, Any], *, project: Path) -> Request
             listing=listing_of(texts, given),
             selection=given_file(texts, "selection"),
             split_manifest=given_file(texts, "split_manifest"),
+            split_seed=_drawing_seed(texts),
             workers=given["workers"],
             cluster=texts["cluster"],
             dataset_jsonl=records,

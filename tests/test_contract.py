@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from omni_mlflow.contract import ContractError, SplitCounts
-from omni_mlflow.contract_file import load_contract, parse_changes
+from omni_mlflow.contract_file import load_contract, parse_changes, parse_contract
 from tests.conftest import PROJECT
 
 CONTRACTS = sorted((PROJECT / "contracts").glob("*.yaml"))
@@ -120,5 +120,34 @@ def test_validating_contracts_loads_no_library_of_models_media_or_tables():
 
 def test_sizes_are_three_whole_numbers():
     assert SplitCounts.parse("14/2/8") == SplitCounts(train=14, val=2, test=8)
-    with pytest.raises(ContractError, match="TRAIN/VAL/TEST"):
-        SplitCounts.parse("14/2")
+    assert SplitCounts.parse("1/0/1") == SplitCounts(train=1, val=0, test=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "trouble"),
+    [
+        ("14/2", "not three whole numbers"),
+        ("-1/2/3", "not three whole numbers"),
+        ("a/b/c", "not three whole numbers"),
+        ("1e9/1/1", "not three whole numbers"),
+        ("²/1/1", "not three whole numbers"),
+        ("0/0/0", "no session for train and test; give at least one"),
+        ("43/0/0", "no session for test; give at least one"),
+        ("0/0/1", "no session for train; give at least one"),
+    ],
+)
+def test_sizes_that_no_split_can_have_are_refused_in_one_sentence_of_our_own(text, trouble):
+    with pytest.raises(ContractError, match=trouble) as refused:
+        SplitCounts.parse(text)
+    assert "96/16/16" in str(refused.value)
+    assert "pydantic" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("size", "trouble"), [(0, "0 is too small; give 1 or more"), ("a", "'a' is no whole number; give one")]
+)
+def test_sizes_in_a_contract_are_refused_as_clearly(document, size, trouble):
+    document["split_policy"]["default_counts"]["test"] = size
+    with pytest.raises(ContractError, match=f"split_policy.default_counts.test: {trouble}"):
+        parse_contract(document, where="mine.yaml")

@@ -57,3 +57,45 @@ def test_a_listing_goes_without_what_only_a_data_root_has(empty):
     clash = empty.run("select", "--listing", "listing.csv")
     assert clash.returncode == 2
     assert "a listing is selected from without --data-root" in clash.stderr
+
+
+def test_sizes_without_a_test_session_are_wrong_usage(empty):
+    refused = empty.run("split", "--sizes", "43/0/0")
+    assert refused.returncode == 2
+    assert "Invalid value for --sizes: '43/0/0' leave no session for test" in refused.stderr
+
+
+def test_more_sessions_than_there_are_is_one_sentence_with_both_numbers(place):
+    refused = place.run("split", "--sizes", "9/1/1")
+    assert refused.returncode == 1
+    assert "11 sessions wanted (9/1/1 train/val/test), 6 found; add sessions" in refused.stderr
+
+
+def test_a_seed_draws_another_split_each_time_the_same_and_is_recorded(place):
+    """In the order of the sha256 of ``seed:session``; the contract's seed is what nobody asks otherwise."""
+    path = place.workspace / "split/split_manifest.json"
+    usual = path.read_bytes()
+    drawn = {}
+    for seed in ("3", "4", "3", "none"):
+        done = place.run("split", "--seed", seed)
+        assert done.returncode == 0, done.stderr
+        if seed in drawn:
+            assert path.read_bytes() == drawn[seed]
+        drawn[seed] = path.read_bytes()
+    assert drawn["none"] == usual
+    assert json.loads(drawn["3"])["seed"] == 3
+    digests = {json.loads(each)["digest"] for each in drawn.values()}
+    assert len(digests) > 1
+    recorded = [
+        run.data.params.get("split_seed") for run in place.runs() if run.data.tags["omni.stage"] == "split"
+    ]
+    assert {"3", "4"} <= set(recorded)
+
+
+def test_a_seed_that_is_none_and_one_beside_a_given_split_are_wrong_usage(empty, tmp_path):
+    assert "no whole number" in (wrong := empty.run("split", "--seed", "x")).stderr
+    plan = tmp_path / "plan.csv"
+    plan.write_text("episode_path,split\n")
+    both = empty.run("main", "--split-seed", "3", "--split-manifest", str(plan))
+    assert "a split that is given is not drawn" in both.stderr
+    assert (wrong.returncode, both.returncode) == (2, 2)

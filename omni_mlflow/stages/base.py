@@ -80,6 +80,7 @@ class Options:
         listing: select from it, and read no data root.
         selection: take only the episodes that it names.
         split_manifest: the split to take over instead of making one.
+        split_seed: draws the split instead of the contract's seed.
         workers: processes for work that is independent per episode.
         cluster: address of a Dask scheduler whose workers ``index`` uses instead of its own processes.
         dataset_jsonl: exported Qwen records that ``index`` converts instead of reading episodes.
@@ -95,6 +96,7 @@ class Options:
     listing: Listing | None = None
     selection: GivenFile | None = None
     split_manifest: GivenFile | None = None
+    split_seed: int | None = None
     workers: int = 2
     cluster: str | None = None
     dataset_jsonl: Path | None = None

@@ -25,8 +25,8 @@ def _split(run: Run) -> Report:
         manifest = _manifest(run, kept, rule="given", given=f"{given.name} sha256:{given.digest}")
         return _report(run, manifest, skips=found.skips, failures=found.checks, taken=found.taken)
     policy = run.contract.split_policy
-    bands = stratified_bands(episodes, sizes=policy.default_counts.by_split(), seed=policy.seed)
-    split_of = splits_of(bands, seed=policy.seed)
+    bands = stratified_bands(episodes, sizes=policy.default_counts.by_split(), seed=_seed(run))
+    split_of = splits_of(bands, seed=_seed(run))
     by_episode = {each.episode_id: split_of.get(each.session_id) for each in episodes}
     kept = _placed(episodes, by_episode)
     reason = f"not needed: {policy.default_counts} sessions asked"
@@ -37,6 +37,11 @@ def _split(run: Run) -> Report:
     ]
     manifest = _manifest(run, kept, rule="stratified", bands=bands)
     return _report(run, manifest, skips=left_out, failures=[], taken=len(episodes))
+
+
+def _seed(run: Run) -> int:
+    asked = run.options.split_seed
+    return run.contract.split_policy.seed if asked is None else asked
 
 
 def _verified(run: Run, episodes: list[Episode], given: GivenFile) -> GivenSplit:
@@ -66,7 +71,7 @@ def _manifest(
     return SplitManifest(
         rule=rule,
         given=given,
-        seed=policy.seed,
+        seed=_seed(run),
         sizes=policy.default_counts.by_split(),
         bands=bands,
         digest=digest_of(sorted((each.episode_id, each.split) for each in kept)),
@@ -101,8 +106,11 @@ def _settings(contract: Contract) -> Mapping[str, Any]:
 
 
 def _choices(options: Options) -> Mapping[str, Any]:
-    given = options.split_manifest
-    return {"split_manifest": given.name, "split_manifest_digest": given.digest} if given else {}
+    given, seed = options.split_manifest, options.split_seed
+    choices: dict[str, Any] = {} if seed is None else {"split_seed": seed}
+    return (
+        {**choices, "split_manifest": given.name, "split_manifest_digest": given.digest} if given else choices
+    )
 
 
 SPLIT = Stage(
