@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from omni_mlflow.spine.types import (
     Row,
     Sample,
     Skip,
+    Split,
     Target,
     Window,
 )
@@ -273,6 +274,32 @@ class Backbone(Protocol):
 
     def check_outputs(self, evaluation: Path, *, settings: Any) -> list[Check]:
         """Check what ``score`` left in the folder ``evaluation`` against itself: the gate's second look."""
+
+
+@runtime_checkable
+class ExportsEpisodes(Protocol):
+    """A backbone that also writes its episodes whole, for tools of others; most do not.
+
+    Attributes:
+        episodes_folder: what it is called, beside the samples and their sealed targets.
+    """
+
+    episodes_folder: str
+
+    def export_episodes(
+        self,
+        episodes: Mapping[Split, Sequence[Window]],
+        *,
+        media: Mapping[Split, Path],
+        out: Mapping[Split, Path],
+    ) -> None:
+        """Write one folder for each split.
+
+        Args:
+            episodes: a window of every episode that has samples; splits without one are absent.
+            media: the folder that pointers of each split's windows start from.
+            out: the folder to write; that of test is sealed with the held-out targets.
+        """
 
 
 class NotBuiltYetError(Exception):

@@ -174,6 +174,7 @@ PROBES: Mapping[str, tuple[Probe, ...]] = {
         within("HDF5 signature", rb"\x89HDF\r\n\x1a\n"),
         first("HDF4 signature", rb"\x0e\x03\x13\x01"),
         first("netCDF signature", rb"CDF[\x01\x02\x05]"),
+        first("Parquet table", rb"PAR1\x15"),
     ),
     "rerun_rrd": (
         first("Rerun recording", rb"RRF\d|RRIO"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -81,6 +82,18 @@ class Mosaic:
         return av.VideoFrame.from_ndarray(self._buffer, format="yuv420p")
 
 
+@dataclass(frozen=True)
+class RgbPicture:
+    """One picture as RGB, shape (height, width, 3), both even."""
+
+    pixels: Image
+
+    def frame(self) -> av.VideoFrame:
+        return av.VideoFrame.from_ndarray(np.ascontiguousarray(self.pixels)).reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
+        )
+
+
 class TileScaler:
     """Scales the pictures of one camera to its tile."""
 
@@ -115,8 +128,8 @@ class Encoder:
         self._stream.codec_context.thread_count = 1
         self._num_frames = 0
 
-    def write(self, mosaic: Mosaic) -> None:
-        frame = mosaic.frame()
+    def write(self, picture: Mosaic | RgbPicture) -> None:
+        frame = picture.frame()
         frame.pts = self._num_frames
         frame.time_base = 1 / self._stream.codec_context.framerate
         self._num_frames += 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from omni_mlflow.backbones.base import Exported
-from omni_mlflow.contract import Contract, Windows
+from omni_mlflow.backbones.base import Exported, ExportsEpisodes
+from omni_mlflow.contract import SEALED, Contract, Windows
 from omni_mlflow.metrics.label_ledger import LabelLedger
 from omni_mlflow.spine.rows import (
     digest_of,
@@ -54,6 +54,7 @@ def _export(run: Run) -> Report:
     skips: list[Skip] = []
     windows = read_rows(run.open("index", "window_index.jsonl"), Window)
     num_foreign = 0
+    first_window: dict[Split, dict[str, Window]] = {}
     with _SampleFiles(run.folder) as files:
         for window in run.bar.track(windows, description="export samples", total=index.num_windows):
             if (asked := _as_asked(run.contract.windows, window)) is None:
@@ -64,12 +65,14 @@ def _export(run: Run) -> Report:
                 skips.append(made)
             else:
                 files.add(made)
+                first_window.setdefault(asked.split, {}).setdefault(asked.episode_id, asked)
+    whole = _export_episodes(run, {split: [*found.values()] for split, found in first_window.items()})
     manifest = _manifest(run, files)
     out = run.folder / "dataset_manifest.json"
     write_document(out, manifest)
     num_samples = {split: files.per_episode[split].total() for split in Split}
     return Report(
-        outputs=[run.folder / "samples", run.folder / "sealed", out],
+        outputs=[run.folder / "samples", run.folder / SEALED, out, *whole],
         artifacts={"": [out]},
         metrics={f"rows/samples_{split}": num_samples[split] for split in Split},
         tags={"omni.dataset_digest": manifest.digest[:16]},
@@ -79,6 +82,19 @@ def _export(run: Run) -> Report:
         taken=index.num_windows - num_foreign,
         made=sum(num_samples.values()),
     )
+
+
+def _export_episodes(run: Run, episodes: Mapping[Split, Sequence[Window]]) -> list[Path]:
+    """Let a backbone that can write its episodes whole; those of test are sealed with the targets."""
+    if not isinstance(run.model, ExportsEpisodes):
+        return []
+    name = run.model.episodes_folder
+    out = {
+        split: run.folder / (f"{SEALED}/{name}" if split is Split.TEST else name) / split
+        for split in episodes
+    }
+    run.model.export_episodes(episodes, media={split: media_root(run, split) for split in episodes}, out=out)
+    return [run.folder / name]
 
 
 class _SampleFiles:
