@@ -130,8 +130,8 @@ class ConvertedWindow(Row):
 
     Attributes:
         anchor: the first frame after the window.
-        modalities: media paths as the record gives them, wherever they start. Its clips show
-            ``context_window``, and ``sees_past_anchor`` says whether that shows what is to be foretold.
+        modalities: media paths as the record gives them, wherever they start. Its clips hold ``clip_window`` of
+            the views, and ``sees_past_anchor`` says whether that shows what is to be foretold.
         provenance: the line of the converted file, counted from 1.
     """
 
@@ -218,7 +218,12 @@ def _features(record: QwenRecord) -> dict[str, Any] | None:
 
 
 def _views(record: QwenRecord, features: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """What each family of models finds in the record; only Qwen's clip may pass the anchor, as exported."""
+    """What each family of models finds in the record.
+
+    All share one clip, which as exported may pass the anchor; every view says which frames it holds, and
+    whether it does. What a model is conditioned on must be cut to ``context_window``, what it foretells to
+    ``target_window``. Qwen's published records show the clip whole.
+    """
     video, audio, clip = record.media.mosaic_video_path, record.media.audio_path, record.media.context
     span, labels = record.center_window.span, record.answer_json.labels
     seen = Span(start=clip.start, stop=min(clip.stop, span.stop)) if clip.start < span.stop else None
@@ -226,17 +231,19 @@ def _views(record: QwenRecord, features: dict[str, Any] | None) -> dict[str, dic
     after = Span(start=span.stop, stop=span.stop + len(span))
     shown = after.stop <= clip.stop  # the clip is the only witness that these frames exist
     known = {"action_class": labels.action, "next_action": labels.next_action}
+    holds = {"clip_window": clip.model_dump(), "sees_past_anchor": clip.stop > span.stop}
     return {
         "qwen3_omni_lora": {
             "question": "json_episode_understanding",
             "context_window": clip.model_dump(),
-            "sees_past_anchor": clip.stop > span.stop,
+            **holds,
             "video": video,
             "audio": audio,
         },
         "cosmos_world_model": {
             "context_window": context,
             "target_window": after.model_dump() if shown else None,
+            **holds,
             "conditioning": {
                 "video": video,
                 "audio": audio,
@@ -250,6 +257,7 @@ def _views(record: QwenRecord, features: dict[str, Any] | None) -> dict[str, dic
         "policy_vla_branch": {
             "observation": {
                 "context_window": context,
+                **holds,
                 "video": video,
                 "audio": audio,
                 "sensor_features": features,

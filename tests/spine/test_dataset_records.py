@@ -138,7 +138,23 @@ def test_a_clip_that_shows_the_future_says_so_and_the_other_views_stop_at_the_an
     assert views["cosmos_world_model"]["context_window"] == {"start_frame": 0, "end_frame": 39}
     assert views["policy_vla_branch"]["observation"]["context_window"] == {"start_frame": 0, "end_frame": 39}
     [causal] = converted(record(media__context_end_frame=39))
-    assert causal.adapter_views["qwen3_omni_lora"]["sees_past_anchor"] is False
+    for each, passes, last in ((window, True, 79), (causal, False, 39)):
+        views = each.adapter_views
+        for view in (
+            views["qwen3_omni_lora"],
+            views["cosmos_world_model"],
+            views["policy_vla_branch"]["observation"],
+        ):
+            assert view["sees_past_anchor"] is passes
+            assert view["clip_window"] == {"start_frame": 0, "end_frame": last}
+
+
+def test_a_future_that_is_foretold_lies_in_the_same_clip_and_no_frame_of_it_is_context(converted):
+    [window] = converted(record())
+    view = window.adapter_views["cosmos_world_model"]
+    assert view["conditioning"]["video"] == view["target"]["future_video"]
+    assert view["sees_past_anchor"] is True
+    assert view["context_window"]["end_frame"] + 1 == window.anchor == view["target_window"]["start_frame"]
 
 
 @pytest.mark.parametrize(("clip_end", "target"), [(59, {"start_frame": 40, "end_frame": 59}), (58, None)])
