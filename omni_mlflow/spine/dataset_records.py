@@ -130,8 +130,8 @@ class ConvertedWindow(Row):
 
     Attributes:
         anchor: the first frame after the window.
-        modalities: media paths as the record gives them, wherever they start. Its clips hold ``clip_window`` of
-            the views, and ``sees_past_anchor`` says whether that shows what is to be foretold.
+        modalities: media paths as the record gives them, wherever they start. Its clips hold the views'
+            ``clip_window``, and ``sees_past_anchor`` says whether that shows what is to be foretold.
         provenance: the line of the converted file, counted from 1.
     """
 
