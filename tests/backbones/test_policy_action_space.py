@@ -122,16 +122,27 @@ def test_a_hand_that_moves_one_centimetre_and_turns_is_written_so(maps):
     np.testing.assert_allclose(action[10:], [0.01, 0, 0, 0, 1, 0, -1, 0, 0, 0.03], atol=EXACT_M)
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_joints_come_back_within_the_bound_that_was_measured_on_left_out_train_hands(name, maps):
-    future, now = chunks(seed=77, rows=60)
+@settings(max_examples=60, deadline=None)
+@given(person=st.integers(1_000, 100_000), name=st.sampled_from(sorted(SPACES)))
+def test_joints_of_anybody_come_back_within_the_bound_measured_on_left_out_train_hands(person, name, maps):
+    future, now = chunks(seed=person, rows=40)
     space = SPACES[name]
     back = space.decode(space.encode(future, now, maps), now, maps)
     errors_mm = 1000 * np.linalg.norm(back - future, axis=-1).mean(axis=-1)
-    bound = maps.round_trip[name]
-    assert errors_mm.max() <= bound.max_mm + 1e-9
-    assert errors_mm.mean() <= 2 * bound.mean_mm + 1e-9
+    assert errors_mm.mean() <= maps.round_trip[name].max_mm + 1e-9
     np.testing.assert_allclose(back[..., 0, :], future[..., 0, :], atol=EXACT_M)  # wrists lose nothing
+
+
+def test_the_round_trip_is_measured_on_episodes_that_the_fit_did_not_see():
+    """Nine episodes show one person, the tenth another one, who does not come back when left out."""
+    one = np.concatenate([hands_in_world(np.random.default_rng(3), 20)] * 9)
+    other = hands_in_world(np.random.default_rng(4), 20)
+    hands, valid = np.concatenate([one, other]), np.ones((200, 2), dtype=bool)
+    episodes = [f"e{row // 20}" for row in range(200)]
+    seen = fit_maps(one, valid[:180], episodes=episodes[:180]).round_trip["synergy32"]
+    left_out = fit_maps(hands, valid, episodes=episodes).round_trip["synergy32"]
+    assert seen.max_mm < 1
+    assert left_out.max_mm > 5  # with the other person in the fit it would be 2.3
 
 
 def test_seven_synergies_bring_joints_back_closer_than_one_aperture(maps):

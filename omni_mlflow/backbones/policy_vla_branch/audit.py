@@ -24,7 +24,7 @@ class EpisodeAudit(Row):
 
     Attributes:
         round_trip: of joints through the action space; None where no step is valid.
-        within_bound: its worst step is no worse than the worst one of the hands left out of a fit.
+        within_bound: it loses no more on average than the worst of the train hands left out of a fit.
         values, values_outside: how many numbers its actions have, and how many lie outside the 1 % and 99 %
             quantiles of the train actions.
         masked_steps: by reason; reasons that never occurred are there with 0.
@@ -102,7 +102,7 @@ def audit_retargeting(
             samples=int(rows.sum()),
             valid_steps=int(valid[rows].sum()),
             round_trip=found,
-            within_bound=None if found is None else found.max_mm <= bound.max_mm + _ROUNDING_MM,
+            within_bound=None if found is None else found.mean_mm <= bound.max_mm + _ROUNDING_MM,
             values=int(values[rows].sum()),
             values_outside=int(outside[rows].sum()),
             masked_steps=_masked(reasons[rows]),

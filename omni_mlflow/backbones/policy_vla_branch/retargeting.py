@@ -39,7 +39,8 @@ class RoundTrip(Row):
 
     Attributes:
         mean_mm: over hands.
-        max_mm: of the worst hand: the bound that other hands are held to.
+        max_mm: of the worst hand. On train hands left out of a fit it is the bound of other episodes: what
+            one of them loses on average must not be more.
     """
 
     mean_mm: float
