@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from math import fsum
+from sys import intern
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +18,13 @@ _HIT, _FALSE_ALARM, _MISS = range(3)
 
 
 class ClassCounts:
-    """Counts by episode and label, of the labels that occur there and of no other."""
+    """Counts by episode and label, of the labels that occur there and of no other.
+
+    Memory grows with the number of pairs of an episode and a label in it, never with rows.
+    """
 
     def __init__(self) -> None:
-        self._of: dict[str, dict[str, list[int]]] = {}
+        self._of: dict[str, tuple[dict[str, int], dict[str, int], dict[str, int]]] = {}
 
     @classmethod
     def over(cls, rows: Iterable[PredictionRow]) -> ClassCounts:
@@ -30,13 +35,15 @@ class ClassCounts:
 
     def add(self, episode: str, truth: str, given: str | None) -> None:
         """Count one sample; ``given`` is None where no label could be read."""
-        labels = self._of.setdefault(episode, {})
+        counts = self._of.get(episode)
+        if counts is None:
+            counts = self._of[episode] = ({}, {}, {})
         if given == truth:
-            labels.setdefault(truth, [0, 0, 0])[_HIT] += 1
+            _count(counts[_HIT], truth)
             return
-        labels.setdefault(truth, [0, 0, 0])[_MISS] += 1
+        _count(counts[_MISS], truth)
         if given is not None:
-            labels.setdefault(given, [0, 0, 0])[_FALSE_ALARM] += 1
+            _count(counts[_FALSE_ALARM], given)
 
     def macro_f1(self, classes: Sequence[str]) -> EpisodeEstimate:
         """Unweighted mean of the per-class F1 over ``classes``; an absent and never predicted class counts 0.
@@ -67,9 +74,16 @@ class ClassCounts:
         self, episode: str, place_of: dict[str, int]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Places of the episode's labels in the class set, and their counts: shape (labels, 3)."""
-        found = {place_of[label]: cell for label, cell in self._of[episode].items() if label in place_of}
-        places = np.array(list(found), dtype=np.int64)
-        return places, np.array(list(found.values()), dtype=np.int64).reshape(-1, 3)
+        kinds = self._of[episode]
+        labels = [label for label in dict.fromkeys(chain(*kinds)) if label in place_of]
+        places = np.array([place_of[label] for label in labels], dtype=np.int64)
+        counts = [[kind.get(label, 0) for kind in kinds] for label in labels]
+        return places, np.array(counts, dtype=np.int64).reshape(-1, 3)
+
+
+def _count(counts: dict[str, int], label: str) -> None:
+    label = intern(label)  # every row brings a copy of its own
+    counts[label] = counts.get(label, 0) + 1
 
 
 def _f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
