@@ -6,7 +6,8 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from omni_mlflow.metrics.answers import is_strict_answer, parse_reply
 from omni_mlflow.metrics.errors import NothingToScoreError
@@ -125,6 +126,52 @@ def test_macro_f1_agrees_with_scikit_learn(pairs):
         zero_division=0.0,
     )
     assert action_macro_f1(rows, classes).value == pytest.approx(expected, abs=1e-12)
+
+
+YES_NO = st.sampled_from(["yes", "no"])
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pairs=st.lists(st.tuples(ACTIONS, ACTIONS, YES_NO, YES_NO), min_size=1, max_size=20))
+def test_accuracies_agree_with_scikit_learn(make_row, pairs):
+    rows = [
+        make_row(
+            f"{place}",
+            truth={
+                "action": action,
+                "next_action": action,
+                "subtask": action,
+                "contact": yes,
+                "transition": yes,
+            },
+            said={"action": said, "next_action": said, "subtask": said, "contact": no, "transition": no},
+        )
+        for place, (action, said, yes, no) in enumerate(pairs)
+    ]
+    found = published_metrics(rows, label_options=[])
+    actions, said, truths, answers = zip(*pairs, strict=True)
+    of_actions, of_answers = accuracy_score(actions, said), accuracy_score(truths, answers)
+    for name in ("accuracy", "next_action_accuracy", "subtask_accuracy"):
+        assert found[name] == pytest.approx(of_actions, abs=1e-12)
+    for name in ("contact_accuracy", "transition_accuracy"):
+        assert found[name] == pytest.approx(of_answers, abs=1e-12)
+
+
+OBJECTS = st.sets(st.sampled_from(["cup", "kettle", "spoon", "tap"]), min_size=1)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pairs=st.lists(st.tuples(OBJECTS, OBJECTS), min_size=1, max_size=20))
+def test_object_f1_agrees_with_scikit_learn(make_row, pairs):
+    rows = [
+        make_row(f"{place}", truth={"objects": sorted(truth)}, said={"objects": sorted(said)})
+        for place, (truth, said) in enumerate(pairs)
+    ]
+    binary = MultiLabelBinarizer().fit([["cup", "kettle", "spoon", "tap"]])
+    truths, said = (binary.transform([pair[side] for pair in pairs]) for side in (0, 1))
+    expected = f1_score(truths, said, average="micro")
+    found = published_metrics(rows, label_options=[])["object_micro_f1"]
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 @settings(max_examples=30, deadline=None)

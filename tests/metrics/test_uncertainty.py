@@ -1,8 +1,11 @@
 """Intervals and tests over episodes, against hand-worked numbers and scipy."""
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -119,6 +122,86 @@ def test_the_sign_flip_test_agrees_with_scipy(differences):
         (np.array(scores),), np.mean, permutation_type="samples", n_resamples=np.inf
     )
     assert sign_flip_p_value(mean_estimate(scores, names)) == pytest.approx(expected.pvalue)
+
+
+differences = st.lists(st.integers(-8, 8).map(lambda eighths: eighths / 8), min_size=2, max_size=10)
+
+
+def difference_of(scores):
+    """A paired difference with one sample in each episode."""
+    names = [f"episode {place:02}" for place in range(len(scores))]
+    zero = mean_estimate([0.0] * len(scores), names)
+    return mean_estimate(scores, names) - zero
+
+
+@settings(max_examples=25, deadline=None)
+@given(differences)
+def test_the_sign_flip_test_counts_every_pattern_of_signs(scores):
+    """Eighths add up without rounding, so ties are ties."""
+    patterns = list(product((-1, 1), repeat=len(scores)))
+    sums = [abs(sum(sign * score for sign, score in zip(signs, scores, strict=True))) for signs in patterns]
+    expected = sum(each >= abs(sum(scores)) for each in sums) / len(patterns)
+    assert sign_flip_p_value(difference_of(scores)) == expected
+
+
+@settings(max_examples=15, deadline=None)
+@given(differences, st.sampled_from([0.125, 0.5]), st.randoms(use_true_random=False))
+def test_neither_order_nor_scale_nor_side_changes_the_sign_flip_test(scores, scale, shuffler):
+    expected = sign_flip_p_value(difference_of(scores))
+    shuffled = list(scores)
+    shuffler.shuffle(shuffled)
+    assert sign_flip_p_value(difference_of(shuffled)) == expected
+    assert sign_flip_p_value(difference_of([scale * score for score in scores])) == expected
+    assert sign_flip_p_value(difference_of([-score for score in scores])) == expected
+
+
+@given(st.lists(st.integers(1, 8), min_size=1, max_size=5))
+def test_differences_that_cancel_have_a_p_value_of_one(gains):
+    assert sign_flip_p_value(difference_of([*gains, *(-gain for gain in gains)])) == 1.0
+
+
+INTERVALS = pytest.mark.parametrize("method", [cluster_t, studentised_bootstrap, interval])
+
+
+@INTERVALS
+@settings(max_examples=15, deadline=None)
+@given(scores=differences)
+def test_an_interval_holds_its_value_whatever_the_episodes(method, scores):
+    estimate = difference_of(scores)
+    found = method(estimate)
+    assert found.low - 1e-12 <= estimate.value <= found.high + 1e-12
+    assert estimate.low <= found.low <= found.high <= estimate.high
+
+
+@INTERVALS
+@settings(max_examples=15, deadline=None)
+@given(scores=differences)
+def test_half_the_difference_has_half_the_interval(method, scores):
+    assume(len(set(scores)) > 1)
+    estimate, half = difference_of(scores), difference_of([score / 2 for score in scores])
+    whole = method(replace(estimate, low=-np.inf, high=np.inf))
+    found = method(replace(half, low=-np.inf, high=np.inf))
+    assert (found.low, found.high) == pytest.approx((whole.low / 2, whole.high / 2))
+
+
+@INTERVALS
+@settings(max_examples=15, deadline=None)
+@given(scores=differences)
+def test_the_other_run_first_gives_the_mirrored_interval(method, scores):
+    """The bootstrap takes quantiles of one set of resamples, so both sides are read off the same ratios."""
+    names = [f"episode {place:02}" for place in range(len(scores))]
+    one, other = mean_estimate(scores, names), mean_estimate([0.0] * len(scores), names)
+    there, back = method(one - other), method(other - one)
+    assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
+
+
+@settings(max_examples=15, deadline=None)
+@given(scores=differences, shuffler=st.randoms(use_true_random=False))
+def test_cluster_t_knows_episodes_by_no_name(scores, shuffler):
+    renamed = list(scores)
+    shuffler.shuffle(renamed)
+    one, other = cluster_t(difference_of(scores)), cluster_t(difference_of(renamed))
+    assert (other.low, other.high) == pytest.approx((one.low, one.high))
 
 
 def test_beyond_sixteen_episodes_flips_are_drawn_from_a_fixed_seed():
