@@ -1,11 +1,12 @@
 """How long does it take to score a whole test split, and what memory does one thirty times as long take?
 
-    OMP_NUM_THREADS=1 python -m benchmarks.evaluation_scale [--rows 34269 100000 1000000]
+    OMP_NUM_THREADS=1 python -m benchmarks.evaluation_scale [--rows 34269 100000 1000000] [--episodes 16 467]
 
-Writes a predictions file of published rows (1,200 actions, 2,142 windows per episode as 34,269 windows of 16
-test episodes have, every question answered, a tenth of the replies no JSON), then scores it as ``omni-mlflow
-score`` does, with every metric, floor and interval, in a process of its own. Goals: 34,269 rows in 10
-seconds; 1,000,000 rows in at most 1.2 times the memory of 100,000; 10,000 paired resamples in 5 seconds.
+Writes a predictions file of published rows (1,200 actions, every question answered, a tenth of the replies no
+JSON), then scores it as ``omni-mlflow score`` does, with every metric, floor and interval, in a process of
+its own. Every number of rows is spread over every number of episodes: memory grows with the pairs of an
+episode and a label in it, not with rows. Goals: 34,269 rows in 10 seconds; 1,000,000 rows in at most 1.2
+times the memory of 100,000; 10,000 paired resamples in 5 seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import multiprocessing
 import resource
 import time
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +26,6 @@ from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import Labels, Span, Target
 
-WINDOWS_PER_EPISODE = 2142
 ACTIONS = [f"Place the {number}th object on the shelf" for number in range(1200)]
 OBJECTS = [f"object {number}" for number in range(40)]
 CPU_SECONDS = "seconds of processor"
@@ -42,7 +43,7 @@ def labels_of(random: np.random.Generator) -> Labels:
     )
 
 
-def write_predictions(path: Path, rows: int, *, seed: int) -> None:
+def write_predictions(path: Path, rows: int, *, episodes: int, seed: int) -> None:
     """Draw a thousand truths and replies, and combine them anew in each row."""
     random = np.random.default_rng(seed)
     answers = [answer(labels_of(random)) for _ in range(1000)]
@@ -52,8 +53,9 @@ def write_predictions(path: Path, rows: int, *, seed: int) -> None:
             window = {"start_frame": 10 * number, "end_frame": 10 * number + 19}
             truth = {**truth, "evidence_window": window}
             given = {**(truth if number % 3 == 0 else given), "evidence_window": window}
+            sample = f"session-{number % episodes:04}__ep1:qa:{number}"
             raw = "I cannot tell" if number % 10 == 9 else json.dumps(given)
-            out.write(json.dumps(published(number, window, truth, given, raw)) + "\n")
+            out.write(json.dumps(published(sample, window, truth, given, raw)) + "\n")
 
 
 def answer(labels: Labels) -> dict[str, object]:
@@ -67,15 +69,14 @@ def answer(labels: Labels) -> dict[str, object]:
     }
 
 
-def published(number: int, window: dict, truth: dict, given: dict, raw: str) -> dict[str, object]:
+def published(sample: str, window: dict, truth: dict, given: dict, raw: str) -> dict[str, object]:
     readable = raw.startswith("{")
-    episode = f"session-{number // WINDOWS_PER_EPISODE:04}__ep1"
     said = given["action"] if readable else raw
     return {
-        "id": f"{episode}:qa:{number}",
+        "id": sample,
         "target": "episode_qa",
         "split": "test",
-        "episode_id": episode,
+        "episode_id": sample.partition(":")[0],
         "center_window": {**window, "num_frames": 20},
         "true_label": truth["action"],
         "raw_prediction": raw,
@@ -131,7 +132,8 @@ def seconds_of_paired_resamples(episodes: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[34_269, 100_000, 1_000_000])
-    counts = parser.parse_args().rows
+    parser.add_argument("--episodes", type=int, nargs="+", default=[16, 467])
+    given = parser.parse_args()
     random = np.random.default_rng(3)
     targets = [
         Target(
@@ -139,16 +141,16 @@ def main() -> None:
         )
         for i in range(2000)
     ]
-    print(f"{'rows':>10}{CPU_SECONDS:>24}{'rows per second':>18}{'peak MiB':>11}")
+    print(f"{'episodes':>10}{'rows':>10}{CPU_SECONDS:>24}{'rows per second':>18}{'peak MiB':>11}")
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "options.json").write_text(json.dumps(ACTIONS))
         write_document(folder / "fitted.json", TrainPriors.fit(targets))
-        for rows in counts:
-            write_predictions(folder / "predictions.jsonl", rows, seed=rows)
+        for episodes, rows in product(given.episodes, given.rows):
+            write_predictions(folder / "predictions.jsonl", rows, episodes=episodes, seed=rows)
             seconds, peak = measured(folder)
-            print(f"{rows:>10}{seconds:>24.1f}{rows / seconds:>18.0f}{peak:>11.0f}", flush=True)
-    for episodes in (16, 467):
+            print(f"{episodes:>10}{rows:>10}{seconds:>24.1f}{rows / seconds:>18.0f}{peak:>11.0f}", flush=True)
+    for episodes in given.episodes:
         seconds = seconds_of_paired_resamples(episodes)
         print(f"10,000 paired resamples of {episodes} episodes: {seconds:.3f} {CPU_SECONDS}")
 
