@@ -19,6 +19,7 @@ from omni_mlflow.record import RunRecord
 from omni_mlflow.reporting.comparison_facts import ComparisonFacts
 from omni_mlflow.reporting.comparison_tables import run_class
 from omni_mlflow.source import git_tags
+from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import write_document, write_table, write_text
 from omni_mlflow.tracking import heal_journals, start_projector
 from omni_mlflow.workspace import Workspace
@@ -144,7 +145,7 @@ def _tags(facts: ComparisonFacts) -> dict[str, str]:
     verdicts = {
         metric.question: ", ".join(f"{contrast.row} {contrast.verdict}" for contrast in metric.contrasts)
         for metric in facts.metrics
-        if metric.contrasts
+        if metric.contrasts and facts.evidence is Evidence.HELD_OUT
     }
     return {
         "omni.evidence": facts.evidence.value,

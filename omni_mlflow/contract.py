@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from omni_mlflow.contract_values import Count, Once, Pixels, Positive, Seed, Share, Text
 from omni_mlflow.spine.modalities import Modality, ModelTarget
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import SCHEMA_VERSION, Scale, Split
@@ -38,7 +39,7 @@ class ContractError(Exception):
 class Section(BaseModel):
     """A block of a contract: immutable, and a key it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Weights(Section):
@@ -60,9 +61,9 @@ class Weights(Section):
 
 
 class SplitCounts(Section):
-    train: int = Field(ge=1)
-    val: int = Field(ge=0)
-    test: int = Field(ge=1)
+    train: Positive
+    val: Count
+    test: Positive
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -98,8 +99,8 @@ class SplitPolicy(Section):
     unit: Literal["episode"]
     grouped_by: Literal["session"]
     default_counts: SplitCounts
-    seed: int
-    leakage_guard: tuple[str, ...] = Field(min_length=1)
+    seed: Seed
+    leakage_guard: Once[Text] = Field(min_length=1)
 
 
 class Windows(Section):
@@ -114,11 +115,11 @@ class Windows(Section):
             files are named the wrong way round. The annotation does not tell: look at the pictures.
     """
 
-    scales: tuple[Scale, ...] = Field(min_length=1)
-    frame_grid: int = Field(ge=1)
-    context_frames: int = Field(ge=1)
-    tile_pixels: tuple[int, int]
-    min_label_share: float = Field(gt=0, le=1)
+    scales: Once[Scale] = Field(min_length=1)
+    frame_grid: Positive
+    context_frames: Positive
+    tile_pixels: tuple[Pixels, Pixels]
+    min_label_share: float = Field(strict=True, gt=0, le=1)
     swap_fisheye_cam0_cam2: bool = False
 
 
@@ -141,13 +142,13 @@ class Modalities(Section):
         excluded_inputs: never shown.
     """
 
-    direct_inputs: tuple[Modality, ...] = ()
-    bridged_inputs: tuple[Modality, ...] = ()
-    conditioning_inputs: tuple[Modality, ...] = ()
-    observations: tuple[Modality, ...] = ()
-    targets: tuple[ModelTarget, ...] = ()
-    candidate_targets: tuple[ModelTarget, ...] = ()
-    excluded_inputs: tuple[Modality, ...] = ()
+    direct_inputs: Once[Modality] = ()
+    bridged_inputs: Once[Modality] = ()
+    conditioning_inputs: Once[Modality] = ()
+    observations: Once[Modality] = ()
+    targets: Once[ModelTarget] = ()
+    candidate_targets: Once[ModelTarget] = ()
+    excluded_inputs: Once[Modality] = ()
 
     @model_validator(mode="after")
     def _shows_something_and_nothing_excluded(self) -> Self:
@@ -162,8 +163,8 @@ class Modalities(Section):
 class Questions(Section):
     """Which questions the backbone answers: about the window before the anchor and the one after it."""
 
-    describe: tuple[Literal["action", "subtask", "objects", "contact", "transition"], ...] = ()
-    foretell: tuple[Literal["next_action", "next_contact", "next_transition"], ...] = ()
+    describe: Once[Literal["action", "subtask", "objects", "contact", "transition"]] = ()
+    foretell: Once[Literal["next_action", "next_contact", "next_transition"]] = ()
 
 
 SEALED = "sealed"
@@ -178,8 +179,8 @@ class Evaluation(Section):
         max_infrastructure_failed_share: of the samples asked, 0..1; above it nothing is finalised.
     """
 
-    max_retries: int = Field(default=2, ge=0)
-    max_infrastructure_failed_share: float = Field(default=0.0, ge=0, le=1)
+    max_retries: Annotated[int, Field(strict=True, ge=0, le=100)] = 2
+    max_infrastructure_failed_share: Share = 0.0
 
 
 class PackageFile(Section):
@@ -190,9 +191,9 @@ class PackageFile(Section):
         pattern: ``<stage>/<file>``, as a shell pattern.
     """
 
-    category: str
-    pattern: str
-    max_bytes: int = Field(ge=1, le=10**9)
+    category: Text
+    pattern: Text
+    max_bytes: Positive
 
     @field_validator("pattern")
     @classmethod
@@ -210,12 +211,12 @@ class ArtifactContract(Section):
         further_gates: gates that are asked as well, such as those of an installed package.
     """
 
-    checkpoint_gate: str
-    further_gates: tuple[str, ...] = ()
-    required_training_files: tuple[str, ...] = Field(min_length=1)
-    required_eval_files: tuple[str, ...] = Field(min_length=1)
-    public_package_allowed: tuple[PackageFile, ...] = Field(min_length=1)
-    public_package_forbidden: tuple[str, ...] = Field(min_length=1)
+    checkpoint_gate: Text
+    further_gates: Once[Text] = ()
+    required_training_files: Once[Text] = Field(min_length=1)
+    required_eval_files: Once[Text] = Field(min_length=1)
+    public_package_allowed: Once[PackageFile] = Field(min_length=1)
+    public_package_forbidden: Once[Text] = Field(min_length=1)
 
 
 class Contract(Section):
@@ -235,26 +236,26 @@ class Contract(Section):
         profiles: changes under a name, laid over the contract by ``--profile``.
     """
 
-    schema_version: int = Field(ge=1)
+    schema_version: Positive
     id: str = Field(pattern=CONTRACT_ID)
-    display_name: str
+    display_name: Text
     status: Literal["implemented", "planned_adapter"]
-    model_family: str
-    default_model_id: str | None
-    local_model_env: str
-    dataset_contract: str
-    training_objective: str
+    model_family: Text
+    default_model_id: Text | None
+    local_model_env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    dataset_contract: Text
+    training_objective: Text
     split_policy: SplitPolicy
     modalities: Modalities
-    entrypoints: dict[str, str] = Field(min_length=1)
+    entrypoints: dict[Text, Text] = Field(min_length=1)
     questions: Questions
     windows: Windows
     evaluation: Evaluation = Evaluation()
-    primary_metrics: tuple[str, ...] = Field(min_length=1)
+    primary_metrics: Once[Text] = Field(min_length=1)
     artifact_contract: ArtifactContract
-    extension_requirements: tuple[str, ...] = ()
+    extension_requirements: Once[Text] = ()
     settings: dict[str, Any]
-    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    profiles: dict[Text, dict[str, Any]] = Field(default_factory=dict)
 
     @field_validator("schema_version")
     @classmethod

@@ -14,6 +14,9 @@ from omni_mlflow.contract_text import read_document
 from omni_mlflow.form_problems import problems
 from omni_mlflow.minimum_evidence import missing_evidence
 
+FIXED = ("schema_version", "id", "status", "profiles")
+"""What no profile changes."""
+
 
 def load_contract(
     path: Path, *, profile: str | None = None, changes: Mapping[str, Any] | None = None
@@ -91,6 +94,8 @@ def with_profile(document: Mapping[str, Any], profile: str) -> dict[str, Any]:
     changes = resolve("profile", profile, profiles if isinstance(profiles, Mapping) else {})
     if not isinstance(changes, Mapping):
         raise ContractError(f"profile {profile!r} is no mapping of sections")
+    if fixed := [key for key in FIXED if key in changes]:
+        raise ContractError(f"a profile cannot change {fixed}: they say which contract this is")
     return _merged(document, changes, where="")
 
 

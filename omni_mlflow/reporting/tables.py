@@ -68,7 +68,7 @@ def results_table(facts: RunFacts) -> Table:
                 number(floor),
                 signed(difference["value"]) if difference else NOTHING,
                 bounds(difference),
-                verdict(baseline),
+                verdict(baseline, facts.evidence),
             )
         )
     header = (

@@ -22,8 +22,8 @@ DOES_NOT_BEAT = "does not beat its floor"
 NOTHING = "–"
 
 HOW_TO_READ = (
-    "A floor is the best answer that needs no model, given to the same samples. A metric beats its floor "
-    "when the 95 % interval of the paired difference, by how much it is better, lies above zero. Intervals "
+    "A floor is the best answer that needs no model, given to the same samples. On held-out evidence, and on "
+    "no other, a verdict says whether the 95 % interval of the paired difference lies above zero. Intervals "
     "are over episodes, because windows of one episode are not independent; where all episodes have the "
     "same value, the interval is what that many identical episodes still allow."
 )
@@ -64,9 +64,12 @@ def run_class(facts: RunFacts) -> str:
     return f"HELD-OUT EVALUATION: {answered}, none of them seen in training."
 
 
-def verdict(baseline: Mapping[str, Any] | None) -> str:
-    """Say whether the interval of the difference to the best floor lies above zero."""
-    if not baseline:
+def verdict(baseline: Mapping[str, Any] | None, evidence: Evidence) -> str:
+    """Say whether the interval of the difference to the best floor lies above zero.
+
+    That is a statement about quality: what is not held-out evidence shows its numbers and gets none.
+    """
+    if not baseline or evidence is not Evidence.HELD_OUT:
         return NOTHING
     low = baseline["difference"]["low"]
     if low is None:
@@ -80,7 +83,7 @@ def findings(facts: RunFacts) -> list[str]:
         return [
             "The episodes were generated, so this run shows that the pipeline works from raw episodes to "
             "scores. It makes no statement about model quality.",
-            *_verdicts_here(facts),
+            *_numbers_here(facts),
         ]
     if facts.evidence is Evidence.SMOKE:
         return [
@@ -93,23 +96,22 @@ def findings(facts: RunFacts) -> list[str]:
         floor = baseline["best"]
         told.append(
             f"{facts.title(metric)} is {number(facts.value(metric))} "
-            f"{bounds(facts.section('intervals')[metric])} and {verdict(baseline)}: “{floor_title(floor)}” "
-            f"scores {number(baseline['floors'][floor])}, a difference of "
+            f"{bounds(facts.section('intervals')[metric])} and {verdict(baseline, facts.evidence)}: "
+            f"“{floor_title(floor)}” scores {number(baseline['floors'][floor])}, a difference of "
             f"{signed(baseline['difference']['value'])} {bounds(baseline['difference'])}."
         )
     return told or ["No question has a floor to be held against."]
 
 
-def _verdicts_here(facts: RunFacts) -> list[str]:
-    """Which questions beat their floor and which do not, in as many words."""
+def _numbers_here(facts: RunFacts) -> list[str]:
+    """What each question scored and its floor, as a check of the machinery; which is better is not told."""
     told = []
     for metric in facts.graded_metrics:
         baseline = facts.section("baselines")[metric]
         floor = baseline["best"]
         told.append(
-            f"On these generated episodes {_inside(facts.title(metric))} {verdict(baseline)} "
-            f"“{floor_title(floor)}” ({number(facts.value(metric))} against "
-            f"{number(baseline['floors'][floor])})."
+            f"On these generated episodes {_inside(facts.title(metric))} is {number(facts.value(metric))}, "
+            f"and “{floor_title(floor)}” scores {number(baseline['floors'][floor])}."
         )
     return told
 

@@ -153,8 +153,8 @@ class Episode(Row):
 class Scale(Row):
     """Length and stride of a family of windows, in frames."""
 
-    frames: int = Field(ge=1)
-    stride: int = Field(ge=1)
+    frames: int = Field(strict=True, ge=1, le=10**9)
+    stride: int = Field(strict=True, ge=1, le=10**9)
 
     def holds(self, span: Span) -> bool:
         """Whether ``span`` is a window of this family; it may be one of another family, too."""

@@ -14,6 +14,7 @@ from typing import Any
 from omni_mlflow.backbones.base import Exam, Scores
 from omni_mlflow.contract import Contract
 from omni_mlflow.metrics.label_ledger import LabelLedger
+from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import (
     digest_of,
     read_document,
@@ -181,9 +182,13 @@ def _check_predictions(run: Run, samples: Sequence[Sample]) -> tuple[Any, list[P
 
 
 def _tags(contract: Contract, facts: EvaluationFacts, scores: Scores) -> dict[str, str]:
-    """The verdict that people sort runs by is that of the first question which the contract asks."""
+    """The verdict that people sort runs by is that of the first question which the contract asks.
+
+    Only held-out evidence has verdicts: on any other they would be read as a model's quality.
+    """
     first = next(iter((*contract.questions.describe, *contract.questions.foretell)), None)
-    verdicts = {key: str(value["verdict"]) for key, value in scores.metrics.get("verdicts", {}).items()}
+    judged = scores.metrics.get("verdicts", {}) if facts.evidence is Evidence.HELD_OUT else {}
+    verdicts = {key: str(value["verdict"]) for key, value in judged.items()}
     return {
         "omni.evidence": str(facts.evidence),
         "omni.checkpoint_digest": facts.checkpoint_digest[:16],

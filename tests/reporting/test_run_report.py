@@ -51,10 +51,18 @@ def test_a_metric_stands_beside_its_interval_its_best_floor_and_a_verdict(make_f
 
 
 def test_a_metric_that_does_not_beat_its_floor_is_told_in_as_many_words(make_facts):
-    report = render_run_report(make_facts(evidence=Evidence.SYNTHETIC))
+    report = render_run_report(make_facts())
     row = cells(report, "Next-action accuracy")
     assert row[3] == "same as the true current action"
     assert row[7] == "does not beat its floor"
+
+
+@pytest.mark.parametrize("evidence", [Evidence.SYNTHETIC, Evidence.SMOKE])
+def test_other_evidence_shows_the_same_numbers_and_no_verdict(make_facts, evidence):
+    report = render_run_report(make_facts(evidence=evidence))
+    held_out = cells(render_run_report(make_facts()), "Action accuracy")
+    assert cells(report, "Action accuracy") == [*held_out[:7], "–", *held_out[8:]]
+    assert "beat" not in report
 
 
 def test_a_question_with_one_constant_answer_is_called_degenerate(make_facts):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from omni_mlflow.contract import Section, Weights
+from omni_mlflow.contract_values import Count, Once, Positive, Seed, Text
 
 TINY = "tiny"
 """``base.model`` that stands for the small checkpoint which this project builds itself."""
@@ -20,8 +21,8 @@ class Base(Weights):
         revision: branch, tag or commit of the hub repository; ``local`` for the tiny base.
     """
 
-    model: str
-    revision: str
+    model: Text
+    revision: Text
     precision: Literal["bfloat16", "float32"]
 
 
@@ -35,11 +36,11 @@ class Lora(Section):
             a pattern in ``target_modules`` to leaf names, which the towers share.
     """
 
-    rank: int = Field(ge=1)
-    alpha: int = Field(ge=1)
-    target_modules: tuple[Literal["q_proj", "k_proj", "v_proj", "o_proj"], ...] = Field(min_length=1)
-    target_parameters: tuple[Literal["mlp.experts.gate_up_proj", "mlp.experts.down_proj"], ...] = ()
-    exclude_modules: str
+    rank: Annotated[int, Field(strict=True, ge=1, le=4096)]
+    alpha: Annotated[int, Field(strict=True, ge=1, le=65536)]
+    target_modules: Once[Literal["q_proj", "k_proj", "v_proj", "o_proj"]] = Field(min_length=1)
+    target_parameters: Once[Literal["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]] = ()
+    exclude_modules: Text
 
 
 class Training(Section):
@@ -52,16 +53,16 @@ class Training(Section):
             the experts per layer.
     """
 
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    warmup_steps: int = Field(ge=0)
-    checkpoint_every: int = Field(ge=1)
-    validate_every: int = Field(ge=1)
+    steps: Positive
+    batch_size: Positive
+    learning_rate: float = Field(strict=True, gt=0, le=1)
+    warmup_steps: Count
+    checkpoint_every: Positive
+    validate_every: Positive
     gradient_checkpointing: bool
-    max_val_samples: int = Field(ge=1)
-    data_workers: int = Field(ge=1)
-    seed: int
+    max_val_samples: Positive
+    data_workers: Annotated[int, Field(strict=True, ge=1, le=1024)]
+    seed: Seed
 
 
 class Prompt(Section):
@@ -74,17 +75,17 @@ class Prompt(Section):
         max_label_options: the most frequent train actions that the question lists.
     """
 
-    max_frame_pixels: int = Field(ge=1)
-    audio_seconds: float = Field(gt=0)
+    max_frame_pixels: Positive
+    audio_seconds: float = Field(strict=True, gt=0, le=3600)
     sensor_bridge: bool
-    max_label_options: int = Field(ge=0)
+    max_label_options: Count
 
 
 class Decoding(Section):
     """Greedy and free: no grammar helps the model to write valid JSON."""
 
-    max_new_tokens: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    max_new_tokens: Positive
+    batch_size: Positive
 
 
 class Settings(Section):
