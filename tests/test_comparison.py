@@ -88,7 +88,7 @@ def test_a_comparison_is_a_finished_run_that_names_the_compared_runs_and_shows_e
     tags = run.data.tags
     assert (run.info.status, tags["omni.outcome"], tags["omni.evidence"]) == ("FINISHED", "ok", "synthetic")
     assert [tags["omni.upstream.evaluate_A"], tags["omni.upstream.evaluate_B"]] == pipelines
-    assert tags["omni.verdict.action"] == "B tied"
+    assert not [name for name in tags if name.startswith("omni.verdict")], "the episodes are generated"
     assert tags["mlflow.note.content"].startswith("SYNTHETIC DATA")
     assert {path.name for path in place.artifacts(run)} == FILES
     assert run.data.params["runs"] == ",".join(pipelines)

@@ -145,7 +145,8 @@ def test_sizes_that_no_split_can_have_are_refused_in_one_sentence_of_our_own(tex
 
 
 @pytest.mark.parametrize(
-    ("size", "trouble"), [(0, "0 is not a whole number from 1 to"), ("a", "'a' is not a whole number from 1 to")]
+    ("size", "trouble"),
+    [(0, "0 is not a whole number from 1 to"), ("a", "'a' is not a whole number from 1 to")],
 )
 def test_sizes_in_a_contract_are_refused_as_clearly(document, size, trouble):
     document["split_policy"]["default_counts"]["test"] = size

@@ -131,6 +131,6 @@ def test_one_episode_leaves_the_verdict_open(make_facts, rows, priors):
     from omni_mlflow.metrics.label_scores import label_scores
 
     metrics, _ = label_scores(rows[:6], priors=priors, controls={}, label_options=["Cut"])
-    report = render_run_report(make_facts(metrics=metrics, evidence=Evidence.SMOKE))
+    report = render_run_report(make_facts(metrics=metrics))
     assert cells(report, "Action accuracy")[2] == "–"
     assert cells(report, "Action accuracy")[7] == "undecided: one episode has no interval"
