@@ -9,12 +9,11 @@ from typing import Any
 from omni_mlflow.backbones.base import Arrays
 from omni_mlflow.journal import Journal, in_turn
 from omni_mlflow.spine.rows import read_rows
-from omni_mlflow.spine.types import Check, Row, Target, broken
+from omni_mlflow.spine.types import Check, Row, Target
 from omni_mlflow.stages.base import Run
 from omni_mlflow.stages.manifests import TEST_TARGETS, DatasetManifest, open_arrays
 
 LEDGER_NAME = "held_out_ledger.jsonl"
-_WHAT_TO_DO = "put the ledger back, or delete the evaluation and run 'evaluate' again"
 
 
 class Opening(Row):
@@ -53,22 +52,18 @@ def openings_of(run: Run, split_digest: str) -> list[Opening]:
 
 def unrecorded(run: Run, evaluation: Mapping[str, Any]) -> list[Check]:
     """The broken rule of an ``evaluation.json`` whose look at the truths is in no ledger (any more)."""
-    return broken([look_is_recorded(run, evaluation)])
-
-
-def look_is_recorded(run: Run, evaluation: Mapping[str, Any]) -> Check:
-    """Whether the ledger holds a look at the truths of this split by the checkpoint that was evaluated."""
     openings = openings_of(run, evaluation["split_digest"])
-    ok = any(each.checkpoint_digest == evaluation["checkpoint_digest"] for each in openings)
-    return Check(
-        rule="opening_is_recorded",
-        subject=LEDGER_NAME,
-        expected=f"a row of checkpoint {evaluation['checkpoint_digest'][:16]}",
-        found="there"
-        if ok
-        else "none; put the ledger back, or delete the evaluation and run 'evaluate' again",
-        ok=ok,
-    )
+    if any(each.checkpoint_digest == evaluation["checkpoint_digest"] for each in openings):
+        return []
+    return [
+        Check(
+            rule="opening_is_recorded",
+            subject=LEDGER_NAME,
+            expected=f"a row of checkpoint {evaluation['checkpoint_digest'][:16]}",
+            found="none; put the ledger back, or delete the evaluation and run 'evaluate' again",
+            ok=False,
+        )
+    ]
 
 
 def ledger_path(run: Run) -> Path:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from omni_mlflow.contract import Contract
-from omni_mlflow.spine.rows import UNREADABLE, write_document
+from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check, broken
 from omni_mlflow.stages.base import Options, Report, Run, Stage
-from omni_mlflow.stages.held_out_ledger import LEDGER_NAME, look_is_recorded
-from omni_mlflow.stages.run_under_test import RunUnderTest, UnreadableEvidenceError, check
+from omni_mlflow.stages.run_under_test import RunUnderTest
 from omni_mlflow.stages.validation_rules import judge
 
 LEVELS = {
@@ -31,8 +30,6 @@ def _validate(run: Run) -> Report:
         whole=True,
     )
     checks = [*(run.findings or ()), *judge(under_test, run.options.require_stage)]
-    if run.options.require_stage == "eval":
-        checks.append(_look_is_recorded(run, under_test))
     failed = broken(checks)
     out = run.folder / "validation.json"
     write_document(out, verdict(checks, require_stage=run.options.require_stage))
@@ -44,15 +41,6 @@ def _validate(run: Run) -> Report:
         taken=len(checks),
         made=len(checks) - len(failed),
     )
-
-
-def _look_is_recorded(run: Run, under_test: RunUnderTest) -> Check:
-    """The held-out ledger lies in the workspace and in no stage, so a tracked run is not asked for it."""
-    try:
-        return look_is_recorded(run, under_test.json("evaluate", "evaluation.json"))
-    except (UnreadableEvidenceError, *UNREADABLE, KeyError, TypeError) as error:
-        wanted = "a look that can be judged"
-        return check("opening_is_recorded", LEDGER_NAME, wanted, f"{type(error).__name__}: {error}", ok=False)
 
 
 def verdict(checks: list[Check], *, require_stage: str) -> dict[str, Any]:
