@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from policy_nano import NAMES, made_up, make_nano, observations
+from pydantic import ValidationError
 from training_logs import ListLog
 
 from omni_mlflow.backbones.optimisation import TooFewSamplesError
@@ -108,9 +115,55 @@ def test_bfloat16_computes_in_half_precision_and_trains_float32_weights(policy_n
     assert types == {"torch.float32"}
 
 
+def test_activations_of_the_whole_model_are_never_recomputed(policy_nano, policy_log, tmp_path):
+    """Recomputed layers fill no cache, which is how actions see the image: pi0 cannot be trained so."""
+    with pytest.raises(ValidationError, match="gradient_checkpointing"):
+        policy_nano.settings(training_gradient_checkpointing=True)
+    base = shutil.copytree(policy_nano.base, tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"gradient_checkpointing": True}))
+    plain, asked = policy_log("plain"), policy_log("asked")
+    policy_nano.train(plain)
+    policy_nano.train(asked, policy_nano.settings(base_model=str(base)))
+    assert asked.losses() == plain.losses()
+
+
 def test_fewer_samples_than_a_step_needs_are_an_error_that_says_what_to_do(policy_nano, policy_log):
     with pytest.raises(TooFewSamplesError, match=r"21 train samples cannot fill a batch of 22; lower"):
         policy_nano.train(policy_log(), policy_nano.settings(training_batch_size=22))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from policy_nano import PolicyNano, made_up
+from training_logs import ListLog
+
+class Killed(ListLog):
+    def consumed(self, sample_ids, *, step):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+nano = PolicyNano(Path(sys.argv[1]), made_up(21, seed=1), made_up(9, seed=2))
+log = Killed(Path(sys.argv[2]))
+nano.train(log, nano.settings(training_steps=5, training_checkpoint_every=2))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_the_system_kills_is_gone_on_from_to_the_same_bytes(policy_nano, policy_log):
+    whole, killed = policy_log("whole"), policy_log("killed")
+    settings = policy_nano.settings(training_steps=5, training_checkpoint_every=2)
+    policy_nano.train(whole, settings)
+    command = [sys.executable, "-c", KILLED, str(policy_nano.base), str(killed.root)]
+    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": here}, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert [path.name for path in killed.resume.iterdir()] == ["step-00000002"]
+    policy_nano.train(killed, settings)
+    assert killed.rows[0]["event"] == "step"
+    assert killed.rows[0]["step"] == 3
+    assert files(killed) == files(whole)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 from omni_mlflow.backbones.base_identity import BaseIdentity, fingerprint, source_of
 from omni_mlflow.backbones.base_weights import BaseModelError, local_copy_or_model
 from omni_mlflow.backbones.libraries import device, prepare_libraries
-from omni_mlflow.backbones.policy_vla_branch.settings import TINY, Base
+from omni_mlflow.backbones.policy_vla_branch.settings import TINY, Base, Settings
 from omni_mlflow.backbones.policy_vla_branch.statistics import NormalizationStats
 from omni_mlflow.backbones.policy_vla_branch.tiny_base import tiny_base
 
@@ -32,6 +32,11 @@ def locate_base(base: Base, *, num_dims: int) -> str:
     if base.model == TINY:
         return str(tiny_base(num_dims))
     return local_copy_or_model(base.model, base.local_copy)
+
+
+def stored_dtype(settings: Settings) -> str:
+    """Full training keeps float32 whatever it computes in; below an adapter the base keeps its precision."""
+    return settings.base.precision if settings.training.mode == "lora" else "float32"
 
 
 def load_model(location: str | Path, *, revision: str, horizon: int, dtype: str) -> Any:
@@ -63,6 +68,8 @@ def load_model(location: str | Path, *, revision: str, horizon: int, dtype: str)
         raise BaseModelError(
             f"{location} is not the checkpoint that its config.json describes: {'; '.join(wrong)}"
         )
+    if model.is_gradient_checkpointing:  # a configuration may ask for it, and then no layer has a cache
+        model.activation_checkpointing_disable()
     _take_lerobots_embedding(model, location, revision)
     return model.eval()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -91,6 +92,7 @@ class Batches:
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
+        self._in_use = threading.Lock()  # a tokenizer cannot be set up for two batches at once
         self.horizon: int = processor.chunk_size
         self.width: int = processor.max_state_dim
 
@@ -107,13 +109,14 @@ class Batches:
         self, images: Sequence[Image], instructions: Sequence[str], states: NDArray[np.float32]
     ) -> PredictionBatch:
         """Process what a model may see: one square image per sample, text, physical states."""
-        made = self._processor(
-            images=[[squared(image)] for image in images],
-            text=list(instructions),
-            state=states,
-            padding="longest",  # the default of 48 tokens would have to hold the image tokens too
-            return_tensors="pt",
-        )
+        with self._in_use:
+            made = self._processor(
+                images=[[squared(image)] for image in images],
+                text=list(instructions),
+                state=states,
+                padding="longest",  # the default of 48 tokens would have to hold the image tokens too
+                return_tensors="pt",
+            )
         return PredictionBatch(**{field.name: made[field.name] for field in fields(PredictionBatch)})
 
     def training(self, data: PolicyData, chosen: Sequence[int], *, key: Sequence[int]) -> TrainingBatch:

@@ -23,6 +23,7 @@ from omni_mlflow.backbones.policy_vla_branch.base_model import (
     load_model,
     load_processor,
     locate_base,
+    stored_dtype,
 )
 from omni_mlflow.backbones.policy_vla_branch.canary import save_canary
 from omni_mlflow.backbones.policy_vla_branch.data import Batches, PolicyData
@@ -71,7 +72,7 @@ def train_policy(
         location,
         revision=settings.base.revision,
         horizon=settings.action.horizon_frames,
-        dtype=settings.base.precision if adapted else "float32",
+        dtype=stored_dtype(settings),
     )
     identity = identify(model, location, settings.base)
     processor = fit_processor(
