@@ -20,6 +20,8 @@ from omni_mlflow.backbones.policy_vla_branch.camera import (
 )
 from omni_mlflow.spine.episodes import open_episode
 from omni_mlflow.spine.poses import inverse, moved
+from omni_mlflow.spine.synthetic.annotation import write_annotation
+from omni_mlflow.spine.synthetic.world import make_session
 
 
 def ahead(trajectories, t=10, horizon=8) -> HandsAhead:
@@ -116,6 +118,20 @@ def test_a_horizon_may_end_with_the_episode_and_not_after_it():
     trajectories, _ = wearer(seed=5, frames=20)
     assert ahead(trajectories, t=11, horizon=8).future_valid.all()
     assert future_in_anchor_camera(trajectories, 12, 8) == HORIZON_LEAVES
+
+
+def test_a_synthetic_episode_shows_the_wrists_where_its_body_has_them(tmp_path):
+    """Hands are written with 1.5 mm of noise per axis and the body without, in the world."""
+    write_annotation(tmp_path / "annotation.hdf5", make_session(seed=3, frames=40), invalid_body_share=0.0)
+    with open_episode(tmp_path) as episode:
+        (camera, posed), (hands, seen), (body, _) = episode.camera_to_world(), episode.hands(), episode.body()
+    arrays = {"camera_to_world": camera, "camera_valid": posed, "hands_in_camera": hands, "hands_valid": seen}
+    found = ahead(arrays, t=5, horizon=16)
+    wrists = moved(np.repeat(inverse(camera[5:6]), 16, axis=0), body[6:22, 20:22])
+    apart_mm = 1000 * np.linalg.norm(found.future_hands[:, :, 0] - wrists, axis=-1)
+    assert found.future_valid.all()
+    assert apart_mm.mean() < 4
+    assert apart_mm.max() < 10
 
 
 def test_the_real_left_wrist_stays_within_a_centimetre_of_the_body_s_in_the_camera_of_now(tmp_path):

@@ -188,7 +188,8 @@ def hand_space_file(space: Space, stats: DimensionStats, *, horizon: int, fps: f
         ),
         frame_of_reference=CAMERA_OF_NOW,
         anchor=LAST_OBSERVED,
-        reference="positions and rotations relative to frame t; fingers of a wrist pose absolute",
+        reference="positions and rotations relative to frame t; synergies and apertures absolute, "
+        "an aperture of 0 m is a closed hand",
         rotation_convention=None if space.name == "joints126" else WRIST_FRAME,
         order="left hand, then right hand; joints from wrist to thumb .. little finger, base to tip",
         horizon=horizon,
