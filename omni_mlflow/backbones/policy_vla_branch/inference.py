@@ -20,7 +20,7 @@ from omni_mlflow.spine.types import Answer, Outcome, Sample
 
 BATCH_SIZE = 32
 DECIMALS = 6
-"""Actions are told to a micrometre; arithmetic in another batch moves them by less."""
+"""Actions are told to a micrometre; in float32, arithmetic in another batch moves them by less."""
 
 
 @dataclass(frozen=True)

@@ -113,16 +113,6 @@ def _config(processor: Any, size: TinySize) -> Any:
         "intermediate_size": 2 * size.width,
         "vocab_size": vocabulary,
     }
-    vision = {
-        "model_type": "siglip_vision_model",
-        "hidden_size": size.vision_width,
-        "intermediate_size": 2 * size.vision_width,
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": 2,
-        "patch_size": size.patch,
-        "image_size": size.image,
-        "vision_use_head": False,
-    }
     expert = {**shared, "hidden_size": size.expert_width, "intermediate_size": 2 * size.expert_width}
     return PI0Config(
         vlm_config={
@@ -132,13 +122,26 @@ def _config(processor: Any, size: TinySize) -> Any:
             "projection_dim": size.width,
             "hidden_size": size.width,
             "text_config": text,
-            "vision_config": vision,
+            "vision_config": _vision_config(size),
         },
         dit_config=expert,
         chunk_size=size.horizon,
         max_state_dim=size.action_width,
         max_action_dim=size.action_width,
     )
+
+
+def _vision_config(size: TinySize) -> dict[str, Any]:
+    return {
+        "model_type": "siglip_vision_model",
+        "hidden_size": size.vision_width,
+        "intermediate_size": 2 * size.vision_width,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": 2,
+        "patch_size": size.patch,
+        "image_size": size.image,
+        "vision_use_head": False,
+    }
 
 
 def _scale_by_fan_in(model: Any, generator: Any) -> None:

@@ -66,7 +66,6 @@ def train_policy(
         TooFewSamplesError: fewer train samples than one batch holds.
         BaseModelError: the base is not what the contract says, or too narrow for the action space.
     """
-    adapted = settings.training.mode == "lora"
     location = locate_base(settings.base, num_dims=len(statistics.actions.mean))
     model = load_model(
         location,
@@ -75,24 +74,18 @@ def train_policy(
         dtype=stored_dtype(settings),
     )
     identity = identify(model, location, settings.base)
-    processor = fit_processor(
-        load_processor(location, revision=settings.base.revision), model.config, statistics
-    )
+    processor = load_processor(location, revision=settings.base.revision)
+    processor = fit_processor(processor, model.config, statistics)
     labels = labels.model_copy(update={"features": num_features(model.config)})
-    if adapted:
-        model = add_adapter(model, settings.lora, settings.base, seed=settings.training.seed)
-    else:
-        model.model.dit.embed_tokens.weight.requires_grad_(False)  # the expert reads no tokens
-    heads = new_heads(labels, seed=settings.training.seed)
-    policy = Policy(model, heads, half=settings.base.precision == "bfloat16")
-    trainable = sum(weight.numel() for _, weight in policy.named_parameters() if weight.requires_grad)
+    policy = _trainable(model, labels, settings)
+    count = sum(weight.numel() for _, weight in policy.named_parameters() if weight.requires_grad)
     final = _Loop(policy, Batches(processor), train, val, training=settings.training, log=log).run()
     write_document(log.checkpoint / "base.json", identity)
     write_document(log.checkpoint / STATS_NAME, statistics)
     _save(policy, processor, labels, log)
     facts = {
         "base_fingerprint": identity.fingerprint,
-        "trainable_parameters": trainable,
+        "trainable_parameters": count,
         "steps": final.step,
         "last_loss": final.last_loss,
         "device": str(device()),
@@ -100,6 +93,16 @@ def train_policy(
     return TrainingFacts(
         base_model=identity.model, base_revision=identity.commit or identity.revision, **facts
     )
+
+
+def _trainable(model: Any, labels: HeadLabels, settings: Settings) -> Policy:
+    """Return the policy with untrained heads, all of it trainable or an adapter alone."""
+    seed = settings.training.seed
+    if settings.training.mode == "lora":
+        model = add_adapter(model, settings.lora, settings.base, seed=seed)
+    else:
+        model.model.dit.embed_tokens.weight.requires_grad_(False)  # the expert reads no tokens
+    return Policy(model, new_heads(labels, seed=seed), half=settings.base.precision == "bfloat16")
 
 
 def _save(policy: Policy, processor: Any, labels: HeadLabels, log: TrainingLog) -> None:
