@@ -103,6 +103,7 @@ CONFIG, PROCESSOR, HEADS, HEAD_WEIGHTS = (
     "heads.json",
     "heads.safetensors",
 )
+WEIGHTS = "model.safetensors"
 ADAPTER = "adapter/adapter_model.safetensors"
 
 FAULTS: dict[str, Fault] = {
@@ -127,6 +128,12 @@ FAULTS: dict[str, Fault] = {
     "heads cut off": Fault(
         lambda folder: (folder / HEAD_WEIGHTS).write_bytes((folder / HEAD_WEIGHTS).read_bytes()[:-9]),
         "small_files_are_readable",
+    ),
+    "a stored answer of another shape": Fault(
+        document("canary.json", lambda found: found["actions"][0].pop()), "small_files_are_readable"
+    ),
+    "a base without a fingerprint": Fault(
+        document("base.json", lambda found: found.pop("fingerprint")), "small_files_are_readable"
     ),
     "a shorter chunk in the configuration": Fault(
         document(CONFIG, lambda found: found.update(chunk_size=2)), "chunk_length_agrees"
@@ -206,6 +213,10 @@ FAULTS: dict[str, Fault] = {
             lambda found: found.update({f"{TEXT}.embed_tokens.weight": found[TIED] + 1.0}),
         ),
         "embedding_is_saved_once",
+    ),
+    "weights cut off": Fault(
+        lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-9]),
+        "weights_load_whole",
     ),
     "a tensor missing": Fault(
         tensors("model.safetensors", lambda found: found.pop(QUERY)), "weights_load_whole"

@@ -7,9 +7,10 @@ answer. The samples hold no recorded image, so the file tells nothing about any 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from omni_mlflow.backbones.policy_vla_branch.data import Batches, noise_and_time
 from omni_mlflow.backbones.policy_vla_branch.model import Policy
@@ -31,6 +32,12 @@ class Canary(Row):
 
     actions: list[list[list[float]]]
     scores: dict[str, list[list[float]]]
+
+    @model_validator(mode="after")
+    def _is_rectangular(self) -> Self:
+        for numbers in (self.actions, *self.scores.values()):
+            np.array(numbers, dtype=np.float64)  # raises ValueError over rows of different length
+        return self
 
 
 def ask_canary(policy: Policy, processor: Any) -> Canary:

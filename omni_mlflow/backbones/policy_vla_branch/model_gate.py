@@ -76,10 +76,10 @@ def model_checks(folder: Path, settings: Settings, *, labels: HeadLabels) -> lis
     checks += [rule(small) for rule in RULES]
     if broken(checks):
         return checks
-    checks.append(_one_embedding(folder))
     model = _attempt("weights_load_whole", folder, lambda: _load(folder, settings), checks)
-    if model is None or broken(checks):
+    if model is None:
         return checks
+    checks.append(_one_embedding(folder))
     weights = _attempt("base_and_adapter_load", folder, lambda: _weights(folder, model, settings), checks)
     if weights is None:
         return checks
@@ -109,6 +109,8 @@ def _small(folder: Path, settings: Settings, labels: HeadLabels) -> SmallFiles:
 
     for name in (CONFIG_NAME, PROCESSOR_NAME, HEADS_NAME, STATS_NAME, CANARY_NAME, "base.json"):
         strict_json((folder / name).read_text(encoding="utf-8"))
+    for name, form in ((CANARY_NAME, Canary), ("base.json", BaseIdentity)):
+        read_document(folder / name, form)
     statistics = read_document(folder / STATS_NAME, NormalizationStats)
     location = locate_base(settings.base, num_dims=len(statistics.actions.mean))
     revision = settings.base.revision
