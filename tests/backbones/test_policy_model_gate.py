@@ -93,3 +93,12 @@ def test_bfloat16_checkpoints_pass_too(policy_nano, policy_log, lora):
     settings = policy_nano.settings(base_precision="bfloat16", training_mode="lora" if lora else "full")
     policy_nano.train(log, settings)
     assert not broken(model_checks(log.checkpoint, settings, labels=LABELS))
+
+
+def test_an_adapter_above_a_trained_checkpoint_passes_too(policy_nano, policy_checkpoint, policy_log):
+    """The way LoRA is meant to be used: on weights that can already see, here those of a full training."""
+    log = policy_log()
+    settings = policy_nano.settings(base_model=str(policy_checkpoint), training_mode="lora")
+    facts = policy_nano.train(log, settings)
+    assert facts.base_model == str(policy_checkpoint)
+    assert not broken(model_checks(log.checkpoint, settings, labels=LABELS))
