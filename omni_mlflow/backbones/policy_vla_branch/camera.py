@@ -71,8 +71,7 @@ def future_in_anchor_camera(
     seen = np.asarray(trajectories["hands_valid"][:, frames], dtype=bool).T & usable(recorded)
     to_world = np.asarray(trajectories["camera_to_world"][frames], dtype=np.float64)
     posed, at = posed[frames], t - first
-    known = seen & posed[:, None]
-    joints = _in_camera_of(at, to_world, recorded, known)
+    joints = _in_camera_of(at, to_world, recorded, seen)
     after = slice(at + 1, None)
     reason = _mask_reasons(seen[at], seen[after], posed[after])
     if not seen[at].any():
@@ -83,17 +82,17 @@ def future_in_anchor_camera(
     return HandsAhead(
         future_hands=np.where(valid[..., None, None], joints[after], 0.0).astype(np.float32),
         future_valid=valid,
-        now=Hands(joints[at], known[at]),
-        before=Hands(joints[0], known[0]) if at == 1 and posed[0] else None,
+        now=Hands(joints[at], seen[at]),
+        before=Hands(joints[0], seen[0]) if at == 1 and posed[0] else None,
         future_reason=reason,
     )
 
 
-def _in_camera_of(at: int, to_world: Floats, joints: Floats, known: Bools) -> Floats:
-    """Carry the known hands of every frame into the camera of frame ``at``; others become zeros."""
+def _in_camera_of(at: int, to_world: Floats, joints: Floats, seen: Bools) -> Floats:
+    """Carry the hands of every frame into the camera of frame ``at``; those that were not seen become zeros."""
     to_now = inverse(to_world[at]) @ to_world
     together = moved(to_now, joints.reshape(len(joints), -1, 3)).reshape(joints.shape)
-    return np.where(known[..., None, None], together, 0.0)
+    return np.where(seen[..., None, None], together, 0.0)
 
 
 def _mask_reasons(seen_now: Bools, seen: Bools, posed: Bools) -> NDArray[np.uint8]:

@@ -42,7 +42,7 @@ class Hands:
 
 
 def usable(joints: NDArray[np.floating]) -> Bools:
-    """Tell which hands have a pose: finite, not all zeros, and a palm that spans a plane.
+    """Tell which hands have a pose: finite, and with a palm that spans a plane, as zeros do not.
 
     Ask this of joints as they were recorded: a hand that was not seen is a row of zeros there, and after
     any change of the frame of reference it looks like a hand.
@@ -55,8 +55,7 @@ def usable(joints: NDArray[np.floating]) -> Bools:
     along = _unit(known[..., MIDDLE_KNUCKLE, :] - known[..., WRIST, :])
     across = known[..., INDEX_KNUCKLE, :] - known[..., LITTLE_KNUCKLE, :]
     palm_m = np.linalg.norm(np.cross(along, across), axis=-1)
-    seen = (known != 0).any(axis=(-2, -1))
-    result: Bools = finite & seen & (palm_m > _SMALLEST_PALM_M)
+    result: Bools = finite & (palm_m > _SMALLEST_PALM_M)
     return result
 
 
