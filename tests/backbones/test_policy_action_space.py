@@ -172,11 +172,26 @@ def test_an_action_that_is_decoded_and_encoded_is_the_same_action(seed, name, ma
     assert np.abs((again - action)[..., apertures_at]).max(initial=0) <= maps.aperture_bound_m + 1e-12
 
 
-def test_the_bound_of_the_aperture_is_reached_and_never_passed(maps):
+def hands_whose_index_finger_turns_while_it_opens() -> Maps:
+    """Tips about 30 or about 80 mm apart, in directions 86 degrees apart: the template is worst between."""
+    apart = np.concatenate([np.linspace(0.030, 0.031, 20), np.linspace(0.079, 0.080, 20)])
+    direction = 30 * (apart - 0.03)
+    hands = np.repeat(both(flat_right_hand())[None], 40, axis=0)
+    hands[:, :, 8] = hands[:, :, 4]
+    hands[:, :, 8, 0] += (apart * np.cos(direction))[:, None]
+    hands[:, :, 8, 2] += (apart * np.sin(direction))[:, None]
+    return fit_maps(hands, np.ones((40, 2), dtype=bool), episodes=["a"] * 40)
+
+
+@pytest.mark.parametrize("turning", [False, True])
+def test_the_bound_of_the_aperture_is_reached_and_never_passed(turning, maps):
+    maps = hands_whose_index_finger_turns_while_it_opens() if turning else maps
     asked = np.linspace(*maps.apertures_m, 2001)
     fingers = maps.from_apertures(asked).reshape(-1, 20, 3)
     apart = np.linalg.norm(fingers[:, 3] - fingers[:, 7], axis=1)
     assert np.abs(apart - asked).max() == pytest.approx(maps.aperture_bound_m, rel=1e-4)
+    worst = np.abs(apart - asked).argmax()
+    assert (100 < worst < 1900) == turning
 
 
 def test_numbers_of_an_invalid_hand_are_finite_and_marked(maps):
@@ -201,6 +216,12 @@ def test_maps_do_not_depend_on_the_order_of_episodes_nor_on_hands_that_were_not_
     first = fit_maps(hands, valid, episodes=episodes)
     assert first == fit_maps(unseen[order], valid[order], episodes=[episodes[row] for row in order])
     assert sum(first.num_hands) == valid.sum()
+
+
+def test_a_synergy_has_one_sign_whichever_way_its_solver_found_it(maps):
+    synergies = np.array(maps.synergies)
+    assert (synergies.max(axis=1) == np.abs(synergies).max(axis=1)).all()
+    np.testing.assert_allclose(synergies @ synergies.T, np.eye(7), atol=1e-12)
 
 
 def test_maps_are_read_as_they_were_written_to_the_last_bit(tmp_path, maps):

@@ -193,15 +193,17 @@ def test_an_episode_without_a_valid_step_has_no_round_trip(maps, stats):
 
 
 def test_numbers_beyond_the_quantiles_of_train_are_counted(maps):
-    """The bounds of ``left_x`` are set so that exactly the actions above 5 mm lie outside."""
+    """The bounds of ``left_x`` are set so that exactly the valid actions above 5 mm lie outside."""
     future, now = chunks(seed=8, rows=6)
     space = SPACES["ee20"]
     actions = space.encode(future, now, maps)
     everything = fit_stats(actions, np.ones(actions.shape, dtype=bool), floors=space.std_floors())
+    reasons = np.zeros(future.shape[:3], dtype=np.uint8)
+    reasons[:2, 2:] = 3
     wide = {"q01": (-9.0,) * 20, "q99": (0.005, *(9.0,) * 19)}
     audit = audit_retargeting(
         future,
-        np.zeros(future.shape[:3], dtype=np.uint8),
+        reasons,
         now,
         episodes=["a"] * 6,
         space=space,
@@ -211,4 +213,5 @@ def test_numbers_beyond_the_quantiles_of_train_are_counted(maps):
         joint_limit_violations={},
     )
     moved_right = future[:, :, 0, 0, 0] - now.joints[:, None, 0, 0, 0] > 0.005
-    assert audit.episodes[0].values_outside == moved_right.sum() > 0
+    assert audit.episodes[0].values_outside == moved_right[reasons[..., 0] == 0].sum() > 0
+    assert moved_right[reasons[..., 0] == 3].any()  # and those are not counted

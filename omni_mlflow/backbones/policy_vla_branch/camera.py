@@ -89,7 +89,7 @@ def future_in_anchor_camera(
 
 
 def _in_camera_of(at: int, to_world: Floats, joints: Floats, seen: Bools) -> Floats:
-    """Carry the hands of every frame into the camera of frame ``at``; those that were not seen become zeros."""
+    """Carry the hands of every frame into the camera of frame ``at``; unseen ones become zeros."""
     to_now = inverse(to_world[at]) @ to_world
     together = moved(to_now, joints.reshape(len(joints), -1, 3)).reshape(joints.shape)
     return np.where(seen[..., None, None], together, 0.0)
