@@ -16,12 +16,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import ValidationError
 
 from omni_mlflow.form_problems import explain
+from omni_mlflow.repeats import Repeats
 from omni_mlflow.spine.rows import write_document, write_text
 from omni_mlflow.suite_file import Expectation, Suite, SuiteError, columns_of, parameters_of
 from omni_mlflow.suite_result import NO_ROW, SuiteCheck, SuiteResult, merged, suite_page
@@ -29,22 +31,11 @@ from omni_mlflow.suite_result import NO_ROW, SuiteCheck, SuiteResult, merged, su
 SHOWN_ROWS = 50
 """Offending rows kept per check: enough to find the cause, small enough to log."""
 
-BATCH_ROWS = 100_000
-"""Rows of a long table that are checked at once: enough to make the library's own cost small."""
+BATCH_ROWS = 20_000
+"""Rows of a long table that are checked at once: few to hold, enough to make the library's own cost small."""
 
-ROW_BY_ROW = frozenset(
-    {
-        "expect_column_pair_values_to_be_equal",
-        "expect_column_value_lengths_to_be_between",
-        "expect_column_values_to_be_between",
-        "expect_column_values_to_be_in_set",
-        "expect_column_values_to_be_null",
-        "expect_column_values_to_not_be_null",
-        "expect_column_values_to_not_match_regex",
-        "expect_rows_to_satisfy",
-    }
-)
-"""Checks that look at one row at a time. Any other sees the whole table at once."""
+SMALL_FILE = 1 << 20
+"""Bytes of a table that need no file."""
 
 
 def load_suite(path: Path) -> Suite:
@@ -143,33 +134,39 @@ def _checked(
 ) -> tuple[int, list[SuiteCheck]]:
     """Count the rows, and check them: part by part where a check looks at one row at a time.
 
-    Of a table of any length only the columns that the other checks compare are held.
+    Of a table of any length only those rows are seen together that may repeat each other; and, where a check
+    is of neither kind, the columns that it compares.
     """
     import pandas as pd
 
-    alone = [check for check in suite.expectations if _is_row_by_row(check)]
-    together = [check for check in suite.expectations if not _is_row_by_row(check)]
+    alone = [check for check in suite.expectations if check.is_row_by_row]
+    unique = [check for check in suite.expectations if check.is_of_repeats]
+    together = [check for check in suite.expectations if check not in (*alone, *unique)]
     held: list[Any] = []
-    parts: dict[str, list[SuiteCheck]] = {check.code: [] for check in suite.expectations}
-    for frame in frames:
-        held.append(frame[_compared(suite, together)])
-        for check in _results(suite, alone, frame, parameters):
-            parts[check.code].append(check)
-    whole = pd.concat(held, ignore_index=True)
-    for check in _results(suite, together, whole, parameters):
-        parts[check.code].append(check)
-    return len(whole), [merged(each, shown=SHOWN_ROWS) for each in parts.values()]
-
-
-def _is_row_by_row(check: Expectation) -> bool:
-    # A rule may call a method of a column, such as groupby, and then it compares rows.
-    return (
-        check.type in ROW_BY_ROW and "mostly" not in check.kwargs and "." not in check.kwargs.get("rule", "")
-    )
+    found: dict[str, SuiteCheck] = {}
+    num_rows = 0
+    with SpooledTemporaryFile(max_size=SMALL_FILE) as file:
+        keys = [columns_of(check.kwargs) for check in unique]
+        repeats = Repeats(keys, kept=_compared(suite, unique), file=file)
+        for frame in frames:
+            num_rows += len(frame)
+            repeats.add(frame)
+            held.append(frame[_compared(suite, together)])
+            for check in _results(suite, alone, frame, parameters):
+                before = [found[check.code]] if check.code in found else []
+                found[check.code] = merged([*before, check], shown=SHOWN_ROWS)
+        among = _results(suite, unique, repeats.suspects(), parameters)
+    rest = [
+        each.model_copy(update={"element_count": num_rows}) if each.error is None else each for each in among
+    ]
+    rest += _results(suite, together, pd.concat(held, ignore_index=True), parameters)
+    return num_rows, [*found.values(), *rest]
 
 
 def _compared(suite: Suite, checks: Sequence[Expectation]) -> list[str]:
     """The columns that ``checks`` and the naming of an offending row need."""
+    if not checks:
+        return []
     if any("row_condition" in check.kwargs for check in checks):
         return list(suite.columns)  # a condition may speak of any of them
     used = {column for check in checks for column in columns_of(check.kwargs)}

@@ -10,6 +10,26 @@ from pydantic import Field
 from omni_mlflow.contract import Section
 from omni_mlflow.suite_result import Severity
 
+ROW_BY_ROW = frozenset(
+    {
+        "expect_column_pair_values_to_be_equal",
+        "expect_column_value_lengths_to_be_between",
+        "expect_column_values_to_be_between",
+        "expect_column_values_to_be_in_set",
+        "expect_column_values_to_be_null",
+        "expect_column_values_to_not_be_null",
+        "expect_column_values_to_not_match_regex",
+        "expect_rows_to_satisfy",
+    }
+)
+"""Checks that look at one row at a time."""
+
+OF_REPEATS: Mapping[str, Mapping[str, Any]] = {
+    "expect_column_values_to_be_unique": {},
+    "expect_compound_columns_to_be_unique": {"ignore_row_if": "never"},
+}
+"""Checks that only rows with equal values can break, with their arguments beside the columns."""
+
 
 class SuiteError(Exception):
     """A suite cannot be used as it is written, or not with the rows or parameters it was given."""
@@ -32,6 +52,18 @@ class Expectation(Section):
     @property
     def code(self) -> str:
         return self.description.split()[0]
+
+    @property
+    def is_row_by_row(self) -> bool:
+        # A rule may call a method of a column, such as groupby, and then it compares rows.
+        return (
+            self.type in ROW_BY_ROW and "mostly" not in self.kwargs and "." not in self.kwargs.get("rule", "")
+        )
+
+    @property
+    def is_of_repeats(self) -> bool:
+        others = {key: value for key, value in self.kwargs.items() if key not in ("column", "column_list")}
+        return self.type in OF_REPEATS and others == OF_REPEATS[self.type]
 
 
 class Suite(Section):

@@ -425,6 +425,21 @@ def test_a_check_that_cannot_run_in_one_part_has_failed(suite_file, monkeypatch)
     assert result.checks[0].error is not None
 
 
+def test_values_that_only_share_a_hash_are_no_repeats(suite_file, monkeypatch):
+    path = suite_file(type="expect_column_values_to_be_unique", kwargs={"column": "size"})
+    monkeypatch.setattr("omni_mlflow.expectations.BATCH_ROWS", 1)
+    assert hash((-1,)) == hash((-2,))
+    result = check_suite(path, [{"id": name, "size": size} for name, size in zip("abc", (1, -1, -2))])
+    assert (result.status, result.checks[0].element_count) == ("pass", 3)
+
+
+def test_repeats_of_values_without_a_hash_are_found(suite_file, monkeypatch):
+    path = suite_file(type="expect_column_values_to_be_unique", kwargs={"column": "size"})
+    monkeypatch.setattr("omni_mlflow.expectations.BATCH_ROWS", 1)
+    result = check_suite(path, [{"id": name, "size": [size]} for name, size in zip("abc", (1, 2, 2))])
+    assert [row["id"] for row in result.checks[0].unexpected] == ["b", "c"]
+
+
 def test_the_manifest_table_names_the_session_folder_and_missing_modalities():
     seventh = episode(7, "attic", None, missing_modalities={"imu": "absent", "audio": "mute"})
     [row] = manifest_frame([seventh], NO_LEAKS)
