@@ -151,12 +151,16 @@ def test_a_model_is_better_than_a_baseline_by_so_many_millimetres_with_an_interv
     model = expected + rng.uniform(0.003, 0.005, (40, 1, 1, 1, 1)) * [1, 0, 0]
     baseline = expected + rng.uniform(0.018, 0.022, (40, 1, 1, 1, 1)) * [0, 1, 0]
     valid = everywhere(expected)
-    errors = [trajectory_errors(expected, each, valid, fps=FPS) for each in (model, baseline)]
-    scores = trajectory_scores(errors[0], {"constant_position": errors[1]}, episodes)
+    worse = expected + np.array([0, 0, 0.04])
+    errors = [trajectory_errors(expected, each, valid, fps=FPS) for each in (model, baseline, worse)]
+    baselines = {"constant_velocity": errors[2], "constant_position": errors[1]}
+    scores = trajectory_scores(errors[0], baselines, episodes)
     assert scores["trajectory_mpjpe"] == pytest.approx(4.0, abs=0.4)
     against = scores["baselines"]["trajectory_mpjpe"]
     assert against["best"] == "constant_position"
     assert against["difference"]["value"] == pytest.approx(16.0, abs=0.8)
+    assert against["floors"]["constant_velocity"] == pytest.approx(40.0)
+    assert against["differences"]["constant_velocity"]["value"] == pytest.approx(36.0, abs=0.4)
     assert 14 < against["difference"]["low"] < against["difference"]["value"]
     assert against["difference"]["p_value"] == pytest.approx(2 / 2**8)
     assert scores["reasons"] == {}
