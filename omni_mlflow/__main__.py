@@ -67,7 +67,11 @@ def validate_command(*, as_json: bool, **given: Any) -> None:
 
 
 def compare_command(*, as_json: bool, **given: Any) -> None:
-    """Hold evaluations of one split against the first one named, and plan what the split can show."""
+    """Hold evaluations of one split against the first one named, the reference; plan what the split can show.
+
+    Each is judged by the contract it was made with. Only differences to the reference are tested: name
+    another run first to hold the others against that one.
+    """
     from omni_mlflow import verb_options
     from omni_mlflow.comparison import compare
     from omni_mlflow.console import print_table

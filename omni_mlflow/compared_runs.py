@@ -8,15 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from omni_mlflow.contract import Contract
 from omni_mlflow.leftovers import key_of
 from omni_mlflow.metrics.answers import PredictionRow
 from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.registry import Bound, load_bound
+from omni_mlflow.registry import Bound, bind
 from omni_mlflow.spine.rows import read_document, read_rows
 from omni_mlflow.spine.types import Check, Skip, broken
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts
-from omni_mlflow.stages.manifests import FITTED
+from omni_mlflow.stages.manifests import CONTRACT, FITTED
 from omni_mlflow.stages.run_under_test import RunUnderTest
 from omni_mlflow.stages.validate import stages_of
 from omni_mlflow.stages.validation_rules import judge
@@ -78,18 +79,16 @@ class EvaluatedRun:
         return settings
 
 
-def open_run(given: str, *, store: str, contracts: Mapping[str, Path]) -> Iterator[EvaluatedRun]:
+def open_run(given: str, *, store: str) -> Iterator[EvaluatedRun]:
     """Yield the evaluation of a run of the store, or every evaluation of a workspace or a backbone's folder.
-
-    Args:
-        contracts: contract file by backbone.
 
     Raises:
         NotComparableError: there is no such run, it is not finished, or the validator refuses it.
+        ContractError: no code stands (any more) behind the contract that it was made with.
     """
     folder = Path(given)
     if not folder.is_dir():
-        yield _of_store(given, store=store, contracts=contracts)
+        yield _of_store(given, store=store)
         return
     here = sorted(path.parent.parent for path in folder.glob("*/evaluate/seal.json"))
     backbones = [folder] if (folder / "evaluate").is_dir() else here
@@ -98,10 +97,10 @@ def open_run(given: str, *, store: str, contracts: Mapping[str, Path]) -> Iterat
             f"{given} holds no finished evaluation; name a workspace, a backbone's folder in it or a run id"
         )
     for each in backbones:
-        yield _of_workspace(each.resolve(), contracts=contracts)
+        yield _of_workspace(each.resolve())
 
 
-def _of_store(run_id: str, *, store: str, contracts: Mapping[str, Path]) -> EvaluatedRun:
+def _of_store(run_id: str, *, store: str) -> EvaluatedRun:
     found = find_run(store, run_id)
     if found is None:
         raise NotComparableError(f"{run_id} is neither a folder nor a run of the tracking store")
@@ -110,19 +109,17 @@ def _of_store(run_id: str, *, store: str, contracts: Mapping[str, Path]) -> Eval
             f"run {run_id} is {found.status}; only a finished run can be compared: finish it, or name its "
             "evaluate run"
         )
-    bound = _bound(found.backbone, run_id, contracts)
     stages = stages_of("eval")
     with TemporaryDirectory(prefix="omni-mlflow-") as scratch:
         folders, checks = fetch_stages(
-            store, run_id, stages=stages, backbone=bound.contract.id, into=Path(scratch)
+            store, run_id, stages=stages, backbone=found.backbone, into=Path(scratch)
         )
-        return _judged(run_id, found.key, bound, folders, checks, whole=False)
+        return _judged(run_id, found.key, folders, checks, whole=False)
 
 
-def _of_workspace(folder: Path, *, contracts: Mapping[str, Path]) -> EvaluatedRun:
+def _of_workspace(folder: Path) -> EvaluatedRun:
     backbone = folder.name
     workspace = Workspace(folder.parent)
-    bound = _bound(backbone, str(folder), contracts)
     stages = {
         name: workspace.stage(name, backbone=backbone if STAGES[name].per_backbone else None)
         for name in stages_of("eval")
@@ -132,20 +129,34 @@ def _of_workspace(folder: Path, *, contracts: Mapping[str, Path]) -> EvaluatedRu
     if broken(checks):
         _refuse(str(folder), broken(checks))
     key = key_of(stages["evaluate"].path)
-    return _judged(str(folder), key, bound, folders, checks, whole=True)
+    return _judged(str(folder), key, folders, checks, whole=True)
 
 
-def _bound(backbone: str, given: str, contracts: Mapping[str, Path]) -> Bound:
-    if backbone not in contracts:
+def _bound(given: str, evaluation: Path | None) -> Bound:
+    """Bind the contract that the evaluation was made with, profile and changes included.
+
+    Raises:
+        NotComparableError: it holds none, or another one than it says.
+    """
+    if evaluation is None or not (evaluation / CONTRACT).is_file():
         raise NotComparableError(
-            f"{given} is of backbone {backbone!r}, which has no contract here; give its file with --contract"
+            f"{given} is not validated as an evaluation: it holds no {CONTRACT}, which says what it was made "
+            "with; run 'evaluate' again"
         )
-    return load_bound(contracts[backbone], profile=None, changes={})
+    contract = read_document(evaluation / CONTRACT, Contract)
+    wanted = read_document(evaluation / "evaluation.json", EvaluationFacts).contract_digest
+    if contract.digest != wanted:
+        raise NotComparableError(
+            f"{given} was made with contract {wanted[:16]}, but its {CONTRACT} is {contract.digest[:16]}; "
+            "put that file back or run 'evaluate' again"
+        )
+    return bind(contract)
 
 
 def _judged(
-    given: str, key: str, bound: Bound, folders: Mapping[str, Path], checks: Sequence[Check], *, whole: bool
+    given: str, key: str, folders: Mapping[str, Path], checks: Sequence[Check], *, whole: bool
 ) -> EvaluatedRun:
+    bound = _bound(given, folders.get("evaluate"))
     under_test = RunUnderTest(folders, bound.contract, bound.backbone, bound.settings, whole=whole)
     failed = broken([*checks, *judge(under_test, "eval")])
     if failed:

@@ -35,7 +35,6 @@ class Comparing:
 
     Attributes:
         runs: run ids of the store, workspaces, or folders of backbones; the first is the reference.
-        contracts: contract file by backbone.
         out: where the files are copied to; None leaves them with the run's journal only.
         outer: the run that ``mlflow run`` has made for this process.
     """
@@ -44,7 +43,6 @@ class Comparing:
     project: Path
     workspace: Path
     store: str
-    contracts: dict[str, Path]
     out: Path | None
     outer: OuterRun | None
 
@@ -54,7 +52,7 @@ def compare(request: Comparing, *, say: Callable[[str], None]) -> ComparisonFact
 
     Raises:
         NotComparableError, UnpairedError: the runs cannot be held against each other.
-        ContractError: a contract cannot be bound.
+        ContractError: the contract of a run cannot be bound to the code as it is now.
     """
     projector = start_projector(request.workspace, store=request.store)
     try:
@@ -98,7 +96,7 @@ def _recorded(request: Comparing, say: Callable[[str], None]) -> ComparisonFacts
 def _compared(request: Comparing, record: RunRecord, say: Callable[[str], None]) -> ComparisonFacts:
     runs: list[EvaluatedRun] = []
     for given in request.runs:
-        runs += open_run(given, store=request.store, contracts=request.contracts)
+        runs += open_run(given, store=request.store)
         say(f"compare: {given} is validated")
     answers = paired_answers(runs)
     facts = facts_of(answers)

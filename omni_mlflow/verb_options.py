@@ -71,7 +71,6 @@ COMPARE_OPTIONS: list[click.Parameter] = [
     click.Argument(["run"], nargs=-1),
     click.Option(["--runs"], default="none", help="The same with commas, for `mlflow run`."),
     click.Option(["--out"], default="none", help="Folder for the files; none: they stay with the run."),
-    click.Option(["--contract"], default="none", help="Contract files of your own, with commas."),
     WORKSPACE,
     JSON,
 ]
@@ -82,10 +81,8 @@ def comparing_of(given: Mapping[str, Any], *, project: Path) -> Comparing:
 
     Raises:
         BadParameter: no run is named, or a value cannot be used.
-        ContractError: a contract file cannot be read.
     """
     from omni_mlflow.comparison import Comparing
-    from omni_mlflow.contract_file import load_contract
     from omni_mlflow.tracking import store_uri
 
     runs = (*given["run"], *_listed(given["runs"]))
@@ -94,15 +91,11 @@ def comparing_of(given: Mapping[str, Any], *, project: Path) -> Comparing:
     for option in ("workspace", "out"):
         if Path(given[option]).is_file():
             raise click.BadParameter(f"{given[option]} is a file; name a folder", param_hint=f"--{option}")
-    contracts = {path.stem: path for path in sorted((project / "contracts").glob("*.yaml"))}
-    for text in _listed(given["contract"]):
-        contracts[load_contract(Path(text), profile=None, changes={}).id] = Path(text).resolve()
     return Comparing(
         runs=runs,
         project=project,
         workspace=Path(given["workspace"]).resolve(),
         store=store_uri(project),
-        contracts=contracts,
         out=None if given["out"] in ("", "none") else Path(given["out"]).resolve(),
         outer=outer_run(),
     )

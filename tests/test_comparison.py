@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +18,6 @@ from omni_mlflow.reporting.comparison_tables import common_anchors, tables
 from omni_mlflow.spine.evidence import Evidence
 from tests.conftest import PROJECT, TRIVIAL, Place
 
-CONTRACT = TRIVIAL / "trivial.yaml"
-CONTRACTS = {"trivial": CONTRACT}
 FILES = {
     "comparison.json",
     "comparison.csv",
@@ -47,7 +46,7 @@ def pipelines(trained_again) -> list[str]:
 def compared(trained_again, pipelines) -> tuple[Place, dict]:
     """What ``compare --json`` printed about the two pipeline runs."""
     place = trained_again
-    options = ("--contract", str(CONTRACT), "--workspace", str(place.workspace), "--out", "shown", "--json")
+    options = ("--workspace", str(place.workspace), "--out", "shown", "--json")
     done = place.run_as_typed("compare", *pipelines, *options)
     assert done.returncode == 0, done.stderr
     return place, json.loads(done.stdout)
@@ -60,9 +59,7 @@ def open_all(monkeypatch, trained_again):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", trained_again.store)
 
     def run(*given: str) -> list[EvaluatedRun]:
-        return [
-            run for name in given for run in open_run(name, store=trained_again.store, contracts=CONTRACTS)
-        ]
+        return [run for name in given for run in open_run(name, store=trained_again.store)]
 
     return run
 
@@ -297,6 +294,32 @@ def test_a_run_that_is_not_finished_or_not_there_or_evaluates_nothing_is_refused
     client.delete_run(running.info.run_id)
 
 
+def test_a_contract_that_is_not_the_one_the_run_was_made_with_is_refused(open_all, trained_again):
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    evaluation = next(run for run in trained_again.runs() if run.data.tags.get("omni.stage") == "evaluate")
+    shown = Path(local_file_uri_to_path(evaluation.info.artifact_uri)) / "contract.json"
+    before = shown.read_text()
+    assert [run.asked for run in open_all(evaluation.info.run_id)] == [("action",)]
+    shown.write_text(before.replace('"steps": 12', '"steps": 13'))
+    with pytest.raises(NotComparableError, match=r"made with contract \w{16}, but its contract\.json is"):
+        open_all(evaluation.info.run_id)
+    shown.unlink()
+    with pytest.raises(NotComparableError, match=r"holds no contract\.json"):
+        open_all(evaluation.info.run_id)
+    shown.write_text(before)
+
+
+def test_of_three_rows_the_first_one_named_is_the_reference_and_the_page_says_so(two):
+    first, second = two
+    third = with_settings(second, steps=11)
+    facts = facts_of(paired_answers([second, first, third]))
+    assert [(each.row, each.reference) for each in facts.metrics[0].contrasts] == [("B", "A"), ("C", "A")]
+    assert facts.rows[0].settings == {"training.steps": "10"}
+    assert "A is the reference, because it was named first." in render_markdown(facts)
+    assert "is the reference" not in render_markdown(facts_of(paired_answers(two)))
+
+
 def test_a_workspace_that_the_validator_refuses_is_refused_with_the_rule(open_all, place):
     metrics = place.workspace / "trivial/evaluate/metrics.json"
     metrics.write_text('{"action_accuracy": NaN}')
@@ -311,7 +334,6 @@ def test_a_refused_comparison_is_a_failed_run_with_its_reason(monkeypatch, finis
         project=PROJECT,
         workspace=empty.workspace,
         store=empty.store,
-        contracts=CONTRACTS,
         out=None,
         outer=None,
     )

@@ -63,6 +63,11 @@ def findings(facts: ComparisonFacts) -> list[str]:
 def remarks(facts: ComparisonFacts) -> list[str]:
     """What a reader must know before believing a verdict."""
     told = [f"{question} is not compared: {why}." for question, why in facts.not_compared.items()]
+    if len(facts.rows) > 2:
+        told.append(
+            f"{facts.rows[0].name} is the reference, because it was named first. The other rows are not held "
+            "against each other; name another run first to hold them against that one."
+        )
     if any(metric.contrasts for metric in facts.metrics) and facts.episodes < facts.fewest_episodes:
         told.append(
             f"With {facts.episodes} episodes no difference can be told from a tie: the sign-flip test over "

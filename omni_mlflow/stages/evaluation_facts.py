@@ -151,6 +151,7 @@ def _reported(run: Run, name: str) -> ReportedFile:
 
 
 HOLDS = {
+    "contract.json": "the contract as it was used, profile and changes included",
     "label_ledger.json": "every action of the dataset: samples per split, other spellings, what train lacks",
     "metrics.json": "every number of this report, with intervals, floors, controls and verdicts",
     "predictions.jsonl": "one row per held-out sample: truth, answer, raw reply",

@@ -32,7 +32,7 @@ from omni_mlflow.stages.evaluation_facts import EvaluationFacts, evaluation_fact
 from omni_mlflow.stages.evaluation_identity import Identity
 from omni_mlflow.stages.held_out_ledger import Opening, open_targets
 from omni_mlflow.stages.known_answers import PARTIAL
-from omni_mlflow.stages.manifests import FITTED, GENERATED, DatasetManifest, dataset_input
+from omni_mlflow.stages.manifests import CONTRACT, FITTED, GENERATED, DatasetManifest, dataset_input
 
 JOURNALS = ("progress.jsonl", PARTIAL)
 
@@ -146,7 +146,9 @@ def _write(run: Run, answered: Answered, exam: Exam, scores: Scores, *, lost: Se
         write_table(run.folder / name, rows)
     for name, document in scores.documents.items():
         write_document(run.folder / name, document)
-    names = [run.model.predictions_file, "metrics.json", *scores.tables, *scores.documents]
+    used = run.contract.model_dump(mode="json", exclude={"profiles"})
+    write_document(run.folder / CONTRACT, used)
+    names = [run.model.predictions_file, "metrics.json", *scores.tables, *scores.documents, CONTRACT]
     known = evaluation_facts(run, exam, answered.dataset, answered.identity, lost=lost)
     facts = run_facts(run, known, scores.metrics, files=names, lost=lost)
     write_document(run.folder / "run_facts.json", facts)

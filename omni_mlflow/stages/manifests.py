@@ -30,6 +30,7 @@ SAMPLES_TO_LEARN_FROM = (
 )
 SEALED_TARGETS = (TEST_TARGETS, "sealed/test_targets.arrays/*", LABEL_LEDGER)
 FITTED = "fitted.json"
+CONTRACT = "contract.json"
 LEDGER = "training_ledger.jsonl"
 GENERATED = "generated"
 _MOST_NAMED = 20
