@@ -30,7 +30,7 @@ ANSWER_KEYS = (
     "next_action",
     "evidence_window",
 )
-LABEL_QUESTIONS = ("action", "subtask", "contact", "transition", "next_action")
+LABEL_QUESTIONS = ("action", "subtask", "contact", "transition", "next_action", "next_contact")
 """The questions whose answer is one label."""
 
 _FENCE = re.compile(r"^```[a-zA-Z]*\s*|\s*```$")

@@ -4,9 +4,9 @@ Each floor answers the same samples as the model, as prediction rows, so every m
 
 - ``majority``: the most frequent train label; for objects the constant set with the best F1 on train.
 - ``train_prior``: a label drawn from the train distribution, by a hash of the sample's id.
-- ``same_as_now`` (``next_action``): the TRUE current action. A model has to recognise it first, so this floor
-  knows more than a model; it is what "nothing changes" scores, and a forecast that does not beat it has not
-  shown that it foresees a change.
+- ``same_as_now`` (``next_action``, ``next_contact``): the TRUE current action or contact. A model has to
+  recognise it first, so this floor knows more than a model; it is what "nothing changes" scores, and a
+  forecast that does not beat it has not shown that it foresees a change.
 - ``next_given_current`` (``next_action``): the most frequent train successor of the TRUE current action, or
   of any action where train never shows that one.
 - ``copy_prompt`` (``evidence_window``): the window that the prompt already names.
@@ -21,7 +21,7 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow, true_answer
 from omni_mlflow.metrics.errors import NothingToScoreError
 from omni_mlflow.metrics.priors import TrainPriors, most_common
 
@@ -31,6 +31,7 @@ Answers = dict[str, Any]
 FLOORS_OF: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys((*LABEL_QUESTIONS, "objects"), ("majority", "train_prior")),
     "next_action": ("majority", "train_prior", "same_as_now", "next_given_current"),
+    "next_contact": ("majority", "train_prior", "same_as_now"),
     "evidence_window": ("copy_prompt",),
 }
 """Which floors answer a question; the first one is named when two score the same."""
@@ -73,7 +74,10 @@ def floors_of(priors: TrainPriors) -> dict[str, Callable[[PredictionRow], Predic
     answers: dict[str, Callable[[PredictionRow], Answers]] = {
         "majority": lambda _: constant,
         "train_prior": _drawing(priors),
-        "same_as_now": lambda row: {"next_action": row["true_label"]},
+        "same_as_now": lambda row: {
+            "next_action": row["true_label"],
+            "next_contact": true_answer(row, "contact"),
+        },
         "next_given_current": lambda row: {
             "next_action": successor.get(row["true_label"], constant["next_action"])
         },

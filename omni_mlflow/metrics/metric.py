@@ -36,6 +36,7 @@ LABEL_METRICS: Mapping[str, Metric] = {
         ("contact_accuracy", "Contact accuracy", "contact"),
         ("transition_accuracy", "Transition accuracy", "transition"),
         ("next_action_accuracy", "Next-action accuracy", "next_action"),
+        ("next_contact_accuracy", "Next-contact accuracy", "next_contact"),
         ("evidence_window_iou", "Evidence-window IoU", "evidence_window"),
         ("json_validity_rate", "JSON validity", None),
         ("strict_json_validity_rate", "JSON validity, nothing rescued", None),

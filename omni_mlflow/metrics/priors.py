@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Self
 
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import FittedOnTrain, Target
 
@@ -14,7 +15,7 @@ class TrainPriors(FittedOnTrain):
     """Label counts of the train samples; fitted in ``train``, stored in the checkpoint.
 
     Attributes:
-        action, subtask, contact, transition: number of train samples per label.
+        action, subtask, contact, transition, next_action, next_contact: number of train samples per label.
         objects: number of train samples that name the object.
         next_given_action: for each current action, counts of the next action.
     """
@@ -26,15 +27,13 @@ class TrainPriors(FittedOnTrain):
     contact: dict[str, int]
     transition: dict[str, int]
     next_action: dict[str, int]
+    next_contact: dict[str, int]
     next_given_action: dict[str, dict[str, int]]
 
     @classmethod
     def fit(cls, targets: Iterable[Target]) -> Self:
         """Count labels; unlabelled values are not counted. Order of ``targets`` does not matter."""
-        counts: dict[str, Counter[str]] = {
-            name: Counter()
-            for name in ("action", "subtask", "objects", "contact", "transition", "next_action")
-        }
+        counts: dict[str, Counter[str]] = {name: Counter() for name in (*LABEL_QUESTIONS, "objects")}
         following: dict[str, Counter[str]] = {}
         episodes: set[str] = set()
         num_samples = 0
@@ -48,6 +47,7 @@ class TrainPriors(FittedOnTrain):
                 ("contact", yes_no(labels.in_contact)),
                 ("transition", yes_no(labels.transition)),
                 ("next_action", labels.next_action),
+                ("next_contact", yes_no(labels.next_in_contact)),
             ):
                 if value is not None:
                     counts[name][value] += 1

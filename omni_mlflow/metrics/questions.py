@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from omni_mlflow.metrics.answers import PUBLISHED_SCORES, RowScore, evidence_iou, strictly_valid_json
+from omni_mlflow.metrics.answers import (
+    PUBLISHED_SCORES,
+    RowScore,
+    correct,
+    evidence_iou,
+    strictly_valid_json,
+)
 from omni_mlflow.metrics.metric import LABEL_METRICS
 
 BEATS_FLOOR = "beats_floor"
@@ -20,6 +26,7 @@ METRIC_OF: Mapping[str, str] = {
     "contact": "contact_accuracy",
     "transition": "transition_accuracy",
     "next_action": "next_action_accuracy",
+    "next_contact": "next_contact_accuracy",
     "evidence_window": "evidence_window_iou",
 }
 """The metric on which a question's verdict rests."""
@@ -28,4 +35,5 @@ ROW_SCORES: Mapping[str, RowScore] = {
     **PUBLISHED_SCORES,
     "strict_json_validity_rate": strictly_valid_json,
     "evidence_window_iou": evidence_iou,
+    "next_contact_accuracy": correct("next_contact"),
 }

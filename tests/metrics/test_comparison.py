@@ -75,14 +75,14 @@ def test_another_truth_at_an_anchor_is_told_with_its_place(answer):
 def test_only_questions_that_every_contract_asks_are_compared_and_the_others_have_a_reason(answer):
     row = answer("a", 20, truth={"subtask": "unknown"})
     pairing = pair({"A": [row], "B": [row]})
-    asked = {"A": ("subtask", "next_action", "action", "next_contact"), "B": ("action", "next_action")}
+    asked = {"A": ("subtask", "next_action", "action", "next_transition"), "B": ("action", "next_action")}
     shared, left_out = shared_questions(asked, pairing)
     assert shared == ["action", "next_action"]
-    assert left_out == {"subtask": "not asked by B", "next_contact": "not asked by B"}
+    assert left_out == {"subtask": "not asked by B", "next_transition": "not asked by B"}
     _, left_out = shared_questions(dict.fromkeys("AB", asked["A"]), pairing)
     assert left_out == {
         "subtask": "nobody annotated it at these anchors",
-        "next_contact": "no metric grades it answer by answer",
+        "next_transition": "no metric grades it answer by answer",
     }
 
 

@@ -83,14 +83,17 @@ class Inputs(_Form):
     """``Sample.inputs`` of this backbone.
 
     Attributes:
+        observation: None under a control that shows nothing.
         instruction: the episode's main task, or nothing.
         state: see :data:`STATE_NAMES`.
+        fps: source frames, and steps of a chunk, per second.
         target_kinds: which of the specification's kinds of target this window has.
         provenance: of each of them.
     """
 
-    observation: Observation
+    observation: Observation | None
     instruction: str
+    fps: float = Field(gt=0)
     state: list[float] = Field(min_length=len(STATE_NAMES), max_length=len(STATE_NAMES))
     hands: SeenHands
     target_kinds: tuple[str, ...]
@@ -113,6 +116,7 @@ def export_window(window: Window, *, media_root: Path, settings: Settings) -> Ex
     inputs = Inputs(
         observation=observation,
         instruction=window.modalities.language.main_task or "",
+        fps=window.fps,
         state=_rounded(state_of(ahead.now, ahead.before, fps=window.fps)),
         hands=_seen(ahead),
         target_kinds=tuple(view["target_kinds"]),

@@ -79,9 +79,21 @@ class Decoding(Section):
     samples_for_mean: int = Field(ge=1)
 
 
+class Targets(Section):
+    """What is derived from labels.
+
+    Attributes:
+        object_affordance: which of the annotated objects a window is said to afford an action on: those all
+            of whose words are in the label of its action, or all of them.
+    """
+
+    object_affordance: Literal["objects_in_action", "objects_of_window"]
+
+
 class Settings(Section):
     base: Base
     action: Action
+    targets: Targets
     training: Training
     lora: Lora
     decoding: Decoding

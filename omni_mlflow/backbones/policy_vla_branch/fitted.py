@@ -1,0 +1,112 @@
+"""What the policy learns from train samples beside weights: label counts, maps, statistics, action space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from omni_mlflow.backbones.base import SampleSet
+from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES, hand_space_file
+from omni_mlflow.backbones.policy_vla_branch.action_space_file import ActionSpaceFile
+from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
+from omni_mlflow.backbones.policy_vla_branch.hands import Hands
+from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels
+from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps, fit_maps, save_maps
+from omni_mlflow.backbones.policy_vla_branch.sample import STATE_NAMES, Inputs
+from omni_mlflow.backbones.policy_vla_branch.settings import Settings
+from omni_mlflow.backbones.policy_vla_branch.statistics import NormalizationStats, fit_stats
+from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.spine.poses import Bools, Floats
+from omni_mlflow.spine.rows import digest_of, write_document
+
+ACTION_SPACE_NAME, MAPS_NAME = "action_space.json", "retarget.safetensors"
+
+_STATE_FLOORS = {"velocity": 0.05, "valid": 0.5, "aperture": 0.005, "r": 0.05}
+"""Smallest standard deviation of a state, by how its name begins after the side; m, m/s or 1."""
+_POSITION_FLOOR_M = 0.005
+
+
+class PolicyFitted(TrainPriors):
+    """Everything that was fitted on the train episodes; no video is decoded for it.
+
+    Attributes:
+        objects: (of the priors) counts of the objects that the contract's rule of affordance leaves.
+        maps: codes of finger shapes.
+        normalization: statistics of actions and states.
+        action_space, action_space_digest: the space with its train bounds.
+    """
+
+    maps: Maps
+    normalization: NormalizationStats
+    action_space: ActionSpaceFile
+    action_space_digest: str
+
+    @classmethod
+    def fit_samples(cls, train: SampleSet, settings: Settings) -> Self:
+        """Fit on samples; neither their order nor that of their episodes changes a bit.
+
+        Raises:
+            NoHandsError, NothingToNormaliseError: hands are tracked too rarely.
+        """
+        inputs = [Inputs.model_validate(row.sample.inputs) for row in train.rows]
+        episodes = [row.sample.episode_id for row in train.rows]
+        joints = np.array([each.hands.now for each in inputs], dtype=np.float64)
+        seen = np.array([each.hands.valid for each in inputs], dtype=bool)
+        maps = fit_maps(joints, seen, episodes=episodes)
+        space = SPACES[settings.action.space]
+        actions = space.encode(
+            np.asarray(train.arrays["future_hands"], dtype=np.float64), Hands(joints, seen), maps
+        )
+        known = space.dim_valid(np.asarray(train.arrays["future_valid"]))
+        states = np.array([each.state for each in inputs])
+        action_stats = fit_stats(actions, known, floors=space.std_floors())
+        normalization = NormalizationStats.of(
+            space.name,
+            action_stats,
+            fit_stats(states, known_states(states), floors=state_floors()),
+            episodes=episodes,
+        )
+        file = hand_space_file(space, action_stats, horizon=settings.action.horizon_frames, fps=inputs[0].fps)
+        priors = TrainPriors.fit(
+            with_afforded(row.target, settings.targets.object_affordance) for row in train.rows
+        )
+        return cls(
+            **priors.model_dump(),
+            maps=maps,
+            normalization=normalization,
+            action_space=file,
+            action_space_digest=digest_of(file),
+        )
+
+    def save(self, checkpoint: Path) -> None:
+        """Write what others read of it beside the model: ``action_space.json`` and the maps."""
+        write_document(checkpoint / ACTION_SPACE_NAME, self.action_space)
+        save_maps(checkpoint / MAPS_NAME, self.maps)
+
+
+def head_labels(fitted: PolicyFitted) -> HeadLabels:
+    """Return what the heads choose from: the labels of the train samples."""
+    return HeadLabels(
+        action=tuple(sorted(fitted.action)),
+        next_action=tuple(sorted(fitted.next_action)),
+        objects=tuple(sorted(fitted.objects)),
+    )
+
+
+def known_states(states: Floats) -> Bools:
+    """Tell which numbers of states (N, 28) are known: a hand's pose and velocity where its flag says so."""
+    flags = {side: states[:, STATE_NAMES.index(f"{side}_valid")] > 0 for side in ("left", "right")}
+    always = np.ones(len(states), dtype=bool)
+    columns = [always if name.endswith("_valid") else flags[name.partition("_")[0]] for name in STATE_NAMES]
+    return np.stack(columns, axis=1)
+
+
+def state_floors() -> Floats:
+    """Return the smallest standard deviation of each number of a state, in its unit."""
+    return np.array([_floor(name.partition("_")[2]) for name in STATE_NAMES])
+
+
+def _floor(name: str) -> float:
+    return next((floor for part, floor in _STATE_FLOORS.items() if name.startswith(part)), _POSITION_FLOOR_M)

@@ -1,0 +1,151 @@
+"""Checks a policy checkpoint: what was fitted on train, counted again, and then the model itself.
+
+Statistics, maps and labels are never believed: the caller fits them again on the train samples, and every
+file that repeats them must say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from omni_mlflow.backbones.base import CheckpointUnderTest
+from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
+from omni_mlflow.backbones.policy_vla_branch.action_space_file import ActionSpaceFile
+from omni_mlflow.backbones.policy_vla_branch.fitted import (
+    ACTION_SPACE_NAME,
+    MAPS_NAME,
+    PolicyFitted,
+    head_labels,
+)
+from omni_mlflow.backbones.policy_vla_branch.model_gate import model_checks
+from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps, load_maps
+from omni_mlflow.backbones.policy_vla_branch.settings import Settings
+from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME, DimensionStats, NormalizationStats
+from omni_mlflow.spine.rows import UNREADABLE, digest_of, read_document
+from omni_mlflow.spine.types import Check, broken
+
+GATE_NAME = "policy_checkpoint_action_space_and_normalizer"
+_SAME = 1e-6
+_ORTHONORMAL = 1e-9
+
+
+def checkpoint_checks(checkpoint: CheckpointUnderTest) -> list[Check]:
+    """Apply every rule; the model is loaded only where what surrounds it is sound."""
+    checks = list(data_checks(checkpoint.folder, checkpoint.fitted, checkpoint.settings))
+    if broken(checks):
+        return checks
+    labels = head_labels(checkpoint.fitted)
+    return [*checks, *model_checks(checkpoint.folder, checkpoint.settings, labels=labels)]
+
+
+def data_checks(folder: Path, fitted: PolicyFitted, settings: Settings) -> Iterator[Check]:
+    """Hold everything that was learned from data against what the train samples give now."""
+    stored = yield from _read("fitted.json", folder, lambda path: read_document(path, PolicyFitted))
+    space = yield from _read(ACTION_SPACE_NAME, folder, lambda path: read_document(path, ActionSpaceFile))
+    stats = yield from _read(STATS_NAME, folder, lambda path: read_document(path, NormalizationStats))
+    maps = yield from _read(MAPS_NAME, folder, load_maps)
+    if stored is not None:
+        yield _check("fitted_again_agrees", "fitted.json", digest_of(fitted), digest_of(stored))
+    if space is not None:
+        yield from _space_checks(space, fitted, settings)
+    if stats is not None:
+        yield from _stats_checks(stats, fitted)
+    if maps is not None:
+        yield from _maps_checks(maps, fitted)
+
+
+def _space_checks(space: ActionSpaceFile, fitted: PolicyFitted, settings: Settings) -> Iterator[Check]:
+    wanted = SPACES[settings.action.space]
+    yield _check("action_space_is_that_of_the_contract", ACTION_SPACE_NAME, wanted.name, space.space)
+    yield _check("action_space_kind", ACTION_SPACE_NAME, wanted.kind, space.kind)
+    yield _check("action_space_width", ACTION_SPACE_NAME, wanted.dim(), space.dim)
+    horizon = settings.action.horizon_frames
+    yield _check("action_space_horizon", ACTION_SPACE_NAME, horizon, space.horizon)
+    yield _check(
+        "action_space_fitted_again", ACTION_SPACE_NAME, digest_of(fitted.action_space), digest_of(space)
+    )
+
+
+def _stats_checks(stats: NormalizationStats, fitted: PolicyFitted) -> Iterator[Check]:
+    again = fitted.normalization
+    foreign = sorted({*stats.episode_ids} - {*again.episode_ids})
+    yield _check("normalised_on_train_episodes_only", STATS_NAME, "no other", foreign or "no other")
+    ids = digest_of(list(again.episode_ids))
+    yield _check("normalising_episodes", STATS_NAME, ids, digest_of(list(stats.episode_ids)))
+    yield _check("normalising_episodes_digest", STATS_NAME, again.episodes_digest, stats.episodes_digest)
+    yield _check("normalised_action_space", STATS_NAME, again.action_space, stats.action_space)
+    for name, found, expected in (
+        ("actions", stats.actions, again.actions),
+        ("state", stats.state, again.state),
+    ):
+        yield _check(f"{name}_counted_again", STATS_NAME, digest_of(expected.count), digest_of(found.count))
+        apart = _farthest(found, expected)
+        yield _check(
+            f"{name}_statistics_again",
+            STATS_NAME,
+            f"within {_SAME} deviations",
+            f"{apart:.3g}",
+            ok=apart <= _SAME,
+        )
+        smallest = min(found.std, default=0.0)
+        yield _check(
+            f"{name}_deviation_above_zero", STATS_NAME, "> 0", f"{smallest:.3g}", ok=smallest >= _SAME
+        )
+
+
+def _farthest(found: DimensionStats, expected: DimensionStats) -> float:
+    """How far means, deviations and quantiles are apart, in deviations; infinite where they do not pair."""
+    scale = np.array(expected.std)
+    parts = [(found.mean, expected.mean), (found.std, expected.std)]
+    parts += [(found.q01, expected.q01), (found.q99, expected.q99)]
+    if any(len(one) != len(other) for one, other in parts):
+        return float("inf")
+    apart = max(float(np.abs((np.array(one) - np.array(other)) / scale).max()) for one, other in parts)
+    return apart if np.isfinite(apart) else float("inf")
+
+
+def _maps_checks(maps: Maps, fitted: PolicyFitted) -> Iterator[Check]:
+    again = fitted.maps
+    yield _check("maps_counted_again", MAPS_NAME, again.num_hands, maps.num_hands)
+    rows = np.array(maps.synergies)
+    gram = float(np.abs(rows @ rows.T - np.eye(len(rows))).max())
+    yield _check(
+        "synergies_are_orthonormal", MAPS_NAME, "rows of a rotation", f"{gram:.3g}", ok=gram <= _ORTHONORMAL
+    )
+    yield _check("maps_mean_again", MAPS_NAME, digest_of(again.mean), digest_of(maps.mean))
+    yield _check("maps_synergies_again", MAPS_NAME, digest_of(again.synergies), digest_of(maps.synergies))
+    yield _check("maps_template_again", MAPS_NAME, digest_of(again.template), digest_of(maps.template))
+    yield _check(
+        "round_trip_measured_again",
+        MAPS_NAME,
+        digest_of({name: each.model_dump() for name, each in again.round_trip.items()}),
+        digest_of({name: each.model_dump() for name, each in maps.round_trip.items()}),
+    )
+
+
+def _read(name: str, folder: Path, read: Callable[[Path], Any]) -> Any:
+    """Yield whether a file can be read, and return what is in it, or None."""
+    from safetensors import SafetensorError
+
+    content, found = None, "readable"
+    try:
+        content = read(folder / name)
+    except (*UNREADABLE, ValidationError, SafetensorError, ValueError) as error:
+        found = f"{type(error).__name__}: {error}"
+    yield _check("file_is_readable", name, "readable", found)
+    return content
+
+
+def _check(rule: str, subject: str, expected: Any, found: Any, *, ok: bool | None = None) -> Check:
+    return Check(
+        rule=rule,
+        subject=subject,
+        expected=str(expected),
+        found=str(found),
+        ok=expected == found if ok is None else ok,
+    )

@@ -1,0 +1,175 @@
+"""The questions with a label: the metrics library's verdicts under the names of the policy contract."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from omni_mlflow.backbones.base import Exam
+from omni_mlflow.backbones.label_answers import Row, prediction_rows
+from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
+from omni_mlflow.backbones.policy_vla_branch.settings import Settings
+from omni_mlflow.metrics.answers import UNKNOWN, true_answer
+from omni_mlflow.metrics.episode_sums import EpisodeSums
+from omni_mlflow.metrics.errors import or_none
+from omni_mlflow.metrics.label_scores import label_scores
+from omni_mlflow.metrics.metric import LABEL_METRICS, Metric
+from omni_mlflow.metrics.priors import yes_no
+from omni_mlflow.metrics.score_rows import interval_row
+from omni_mlflow.spine.types import Answer
+
+NAMES = {
+    "accuracy": "action_accuracy",
+    "action_macro_f1": "action_macro_f1",
+    "supported_class_macro_f1": "supported_class_macro_f1",
+    "seen_label_accuracy": "seen_label_accuracy",
+    "unseen_label_accuracy": "unseen_label_accuracy",
+    "next_action_accuracy": "next_action_accuracy",
+    "next_contact_accuracy": "contact_accuracy",
+    "object_micro_f1": "object_affordance_f1",
+}
+"""What is kept of the metrics of label questions, and what the contract calls it."""
+
+QUESTIONS = {
+    "action": "action_accuracy",
+    "next_action": "next_action_accuracy",
+    "next_contact": "contact_accuracy",
+}
+
+LABELS: Mapping[str, Metric] = {
+    **{name: LABEL_METRICS[published] for published, name in NAMES.items()},
+    "contact_accuracy": Metric(title="Contact accuracy, next window", question="next_contact"),
+    "contact_f1": Metric(title="Contact F1, next window", question="next_contact"),
+    "object_affordance_f1": Metric(title="Object-affordance micro-F1"),
+}
+
+_ASKED = ("action", "objects", "contact", "next_action", "evidence_window")
+_BLOCKS = ("intervals", "baselines")
+
+
+def labelled_rows(exam: Exam, answers: Sequence[Answer], settings: Settings) -> list[Row]:
+    """Return one prediction row per sample: its objects are those that the window affords an action on."""
+    rule = settings.targets.object_affordance
+    derived = replace(exam, targets=[with_afforded(target, rule) for target in exam.targets])
+    rows = prediction_rows(derived, answers, asked=_ASKED)
+    for row, target in zip(rows, exam.targets, strict=True):
+        row["target"] = "policy"
+        row["true_json"]["next_contact"] = yes_no(target.labels.next_in_contact) or UNKNOWN
+    return rows
+
+
+def score_labels(
+    rows: Sequence[Row], controls: Mapping[str, Sequence[Row]], exam: Exam
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return the labels' part of ``metrics.json``, and the few numbers to compare.
+
+    A window whose action nobody annotated takes no part. A question with one true class alone is null:
+    a constant answers it.
+    """
+    annotated = [_annotated(each) for each in (rows, *controls.values())]
+    found, headline = label_scores(
+        annotated[0],
+        priors=exam.fitted,
+        controls=dict(zip(controls, annotated[1:], strict=True)),
+        label_options=sorted(exam.fitted.action),
+        declared=exam.classes,
+    )
+    metrics = _under_our_names(found)
+    metrics["more"]["class_counts"] = {
+        question: _class_counts(annotated[0], question) for question in QUESTIONS
+    }
+    metrics["more"]["samples_without_action_label"] = len(rows) - len(annotated[0])
+    _add_contact_f1(metrics, annotated[0])
+    _leave_out_degenerate(metrics)
+    told = {_renamed(name): value for name, value in headline.items()}
+    return metrics, {
+        name: value
+        for name, value in told.items()
+        if metrics.get(name.removesuffix("_over_floor")) is not None
+    }
+
+
+def _annotated(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["true_label"] != UNKNOWN]
+
+
+def _under_our_names(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what the policy is asked, under the names of its contract."""
+    more = found["more"]
+    values = {name: found.get(published, more.get(published)) for published, name in NAMES.items()}
+    return {
+        **values,
+        **{block: _kept(found[block]) for block in _BLOCKS},
+        "controls": {name: _kept(each) for name, each in found["controls"].items()},
+        "verdicts": {
+            question: {**verdict, "metric": NAMES[verdict["metric"]]}
+            for question, verdict in found["verdicts"].items()
+            if verdict["metric"] in NAMES
+        },
+        "clusters": {**found["clusters"], "worth": _kept(found["clusters"]["worth"])},
+        "labels": found["labels"],
+        "unseen_eval_labels": found["unseen_eval_labels"],
+        "eval_label_counts": found["eval_label_counts"],
+        "more": {
+            "closed_vocabulary_ceiling": more["closed_vocabulary_ceiling"],
+            "num_unseen_label_samples": found["num_unseen_label_samples"],
+            "reasons": _kept_reasons(more["reasons"]),
+        },
+    }
+
+
+def _kept(block: Mapping[str, Any]) -> dict[str, Any]:
+    return {NAMES[name]: value for name, value in block.items() if name in NAMES}
+
+
+def _kept_reasons(reasons: Mapping[str, str]) -> dict[str, str]:
+    kept = {}
+    for key, reason in reasons.items():
+        block, dot, name = key.rpartition(".")
+        if name in NAMES:
+            kept[f"{block}{dot}{NAMES[name]}"] = reason
+        elif name == "intervals":
+            kept[key] = reason
+    return kept
+
+
+def _renamed(name: str) -> str:
+    metric = name.removesuffix("_over_floor")
+    return NAMES.get(metric, metric) + name[len(metric) :]
+
+
+def _class_counts(rows: Sequence[Row], question: str) -> dict[str, int]:
+    truths = (true_answer(row, question) for row in rows)
+    return dict(sorted(Counter(truth for truth in truths if truth is not None).items()))
+
+
+def _add_contact_f1(metrics: dict[str, Any], rows: Sequence[Row]) -> None:
+    """F1 of the answer ``yes``, over the rows whose truth is known; summed over rows."""
+    sums = EpisodeSums()
+    for row in rows:
+        truth = true_answer(row, "next_contact")
+        if truth is not None:
+            given = row["pred_json"].get("next_contact")
+            both = float(truth == given == "yes")
+            sums.add(row["episode_id"], 2 * both, float(truth == "yes") + float(given == "yes"))
+    estimate = or_none(sums.estimate)
+    metrics["contact_f1"] = None if estimate is None else estimate.value
+    if estimate is None:
+        metrics["more"]["reasons"]["contact_f1"] = "no contact in truth or answers"
+    else:
+        metrics["intervals"]["contact_f1"] = interval_row(estimate)
+
+
+def _leave_out_degenerate(metrics: dict[str, Any]) -> None:
+    for question, name in QUESTIONS.items():
+        counts = metrics["more"]["class_counts"][question]
+        if len(counts) == 1:
+            names = (name, "contact_f1") if question == "next_contact" else (name,)
+            for each in names:
+                metrics[each] = None
+                metrics["more"]["reasons"][each] = f"one true class alone: {counts}"
+                for block in (metrics["intervals"], metrics["baselines"], *metrics["controls"].values()):
+                    block.pop(each, None)
+            metrics["verdicts"].pop(question, None)

@@ -1,0 +1,145 @@
+"""Answers of a policy against the truth: labels, hand motion and retargeting, each by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omni_mlflow.backbones.base import Exam, Scores
+from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
+from omni_mlflow.backbones.policy_vla_branch.audit import RetargetingAudit, audit_retargeting
+from omni_mlflow.backbones.policy_vla_branch.label_scoring import QUESTIONS, labelled_rows, score_labels
+from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_now
+from omni_mlflow.backbones.policy_vla_branch.sample import Inputs
+from omni_mlflow.backbones.policy_vla_branch.settings import Settings
+from omni_mlflow.backbones.policy_vla_branch.trajectory_scoring import ONE_SAMPLE, score_hands
+from omni_mlflow.metrics.answers import UNKNOWN, correct
+from omni_mlflow.metrics.errors import or_none
+from omni_mlflow.metrics.labels import confusion_rows, score_rows
+from omni_mlflow.metrics.trajectories import MPJPE
+from omni_mlflow.spine.rows import read_json_rows
+from omni_mlflow.spine.types import Check
+
+PREDICTIONS = "policy_predictions.jsonl"
+_MERGED = ("intervals", "baselines", "verdicts")
+_ROUNDING = 1e-9
+
+
+def score_exam(exam: Exam, settings: Settings) -> Scores:
+    """Compare answers with targets; the three families of metrics never mix."""
+    inputs = [Inputs.model_validate(sample.inputs) for sample in exam.samples]
+    rows = labelled_rows(exam, exam.answers, settings)
+    controls = {name: labelled_rows(exam, answers, settings) for name, answers in exam.controls.items()}
+    metrics, headline = score_labels(rows, controls, exam)
+    hands = score_hands(exam, inputs)
+    audit = _audit(exam, inputs)
+    for row, answer, (error, steps) in zip(rows, exam.answers, hands.per_sample, strict=True):
+        row["actions"] = answer.values.get(ONE_SAMPLE)
+        row["trajectory_error_mm"] = {"sum": error, "hand_steps": steps}
+    metrics = _joined(metrics, hands.metrics)
+    metrics |= {
+        "num_samples": len(exam.samples),
+        "held_out_episode_count": len({sample.episode_id for sample in exam.samples}),
+        "retargeting": _summary(audit),
+    }
+    return Scores(
+        metrics=metrics,
+        predictions=rows,
+        tables={
+            "trajectory_metrics.csv": hands.table,
+            "action_confusion_matrix.csv": confusion_rows(
+                [row for row in rows if row["true_label"] != UNKNOWN]
+            ),
+        },
+        documents={"retargeting_audit.json": audit.model_dump(mode="json")},
+        headline=_headline(headline, metrics),
+    )
+
+
+def _joined(labels: dict[str, Any], hands: dict[str, Any]) -> dict[str, Any]:
+    """Put hand motion beside the labels, in the blocks that every report reads."""
+    reasons = hands.pop("reasons")
+    controls = {
+        name: {**labels["controls"].get(name, {}), **hands["controls"].get(name, {})}
+        for name in labels["controls"]
+    }
+    merged = {block: {**labels[block], **hands[block]} for block in _MERGED}
+    more = {**labels["more"], "reasons": {**labels["more"]["reasons"], **reasons}}
+    return {**labels, **hands, **merged, "controls": controls, "more": more}
+
+
+def _headline(labels: Mapping[str, float], metrics: Mapping[str, Any]) -> dict[str, float]:
+    counts = {name: float(metrics[name]) for name in ("held_out_episode_count", "num_samples")}
+    found = {**labels, **counts}
+    if metrics[MPJPE] is not None:
+        found[MPJPE] = metrics[MPJPE]
+        found[f"{MPJPE}_over_floor"] = metrics["baselines"][MPJPE]["difference"]["value"]
+    return found
+
+
+def _audit(exam: Exam, inputs: list[Inputs]) -> RetargetingAudit:
+    fitted = exam.fitted
+    return audit_retargeting(
+        np.asarray(exam.arrays["future_hands"], dtype=np.float64),
+        np.asarray(exam.arrays["future_reason"]),
+        hands_now(inputs),
+        episodes=[sample.episode_id for sample in exam.samples],
+        space=SPACES[fitted.action_space.space],
+        maps=fitted.maps,
+        actions=fitted.normalization.actions,
+        fitted=fitted,
+        joint_limit_violations={},
+    )
+
+
+def _summary(audit: RetargetingAudit) -> dict[str, Any]:
+    """The audit in a few numbers: what the space loses of held-out hands, and how often they leave its bounds."""
+    measured = [each.round_trip for each in audit.episodes if each.round_trip is not None]
+    values = sum(each.values for each in audit.episodes)
+    return {
+        "action_space": audit.action_space,
+        "worst_step_mm": max((each.max_mm for each in measured), default=None),
+        "bound_mm": audit.bound.max_mm,
+        "episodes_within_bound": sum(bool(each.within_bound) for each in audit.episodes),
+        "episodes": len(audit.episodes),
+        "share_outside_train_bounds": sum(each.values_outside for each in audit.episodes) / max(values, 1),
+    }
+
+
+def check_outputs(evaluation: Path) -> list[Check]:
+    """Compute accuracies and the mean joint error again from the predictions; ``metrics.json`` must agree."""
+    claimed = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+    rows = list(read_json_rows(evaluation / PREDICTIONS))
+    labelled = [row for row in rows if row["true_label"] != UNKNOWN]
+    found: dict[str, float | None] = {}
+    for question, name in QUESTIONS.items():
+        estimate = or_none(score_rows, labelled, correct(question))
+        degenerate = len(claimed["more"]["class_counts"][question]) == 1
+        found[name] = None if estimate is None or degenerate else estimate.value
+    steps = sum(row["trajectory_error_mm"]["hand_steps"] for row in rows)
+    total = sum(row["trajectory_error_mm"]["sum"] for row in rows)
+    found[MPJPE] = total / steps if steps else None
+    differing = {
+        name: (claimed.get(name), value)
+        for name, value in found.items()
+        if not _equal(claimed.get(name), value)
+    }
+    return [
+        Check(
+            rule="metrics_follow_from_predictions",
+            subject="metrics.json",
+            expected=f"what {PREDICTIONS} gives",
+            found=f"{differing}" if differing else "the same",
+            ok=not differing,
+        )
+    ]
+
+
+def _equal(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= _ROUNDING * max(1.0, abs(other))
