@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-slow check format bench ui clean-demo
+.PHONY: setup demo demo-all test test-slow check format bench ui clean-demo
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,10 @@ $(VENV)/.ready: requirements.lock requirements-dev.lock pyproject.toml
 
 demo: setup
 	$(BIN)/omni-mlflow main --profile demo
+
+demo-all: setup
+	$(BIN)/omni-mlflow main --profile demo --backbone qwen3_omni_lora,policy_vla_branch
+	$(BIN)/omni-mlflow compare workspace/qwen3_omni_lora workspace/policy_vla_branch
 
 test: setup
 	$(BIN)/python -m pytest

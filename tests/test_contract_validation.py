@@ -124,7 +124,7 @@ def test_an_answer_can_be_no_input(issues):
 
 
 def test_a_planned_contract_says_what_its_code_must_do(issues):
-    document = document_of("policy_vla_branch")
+    document = document_of("cosmos_world_model")
     document["extension_requirements"] = []
     assert issues(document) == ["extension_requirements: a planned contract says what its code must do"]
 

@@ -157,14 +157,14 @@ def test_the_schema_beside_the_contracts_is_the_one_that_the_code_makes_and_fits
 
 
 def test_a_planned_backbone_is_refused_as_planned_before_anything_runs():
-    with pytest.raises(ContractError, match="'policy_vla_branch' is planned: it has no code"):
-        load_bound(contract_of("policy_vla_branch"), profile="demo", changes={})
+    with pytest.raises(ContractError, match="'cosmos_world_model' is planned: it has no code"):
+        load_bound(contract_of("cosmos_world_model"), profile="demo", changes={})
 
 
 def test_people_get_a_table_and_one_backbone_can_be_asked_for():
-    done = CliRunner().invoke(build(), ["contracts", "--validate", "--backbone", "policy_vla_branch"])
+    done = CliRunner().invoke(build(), ["contracts", "--validate", "--backbone", "cosmos_world_model"])
     assert done.exit_code == 0
-    assert re.search(r"ok +policy_vla_branch +planned_adapter +form only +none", done.stdout)
+    assert re.search(r"ok +cosmos_world_model +planned_adapter +form only +none", done.stdout)
     assert "qwen3_omni_lora" not in done.stdout
 
 

@@ -105,6 +105,7 @@ def test_only_the_named_fields_differ_from_the_template_and_comments_stay(projec
     assert {line for line in made if line not in template} == {
         "id: new_policy_branch",
         "display_name: New Policy Branch",
+        "status: planned_adapter",
         "model_family: Model family name",
         "dataset_contract: xperience10m_observation_action_v1",
         "training_objective: observation_to_action_policy",

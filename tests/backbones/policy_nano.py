@@ -35,6 +35,7 @@ def policy_settings(base: Path, **changes: Any) -> Settings:
     blocks: dict[str, dict[str, Any]] = {
         "base": {"model": str(base), "revision": "local", "precision": "float32"},
         "action": {"space": "ee20", "horizon_frames": HORIZON},
+        "targets": {"object_affordance": "objects_in_action"},
         "training": {
             "mode": "full",
             "steps": 3,

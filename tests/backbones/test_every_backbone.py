@@ -303,7 +303,8 @@ class Job:
 
 QUICKER = {
     "qwen3_omni_lora": "training.steps=3,training.batch_size=2,training.warmup_steps=0,"
-    "decoding.max_new_tokens=8"
+    "decoding.max_new_tokens=8",
+    "policy_vla_branch": "training.steps=3,training.batch_size=4,training.warmup_steps=0,decoding.steps=2",
 }
 """Changes with which the smoke run of a big family ends soon, as ``--set`` takes them."""
 

@@ -50,18 +50,20 @@ class PolicyFitted(TrainPriors):
         Raises:
             NoHandsError, NothingToNormaliseError: hands are tracked too rarely.
         """
-        inputs = [Inputs.model_validate(row.sample.inputs) for row in train.rows]
-        episodes = [row.sample.episode_id for row in train.rows]
-        joints = np.array([each.hands.now for each in inputs], dtype=np.float64)
-        seen = np.array([each.hands.valid for each in inputs], dtype=bool)
-        maps = fit_maps(joints, seen, episodes=episodes)
-        space = SPACES[settings.action.space]
-        actions = space.encode(
-            np.asarray(train.arrays["future_hands"], dtype=np.float64), Hands(joints, seen), maps
+        order = sorted(range(len(train.rows)), key=lambda place: train.rows[place].sample.id)
+        rows = [train.rows[place] for place in order]
+        inputs = [Inputs.model_validate(row.sample.inputs) for row in rows]
+        episodes = [row.sample.episode_id for row in rows]
+        now = Hands(
+            joints=np.array([each.hands.now for each in inputs], dtype=np.float64),
+            valid=np.array([each.hands.valid for each in inputs], dtype=bool),
         )
-        known = space.dim_valid(np.asarray(train.arrays["future_valid"]))
+        maps = fit_maps(now.joints, now.valid, episodes=episodes)
+        space = SPACES[settings.action.space]
+        future = np.asarray(train.arrays["future_hands"], dtype=np.float64)[order]
+        known = space.dim_valid(np.asarray(train.arrays["future_valid"], dtype=bool)[order])
+        action_stats = fit_stats(space.encode(future, now, maps), known, floors=space.std_floors())
         states = np.array([each.state for each in inputs])
-        action_stats = fit_stats(actions, known, floors=space.std_floors())
         normalization = NormalizationStats.of(
             space.name,
             action_stats,
@@ -69,9 +71,8 @@ class PolicyFitted(TrainPriors):
             episodes=episodes,
         )
         file = hand_space_file(space, action_stats, horizon=settings.action.horizon_frames, fps=inputs[0].fps)
-        priors = TrainPriors.fit(
-            with_afforded(row.target, settings.targets.object_affordance) for row in train.rows
-        )
+        rule = settings.targets.object_affordance
+        priors = TrainPriors.fit(with_afforded(row.target, rule) for row in rows)
         return cls(
             **priors.model_dump(),
             maps=maps,

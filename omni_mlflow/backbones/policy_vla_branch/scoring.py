@@ -97,7 +97,7 @@ def _audit(exam: Exam, inputs: list[Inputs]) -> RetargetingAudit:
 
 
 def _summary(audit: RetargetingAudit) -> dict[str, Any]:
-    """The audit in a few numbers: what the space loses of held-out hands, and how often they leave its bounds."""
+    """The audit in a few numbers: what the space loses, and how often held-out hands leave its bounds."""
     measured = [each.round_trip for each in audit.episodes if each.round_trip is not None]
     values = sum(each.values for each in audit.episodes)
     return {

@@ -39,7 +39,7 @@ class Qwen3OmniLora:
     fitted_type: type[FittedOnTrain] = TrainPriors
     gates: Mapping[str, Gate] = {"lora_safetensors_shape_check": _gate}
     metrics: Mapping[str, Metric] = {
-        **LABEL_METRICS,
+        **{name: metric for name, metric in LABEL_METRICS.items() if metric.question != "next_contact"},
         "macro_f1": LABEL_METRICS["action_macro_f1"],
         "held_out_episode_count": HELD_OUT_EPISODES,
     }

@@ -1,0 +1,226 @@
+"""What the policy learns of train samples beside weights, and the gate's half that counts it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from omni_mlflow.backbones.policy_vla_branch.fitted import (
+    ACTION_SPACE_NAME,
+    MAPS_NAME,
+    PolicyFitted,
+    known_states,
+)
+from omni_mlflow.backbones.policy_vla_branch.gate import data_checks
+from omni_mlflow.backbones.policy_vla_branch.learning_data import policy_data
+from omni_mlflow.backbones.policy_vla_branch.retargeting import load_maps, save_maps
+from omni_mlflow.backbones.policy_vla_branch.sample import STATE_NAMES
+from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME
+from omni_mlflow.spine.rows import read_document, write_document
+from omni_mlflow.spine.types import Split, broken
+
+
+def test_what_was_fitted_comes_back_from_its_file_to_the_last_bit(policy_exported, tmp_path):
+    fitted = policy_exported.fitted()
+    write_document(tmp_path / "fitted.json", fitted)
+    assert read_document(tmp_path / "fitted.json", PolicyFitted) == fitted
+
+
+def test_no_order_of_samples_changes_a_bit_of_it(policy_exported):
+    backwards = policy_exported.train(lambda made: made[::-1])
+    assert PolicyFitted.fit_samples(backwards, policy_exported.settings) == policy_exported.fitted()
+
+
+def test_it_names_the_train_episodes_wherever_it_says_what_it_was_fitted_on(policy_exported):
+    fitted = policy_exported.fitted()
+    train = tuple(sorted({each.sample.episode_id for each in policy_exported.of(Split.TRAIN)}))
+    assert fitted.episode_ids == fitted.normalization.episode_ids == train
+
+
+def test_a_hand_that_is_not_known_counts_in_no_statistic_of_states():
+    states = np.zeros((1, len(STATE_NAMES)))
+    states[0, STATE_NAMES.index("left_valid")] = 1
+    known = dict(zip(STATE_NAMES, known_states(states)[0].tolist(), strict=True))
+    assert known["left_x"]
+    assert known["left_velocity_z"]
+    assert not known["right_x"]
+    assert known["right_valid"]
+
+
+def test_learning_data_is_in_physical_units_and_marks_what_nobody_annotated(policy_exported):
+    train, fitted = policy_exported.train(), policy_exported.fitted()
+    data = policy_data(train, fitted, policy_exported.settings)
+    assert data.actions.shape == (len(train.rows), 16, 32)
+    unlabelled = [row.target.labels.next_action is None for row in train.rows]
+    assert (data.next_action == -1).tolist() == unlabelled
+    names = sorted(fitted.action)
+    first = next(place for place, row in enumerate(train.rows) if row.target.labels.action)
+    assert names[data.action[first]] == train.rows[first].target.labels.action
+    image = data.images([0])[0]
+    assert image.shape == (32, 32, 3)
+    assert image.std() > 0
+
+
+# The gate's half.
+
+
+def edited(name: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        document = json.loads((folder / name).read_text())
+        change(document)
+        write_document(folder / name, document)
+
+    return damage
+
+
+def remapped(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        maps = load_maps(folder / MAPS_NAME)
+        save_maps(folder / MAPS_NAME, maps.model_copy(update=change(maps.model_dump())))
+
+    return damage
+
+
+def scaled(values: list[float], by: float) -> list[float]:
+    return [by * value for value in values]
+
+
+def _swap_hands(stats: dict[str, Any]) -> None:
+    half = len(stats["actions"]["mean"]) // 2
+    for name, values in stats["actions"].items():
+        stats["actions"][name] = values[half:] + values[:half]
+
+
+FAULTS = {
+    "no statistics": (lambda folder: (folder / STATS_NAME).unlink(), "file_is_readable"),
+    "no action space": (lambda folder: (folder / ACTION_SPACE_NAME).unlink(), "file_is_readable"),
+    "maps cut short": (
+        lambda folder: (folder / MAPS_NAME).write_bytes((folder / MAPS_NAME).read_bytes()[:50]),
+        "file_is_readable",
+    ),
+    "fitted on other labels": (
+        edited("fitted.json", lambda each: each["action"].update({"Fly kite": 1})),
+        "fitted_again_agrees",
+    ),
+    "another space's name": (
+        edited(ACTION_SPACE_NAME, lambda each: each.update(space="ee20")),
+        "action_space_is_that_of_the_contract",
+    ),
+    "another kind of target": (
+        edited(ACTION_SPACE_NAME, lambda each: each.update(kind="robot_action_token")),
+        "action_space_kind",
+    ),
+    "a dimension short": (
+        edited(ACTION_SPACE_NAME, lambda each: each["dimensions"].pop()),
+        "action_space_width",
+    ),
+    "half the horizon": (
+        edited(ACTION_SPACE_NAME, lambda each: each.update(horizon=8)),
+        "action_space_horizon",
+    ),
+    "bounds in millimetres": (
+        edited(ACTION_SPACE_NAME, lambda each: each["dimensions"][0].update(high=100.0)),
+        "action_space_fitted_again",
+    ),
+    "a test episode among those that were normalised on": (
+        edited(STATS_NAME, lambda each: each["episode_ids"].append("a-held-out-episode")),
+        "normalised_on_train_episodes_only",
+    ),
+    "an episode left out": (
+        edited(STATS_NAME, lambda each: each["episode_ids"].pop()),
+        "normalising_episodes",
+    ),
+    "another digest of the same episodes": (
+        edited(STATS_NAME, lambda each: each.update(episodes_digest="0" * 64)),
+        "normalising_episodes_digest",
+    ),
+    "statistics of another space": (
+        edited(STATS_NAME, lambda each: each.update(action_space="joints126")),
+        "normalised_action_space",
+    ),
+    "fewer samples counted": (
+        edited(STATS_NAME, lambda each: each["actions"].update(count=[1] * 32)),
+        "actions_counted_again",
+    ),
+    "a mean shifted by 2 mm": (
+        edited(STATS_NAME, lambda each: each["actions"]["mean"].__setitem__(0, 0.002)),
+        "actions_statistics_again",
+    ),
+    "millimetres for metres": (
+        edited(
+            STATS_NAME,
+            lambda each: each["actions"].update(std=scaled(each["actions"]["std"], 1000.0)),
+        ),
+        "actions_statistics_again",
+    ),
+    "hands swapped": (edited(STATS_NAME, _swap_hands), "actions_statistics_again"),
+    "the state's mean of another split": (
+        edited(STATS_NAME, lambda each: each["state"]["mean"].__setitem__(0, 0.5)),
+        "state_statistics_again",
+    ),
+    "a deviation of zero": (
+        edited(STATS_NAME, lambda each: each["state"]["std"].__setitem__(3, 0.0)),
+        "state_deviation_above_zero",
+    ),
+    "maps of fewer hands": (remapped(lambda _: {"num_hands": (1, 1)}), "maps_counted_again"),
+    "synergies that are not orthonormal": (
+        remapped(lambda maps: {"synergies": tuple(tuple(scaled(row, 2.0)) for row in maps["synergies"])}),
+        "synergies_are_orthonormal",
+    ),
+    "synergies in another order": (
+        remapped(lambda maps: {"synergies": maps["synergies"][::-1]}),
+        "maps_synergies_again",
+    ),
+    "another mean hand": (
+        remapped(lambda maps: {"mean": tuple(scaled(maps["mean"], 1.01))}),
+        "maps_mean_again",
+    ),
+    "another template": (
+        remapped(lambda maps: {"template": maps["template"][::-1]}),
+        "maps_template_again",
+    ),
+    "a better round trip than was measured": (
+        remapped(lambda maps: {"round_trip": {**load_round_trip(maps), "synergy32": none_lost(maps)}}),
+        "round_trip_measured_again",
+    ),
+}
+
+
+def load_round_trip(maps: dict[str, Any]) -> dict[str, Any]:
+    from omni_mlflow.backbones.policy_vla_branch.retargeting import RoundTrip
+
+    return {name: RoundTrip.model_validate(each) for name, each in maps["round_trip"].items()}
+
+
+def none_lost(maps: dict[str, Any]) -> Any:
+    return load_round_trip(maps)["joints126"]
+
+
+def refused(folder: Path, exported) -> list[str]:
+    fitted = exported.fitted()
+    return [check.rule for check in broken(data_checks(folder, fitted, exported.settings))]
+
+
+def test_a_sound_checkpoint_passes_in_any_order_of_episodes(policy_folder, policy_exported):
+    backwards = policy_exported.train(lambda made: made[::-1])
+    fitted = PolicyFitted.fit_samples(backwards, policy_exported.settings)
+    assert broken(data_checks(policy_folder, fitted, policy_exported.settings)) == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_refused_for_its_own_reason(policy_folder, policy_exported, name):
+    damage, rule = FAULTS[name]
+    damage(policy_folder)
+    assert rule in refused(policy_folder, policy_exported)
+
+
+def test_every_rule_of_the_data_refuses_a_fault(policy_folder, policy_exported):
+    checks = data_checks(policy_folder, policy_exported.fitted(), policy_exported.settings)
+    asked = {check.rule for check in checks}
+    mirrored = {"state_counted_again", "actions_deviation_above_zero"}  # one rule, asked of two tables
+    assert asked - mirrored == {rule for _, rule in FAULTS.values()} - mirrored

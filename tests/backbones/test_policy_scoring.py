@@ -1,0 +1,158 @@
+"""Answers of the policy against the truth: labels, hand motion and retargeting, each by itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from policy_exports import relabelled, truthful
+
+from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
+from omni_mlflow.backbones.policy_vla_branch.controls import CONTROLS, controlled
+from omni_mlflow.backbones.policy_vla_branch.scoring import check_outputs, score_exam
+from omni_mlflow.backbones.policy_vla_branch.trajectory_scoring import OtherActionSpaceError
+from omni_mlflow.metrics.trajectories import FARTHEST_MM
+from omni_mlflow.spine.rows import write_document, write_json_rows
+from omni_mlflow.spine.types import Answer, Labels, Outcome, Span, Target
+
+
+@pytest.fixture(scope="module")
+def truth(policy_exported):
+    return score_exam(policy_exported.exam(), policy_exported.settings)
+
+
+def test_true_labels_score_one_and_the_true_chunk_loses_what_the_space_loses(truth):
+    metrics = truth.metrics
+    assert metrics["action_accuracy"] == metrics["contact_accuracy"] == 1.0
+    assert metrics["object_affordance_f1"] == 1.0
+    lost = metrics["trajectories"]["round_trip"]["trajectory_mpjpe"]
+    assert 0 < metrics["trajectory_mpjpe"] == pytest.approx(lost, abs=1e-6)
+    assert metrics["trajectories"]["actions_mean_of_8"]["trajectory_mpjpe"] == pytest.approx(lost, abs=1e-6)
+
+
+def test_an_answer_that_the_hands_stay_scores_as_the_baseline_that_says_so(policy_exported):
+    def stay(_, made, chunk):
+        still = np.zeros_like(chunk)
+        still[:, [3, 7, 19, 23]] = 1.0  # no rotation: r11 = r22 = 1 on either hand
+        still[:, 9:16], still[:, 25:] = chunk[0, 9:16], chunk[0, 25:]
+        return truthful(made, still)
+
+    metrics = score_exam(policy_exported.exam(stay), policy_exported.settings).metrics
+    floors = metrics["baselines"]["trajectory_mpjpe"]["floors"]
+    assert metrics["trajectory_mpjpe"] == pytest.approx(floors["constant_position"], abs=3.5)
+    assert metrics["wrist_error"] == pytest.approx(
+        metrics["baselines"]["wrist_error"]["floors"]["constant_position"], abs=1e-3
+    )
+
+
+def test_an_answer_without_a_chunk_is_as_wrong_as_can_be_and_never_dropped(policy_exported):
+    def silent(row, made, chunk):
+        full = truthful(made, chunk)
+        return full.model_copy(update={"values": {}, "outcome": Outcome.MODEL_INVALID}) if row == 0 else full
+
+    scores = score_exam(policy_exported.exam(silent), policy_exported.settings)
+    first = scores.predictions[0]["trajectory_error_mm"]
+    assert first["sum"] == pytest.approx(FARTHEST_MM * first["hand_steps"])
+    assert len(scores.predictions) == scores.metrics["num_samples"]
+
+
+def test_a_chunk_of_another_action_space_is_an_error_and_never_a_number(policy_exported):
+    exam = policy_exported.exam(lambda _, made, chunk: truthful(made, chunk[:, :20]))
+    with pytest.raises(OtherActionSpaceError, match=r"shape \(16, 20\), but synergy32 has \(16, 32\)"):
+        score_exam(exam, policy_exported.settings)
+
+
+def test_a_label_with_one_class_is_null_with_the_class_counts(policy_exported):
+    exam = relabelled(policy_exported.exam(), next_in_contact=False)
+    metrics = score_exam(exam, policy_exported.settings).metrics
+    assert metrics["contact_accuracy"] is None
+    assert metrics["contact_f1"] is None
+    assert (
+        metrics["more"]["reasons"]["contact_accuracy"]
+        == f"one true class alone: {{'no': {len(exam.samples)}}}"
+    )
+    assert "contact_accuracy" not in metrics["baselines"]
+    assert "next_contact" not in metrics["verdicts"]
+
+
+def test_a_window_whose_action_nobody_annotated_counts_for_its_motion_alone(policy_exported):
+    exam = policy_exported.exam()
+    first = exam.targets[0]
+    bare = first.model_copy(update={"labels": first.labels.model_copy(update={"action": None})})
+    metrics = score_exam(replace(exam, targets=[bare, *exam.targets[1:]]), policy_exported.settings).metrics
+    assert metrics["more"]["samples_without_action_label"] == 1
+    assert metrics["action_accuracy"] == 1.0
+    assert (
+        metrics["trajectories"]["scored"]
+        == score_exam(exam, policy_exported.settings).metrics["trajectories"]["scored"]
+    )
+
+
+def test_the_three_families_are_told_apart(truth):
+    assert {"action_accuracy", "trajectory_mpjpe", "retargeting"} <= {*truth.metrics}
+    assert {*truth.tables} == {"trajectory_metrics.csv", "action_confusion_matrix.csv"}
+    assert {*truth.documents} == {"retargeting_audit.json"}
+    assert truth.documents["retargeting_audit.json"]["action_space"] == "synergy32"
+    methods = {row["method"] for row in truth.tables["trajectory_metrics.csv"]}
+    assert {"actions", "actions_mean_of_8", "round_trip", "damped_velocity", "train_mean_action"} <= methods
+
+
+def test_metrics_follow_from_the_predictions_and_a_changed_one_is_found(truth, tmp_path):
+    write_json_rows(tmp_path / "policy_predictions.jsonl", truth.predictions)
+    write_document(tmp_path / "metrics.json", truth.metrics)
+    assert all(check.ok for check in check_outputs(tmp_path))
+    for name in ("trajectory_mpjpe", "action_accuracy", "contact_accuracy"):
+        write_document(tmp_path / "metrics.json", {**truth.metrics, name: 0.123})
+        assert [check.ok for check in check_outputs(tmp_path)] == [False], name
+
+
+def test_a_control_stands_beside_the_intact_answers(policy_exported):
+    exam = policy_exported.exam()
+    worse = [
+        answer.model_copy(update={"values": {"actions": (2 * np.array(answer.values["actions"])).tolist()}})
+        for answer in exam.answers
+    ]
+    metrics = score_exam(replace(exam, controls={"state_only": worse}), policy_exported.settings).metrics
+    found = metrics["controls"]["state_only"]["trajectory_mpjpe"]
+    assert found["difference"]["value"] == pytest.approx(
+        found["value"] - metrics["trajectory_mpjpe"], abs=1e-6
+    )
+    assert metrics["controls"]["state_only"]["action_accuracy"]["value"] == 1.0
+
+
+def test_controls_take_the_picture_or_the_order_of_the_words_away(policy_exported):
+    samples = [each.sample for each in policy_exported.made[:3]]
+    changed = {name: controlled(name, samples)[0].inputs for name in CONTROLS}
+    before = samples[0].inputs
+    assert changed["blank_image"] == {**before, "observation": None}
+    assert changed["state_only"] == {**before, "observation": None, "instruction": ""}
+    words = changed["shuffled_text"]["instruction"].split()
+    assert sorted(words) == sorted(before["instruction"].split())
+    assert words != before["instruction"].split()
+
+
+@pytest.mark.parametrize(
+    ("rule", "afforded"),
+    [("objects_in_action", ("red block",)), ("objects_of_window", ("red block", "table"))],
+)
+def test_afforded_objects_are_those_that_the_contracts_rule_leaves(rule, afforded):
+    labels = Labels(action="Brush red block", objects=("red block", "table"))
+    target = Target(id="a", episode_id="e", anchor=20, window=Span(start=0, stop=20), labels=labels)
+    assert with_afforded(target, rule).labels.objects == afforded
+
+
+def test_without_an_action_label_nobody_knows_what_is_acted_on():
+    labels = Labels(action=None, objects=("red block",))
+    target = Target(id="a", episode_id="e", anchor=20, window=Span(start=0, stop=20), labels=labels)
+    assert with_afforded(target, "objects_in_action").labels.objects is None
+
+
+def test_scores_hold_no_number_that_json_cannot(truth):
+    assert json.loads(json.dumps(truth.metrics, allow_nan=False))
+
+
+def test_answers_are_in_physical_units_and_their_predictions_carry_them(truth, policy_exported):
+    answer: Answer = policy_exported.exam().answers[0]
+    assert truth.predictions[0]["actions"] == answer.values["actions"]
