@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from inspect import isfunction, ismethod
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from omni_mlflow.backbones.base import Backbone
+from omni_mlflow.backbones.base import Backbone, NotBuiltYetError
 from omni_mlflow.contract import Contract, ContractError, nearest, resolve
 from omni_mlflow.contract_file import load_contract
 from omni_mlflow.form_problems import problems
 from omni_mlflow.gates import gate_of
 from omni_mlflow.minimum_evidence import found_at, texts_at
 from omni_mlflow.publication.detectors import DETECTORS
+from omni_mlflow.publication.patterns import fits
 from omni_mlflow.spine.leaks import LEAK_RULES
 from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.publish import EVIDENCE_STAGES
 
 ENTRY_POINT_GROUP = "omni_mlflow.backbones"
 _FILES = "artifact_contract"
@@ -45,7 +48,11 @@ def bind(contract: Contract) -> Bound:
     backbone = _backbone_of(contract)
     document = contract.model_dump(mode="json")
     settings, issues = _settings_of(document, backbone)
-    issues = [*unknown_names(document, backbone), *_unusable_gates(document, backbone), *issues]
+    issues = unbuilt_methods(backbone) or [
+        *unknown_names(document, backbone),
+        *_unusable_gates(document, backbone),
+        *issues,
+    ]
     if issues:
         raise ContractError(f"contract {contract.id!r}: {'; '.join(issues)}", issues=issues)
     return Bound(contract, backbone, settings)
@@ -57,6 +64,8 @@ def binding_issues(document: Mapping[str, Any]) -> list[str]:
         backbone = load_backbone(str(document.get("id")))
     except ContractError as error:
         return [str(error), *unknown_names(document, None)]
+    if unbuilt := unbuilt_methods(backbone):  # what its code knows is not to be judged before it is there
+        return [*unbuilt, *unknown_names(document, None)]
     _, issues = _settings_of(document, backbone)
     return [
         *unknown_names(document, backbone),
@@ -131,6 +140,19 @@ def installed_backbones() -> dict[str, str]:
     return {each.name: each.value for each in entry_points(group=ENTRY_POINT_GROUP)}
 
 
+def unbuilt_methods(backbone: Backbone) -> list[str]:
+    """One sentence for each method of a scaffold that still raises ``NotBuiltYetError``."""
+    return [
+        str(NotBuiltYetError(backbone.id, method))
+        for name, method in vars(Backbone).items()
+        if not name.startswith("_") and isfunction(method) and _is_unbuilt(getattr(backbone, name, None))
+    ]
+
+
+def _is_unbuilt(method: Any) -> bool:
+    return ismethod(method) and NotBuiltYetError.__name__ in method.__func__.__code__.co_names
+
+
 def unknown_names(document: Mapping[str, Any], backbone: Backbone | None) -> list[str]:
     """Say which names in a contract's document nobody implements, each with the nearest match.
 
@@ -150,12 +172,10 @@ Names = tuple[str, Iterable[str], Collection[str]]
 
 
 def _shared_names(document: Mapping[str, Any]) -> list[Names]:
-    stages = [pattern.partition("/")[0] for pattern in _allowed(document)]
     return [
         ("entrypoint", texts_at(document, "entrypoints"), {*STAGES, "main"}),
         ("leakage guard", texts_at(document, "split_policy.leakage_guard"), LEAK_RULES),
         ("forbidden category", texts_at(document, f"{_FILES}.public_package_forbidden"), DETECTORS),
-        ("stage of public_package_allowed", [name for name in stages if name != "*"], STAGES),
     ]
 
 
@@ -166,8 +186,9 @@ def _names_of(document: Mapping[str, Any], backbone: Backbone | None) -> list[Na
     training_files = backbone.training_files if backbone else training
     eval_files = backbone.eval_files if backbone else evaluation
     names: list[Names] = [
-        ("training file", [*training, *_published(document, "train")], training_files),
-        ("evaluation file", [*evaluation, *_published(document, "evaluate")], eval_files),
+        ("training file", training, training_files),
+        ("evaluation file", evaluation, eval_files),
+        *_published(document, files_that_may_leave(training_files, eval_files)),
     ]
     if backbone is None:
         return names
@@ -188,10 +209,37 @@ def _allowed(document: Mapping[str, Any]) -> list[str]:
     return [pattern for rule in listed for pattern in texts_at(rule, "pattern")]
 
 
-def _published(document: Mapping[str, Any], stage: str) -> list[str]:
-    """Names of the single files of a stage that may leave; a misspelt one would be withheld in silence."""
-    single = [PurePosixPath(pattern) for pattern in _allowed(document) if "*" not in pattern]
-    return [path.name for path in single if path.parts[:1] == (stage,)]
+def files_that_may_leave(training_files: Iterable[str], eval_files: Iterable[str]) -> list[str]:
+    """Every small file that a stage before ``publish`` can make, as ``<stage>/<file>``.
+
+    Args:
+        training_files, eval_files: names that the backbone adds; a training file may lie in the checkpoint.
+    """
+    added = {
+        "train": [path for name in training_files for path in (name, f"checkpoint/{name}")],
+        "evaluate": eval_files,
+    }
+    return [
+        f"{name}/{file}"
+        for name in EVIDENCE_STAGES
+        for file in (
+            *STAGES[name].makes,
+            *(f"validation/{suite}.{kind}" for suite in STAGES[name].suites for kind in ("json", "html")),
+            f"skipped_{STAGES[name].rows}.jsonl",
+            *added.get(name, ()),
+        )
+    ]
+
+
+def _published(document: Mapping[str, Any], files: Sequence[str]) -> list[Names]:
+    """The patterns that fit no file: what was meant would be withheld in silence."""
+    names: list[Names] = []
+    for pattern in _allowed(document):
+        if not any(fits(file, pattern) for file in files):
+            stage = pattern.partition("/")[0]
+            same_stage = [file for file in files if file.startswith(f"{stage}/")]
+            names.append(("file of public_package_allowed", [pattern], same_stage or files))
+    return names
 
 
 def _unusable_gates(document: Mapping[str, Any], backbone: Backbone) -> list[str]:

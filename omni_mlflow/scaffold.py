@@ -19,8 +19,9 @@ from typing import Any
 import yaml
 
 from omni_mlflow.backbones import base
-from omni_mlflow.contract import CONTRACT_ID
+from omni_mlflow.contract import CONTRACT_ID, ContractError
 from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract_text import read_document
 from omni_mlflow.contract_validation import validate_contracts
 from omni_mlflow.registry import installed_backbones, own_backbones
 from omni_mlflow.spine.rows import write_text
@@ -58,10 +59,13 @@ def planned_files(new: NewBackbone, *, project: Path) -> dict[Path, str]:
 
     Raises:
         ContractError: there is no such template; it names the nearest one.
-        ScaffoldError: the id cannot be one, or the contract would not be valid, with every reason.
+        ScaffoldError: the id cannot be one, somebody has built what it names, or the contract would not be
+            valid, with every reason.
     """
     _check_id(new)
     contract = project / "contracts" / f"{new.id}.yaml"
+    package = project / "omni_mlflow" / "backbones" / new.id / "__init__.py"
+    _check_nothing_built(new, contract, package)
     template = contract.with_stem(new.template)
     load_contract(template)
     text = contract_text(template.read_text(encoding="utf-8"), new)
@@ -69,8 +73,30 @@ def planned_files(new: NewBackbone, *, project: Path) -> dict[Path, str]:
         raise ScaffoldError(f"{contract} would not be valid: {'; '.join(issues)}")
     if new.status == IMPLEMENTED:
         return {contract: text}
-    package = project / "omni_mlflow" / "backbones" / new.id / "__init__.py"
     return {package: package_text(new.id), contract: text}
+
+
+def _check_nothing_built(new: NewBackbone, contract: Path, package: Path) -> None:
+    built = []
+    if contract.is_file() and (status := _status(contract)) != PLANNED:
+        built.append(f"{contract} has the status {status!r}")
+    if new.status == PLANNED:
+        if package.is_file() and package.read_text(encoding="utf-8") != package_text(new.id):
+            built.append(f"{package} is no longer what a scaffold writes")
+        others = {path.name for path in package.parent.glob("*")} - {package.name, "__pycache__"}
+        built += [f"{package.parent / name} is there" for name in sorted(others)]
+    if built:
+        raise ScaffoldError(
+            f"the backbone {new.id!r} is more than a scaffold already, and nothing overwrites that: "
+            f"{'; '.join(built)}; choose another --id, or move these files away first"
+        )
+
+
+def _status(contract: Path) -> str:
+    try:
+        return str(read_document(contract).get("status"))
+    except ContractError:
+        return "unreadable"
 
 
 def _issues(text: str, backbone_id: str) -> list[str]:

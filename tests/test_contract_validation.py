@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
+
 import pytest
 import yaml
 
 from omni_mlflow.contract_validation import validate_contracts
 from omni_mlflow.minimum_evidence import found_at
-from tests.conftest import PROJECT
+from omni_mlflow.registry import files_that_may_leave, load_backbone
+from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.publish import EVIDENCE_STAGES
+from omni_mlflow.workspace import Workspace
+from tests.conftest import PROJECT, TRIVIAL
 
 
 def document_of(backbone: str) -> dict:
@@ -81,7 +87,7 @@ def test_all_issues_of_a_contract_are_listed_at_once_whatever_kind_they_are(issu
         ("session_disjiont", "session_disjoint"),
         ("mosaic_vidio", "mosaic_video"),
         ("lora_safetensor_shape_check", "lora_safetensors_shape_check"),
-        ("metric.json", "metrics.json"),
+        ("evaluate/metric.json", "evaluate/metrics.json"),
         ("trian", "train"),
     ]:
         assert f"{name}'; did you mean '{meant}'?" in found
@@ -114,6 +120,44 @@ def test_a_misspelt_status_or_key_of_a_list_names_the_nearest(issues):
     found = "\n".join(issues(document))
     assert "status: unknown name 'planed_adapter'; did you mean 'planned_adapter'?" in found
     assert "'artifact_contract.public_package_allowed.3.categry'; did you mean 'category'?" in found
+
+
+@pytest.mark.parametrize("backbone", ["qwen3_omni_lora", "policy_vla_branch"])
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("guard/episode_manifst.json", "guard/episode_manifest.json"),
+        ("gard/leak_graph.json", "guard/leak_graph.json"),
+        ("index/window_index_manifest.jsonl", "index/window_index_manifest.json"),
+        ("export/dataset_manifests.json", "export/dataset_manifest.json"),
+        ("gate/gates.json", "gate/gate.json"),
+        ("validate/validations.json", "validate/validation.json"),
+        ("evaluate/metric.json", "evaluate/metrics.json"),
+        ("train/training_metadata.jsn", "train/training_metadata.json"),
+        ("report/report.html", "RUN_REPORT.md"),
+        ("*/skiped_*.jsonl", "skipped_"),
+    ],
+)
+def test_a_pattern_that_no_file_of_any_stage_fits_names_the_nearest_file(issues, backbone, wrong, meant):
+    document = document_of(backbone)
+    document["artifact_contract"]["public_package_allowed"][0]["pattern"] = wrong
+    [issue] = issues(document)
+    assert issue.startswith(f"unknown file of public_package_allowed {wrong!r}; ")
+    assert meant in issue
+
+
+def test_the_files_that_may_leave_are_those_that_a_finished_job_has_made(finished, monkeypatch):
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+    backbone = load_backbone("trivial")
+    known = files_that_may_leave(backbone.training_files, backbone.eval_files)
+    made: set[str] = set()
+    for name in EVIDENCE_STAGES:
+        owner = backbone.id if STAGES[name].per_backbone else None
+        seal = Workspace(finished.workspace).stage(name, backbone=owner).seal()
+        made |= {f"{name}/{file}" for file in seal.outputs}
+    large = ("index/episodes/*", "export/sealed/*", "export/samples/*.npy", "train/checkpoint/*")
+    assert {file for file in made if not any(fnmatch(file, each) for each in large)} <= {*known}
+    assert {f"{name}/{file}" for name in EVIDENCE_STAGES for file in STAGES[name].makes} <= made
 
 
 def test_an_answer_can_be_no_input(issues):

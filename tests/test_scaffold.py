@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from omni_mlflow import __main__ as command_line
+from omni_mlflow import registry
 from omni_mlflow.backbones.base import Backbone, NotBuiltYetError
 from omni_mlflow.contract import ContractError
 from omni_mlflow.contract_file import load_contract
@@ -153,6 +154,23 @@ def test_each_method_says_that_it_is_not_built_what_it_must_return_and_where_to_
     assert f"### `{name}`" in page.text()
 
 
+def test_an_implemented_contract_above_a_scaffold_lists_each_method_to_build_once_and_nothing_else(
+    project, stub, monkeypatch
+):
+    assert scaffold().exit_code == 0
+    text = (project / CONTRACT).read_text().replace("status: planned_adapter", "status: implemented")
+    (project / CONTRACT).write_text(text)
+    monkeypatch.setattr(registry, "load_backbone", lambda _: stub)
+    methods = [name for name in vars(Backbone) if callable(getattr(Backbone, name)) and name[0] != "_"]
+    [report] = validate_contracts(project / "contracts", only="new_policy_branch", bind_names=True)
+    assert [issue.partition(". ")[0] for issue in report.issues] == [
+        f"backbone 'new_policy_branch': {name!r} is not built yet" for name in methods
+    ]
+    with pytest.raises(ContractError, match="'export' is not built yet") as told:
+        registry.load_bound(project / CONTRACT, profile=None, changes={})
+    assert list(told.value.issues) == report.issues
+
+
 def test_the_package_is_clean_code(tmp_path):
     path = tmp_path / "omni_mlflow/backbones/new_policy_branch/__init__.py"
     path.parent.mkdir(parents=True)
@@ -170,17 +188,45 @@ def assert_clean(path: Path) -> None:
 
 def test_an_existing_file_is_refused_by_name_and_overwritten_only_when_told(project):
     assert scaffold().exit_code == 0
-    (project / CONTRACT).write_text("mine")
+    mine = (project / CONTRACT).read_text().replace("New Policy Branch", "mine")
+    (project / CONTRACT).write_text(mine)
     (project / PACKAGE).unlink()
     refused = scaffold()
     assert isinstance(refused.exception, ScaffoldError)
     assert str(refused.exception) == f"already there: {project / CONTRACT}; --overwrite replaces them"
     assert isinstance(scaffold("--dry-run").exception, ScaffoldError)
-    assert (project / CONTRACT).read_text() == "mine"
+    assert (project / CONTRACT).read_text() == mine
     assert not (project / PACKAGE).exists()
     assert scaffold("--overwrite").exit_code == 0
-    assert load_contract(project / CONTRACT).id == "new_policy_branch"
+    assert load_contract(project / CONTRACT).display_name == "New Policy Branch"
     assert (project / PACKAGE).is_file()
+
+
+@pytest.mark.parametrize("flags", [["--overwrite"], ["--overwrite", "--dry-run"], []])
+def test_a_built_backbone_is_never_replaced_by_a_scaffold(project, flags):
+    before = files_of(project)
+    told = scaffold(*flags, **{"--id": "qwen3_omni_lora"}).exception
+    assert isinstance(told, ScaffoldError)
+    assert "qwen3_omni_lora.yaml has the status 'implemented'" in str(told)
+    assert str(told).endswith("choose another --id, or move these files away first")
+    assert files_of(project) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        (PACKAGE, '"""Somebody builds it."""\n', "__init__.py is no longer what a scaffold writes"),
+        (PACKAGE.replace("__init__", "training"), "", "training.py is there"),
+        (CONTRACT, "mine", "new_policy_branch.yaml has the status 'unreadable'"),
+    ],
+)
+def test_a_scaffold_that_somebody_has_begun_to_build_is_not_overwritten(project, name, text, told):
+    assert scaffold().exit_code == 0
+    (project / name).write_text(text)
+    refused = scaffold("--overwrite").exception
+    assert isinstance(refused, ScaffoldError)
+    assert told in str(refused)
+    assert (project / name).read_text() == text
 
 
 def test_where_one_file_cannot_be_written_none_is(tmp_path):

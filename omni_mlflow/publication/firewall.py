@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from omni_mlflow.contract import PackageFile
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.publication.disclosures import disclosures
 from omni_mlflow.publication.documents import NotPublishableError, read_document_text
+from omni_mlflow.publication.patterns import fits
 from omni_mlflow.spine.types import Check
 
 
 def allowing(name: str, allowed: Sequence[PackageFile]) -> PackageFile | None:
-    """Return the rule that lets ``name`` leave, the one with the smallest size where several do.
-
-    A pattern matches folder by folder: ``*`` stands for one name and never for a path.
-    """
-    parts = PurePosixPath(name).parts
-    matching = [rule for rule in allowed if _matches(parts, PurePosixPath(rule.pattern).parts)]
+    """Return the rule that lets ``name`` leave, the one with the smallest size where several do."""
+    matching = [rule for rule in allowed if fits(name, rule.pattern)]
     return min(matching, key=lambda rule: rule.max_bytes, default=None)
 
 
@@ -61,7 +57,3 @@ def findings(
 
 def refusal(rule: str, subject: str, *, expected: str, found: str) -> Check:
     return Check(rule=rule, subject=subject, expected=expected, found=found, ok=False)
-
-
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    return len(parts) == len(pattern) and all(map(fnmatchcase, parts, pattern))

@@ -240,6 +240,8 @@ class Stage:
         settings: what of the contract shapes its output.
         choices: what of the command line shapes its output; by default nothing.
         suites: names of the Great Expectations suites that it checks.
+        makes: names of the small files that it may seal, beside those that its backbone names, the pages of
+            its suites and the rows it left out.
         per_backbone: it has one folder per backbone.
         resumable: it goes on from what an interrupted attempt left in its folder.
         serves: whether an output made with the first settings holds what the second ones ask for; by default
@@ -262,6 +264,7 @@ class Stage:
     per_backbone: bool
     choices: Callable[[Options], Mapping[str, Any]] = field(default=lambda _: {})
     suites: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
     resumable: bool = False
     serves: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = field(default=eq)
     only_needs: Callable[[Options], Iterable[str]] | None = None

@@ -190,4 +190,12 @@ EVALUATE = Stage(
     resumable=True,
     suites=("predictions",),
     folder=_folder,
+    makes=(
+        "metrics.json",
+        "run_facts.json",
+        "RUN_REPORT.md",
+        "evaluation.json",
+        "label_ledger.json",
+        *JOURNALS,
+    ),
 )

@@ -223,4 +223,5 @@ EXPORT = Stage(
     },
     settings=_settings,
     per_backbone=True,
+    makes=("dataset_manifest.json", *(f"samples/{split}.jsonl" for split in Split)),
 )

@@ -112,4 +112,5 @@ GATE = Stage(
     settings=_settings,
     per_backbone=True,
     suites=("training_ledger",),
+    makes=("gate.json",),
 )

@@ -29,6 +29,8 @@ from omni_mlflow.workspace import StageFolder
 FINGERPRINT_FOLDER = "fingerprints"
 """Below the workspace: what was read of the data, so that it is read once whatever is split how often."""
 
+MADE = ("episode_manifest.json", "leak_graph.json", "leak_graph.html")
+
 
 def _guard(run: Run) -> Report:
     from omni_mlflow.expectations import write_suite_result
@@ -44,8 +46,7 @@ def _guard(run: Run) -> Report:
     graph = find_leaks(episodes, prints, blocking=run.contract.split_policy.leakage_guard)
     suite = _checked(run, episodes, graph)
     pages = write_suite_result(suite, run.folder / "validation")
-    names = ("episode_manifest.json", "leak_graph.json", "leak_graph.html")
-    listed, edges, page = shown = [run.folder / name for name in names]
+    listed, edges, page = shown = [run.folder / name for name in MADE]
     synthetic = any(episode.synthetic for episode in episodes)
     write_document(
         listed, EpisodeManifest(split_digest=manifest.digest, synthetic=synthetic, episodes=episodes)
@@ -143,4 +144,5 @@ GUARD = Stage(
     suites=("episode_manifest",),
     check_data=_check_data,
     looks_again=lambda options: options.verify_digests,
+    makes=MADE,
 )

@@ -203,4 +203,5 @@ INDEX = Stage(
     suites=("window_index", "converted_index"),
     only_needs=_needed,
     check_data=_check_data,
+    makes=("window_index.jsonl", "window_index_manifest.json"),
 )

@@ -121,4 +121,5 @@ SPLIT = Stage(
     settings=_settings,
     choices=_choices,
     per_backbone=False,
+    makes=("split_manifest.json",),
 )

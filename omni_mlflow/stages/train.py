@@ -134,4 +134,11 @@ TRAIN = Stage(
     settings=_settings,
     per_backbone=True,
     resumable=True,
+    makes=(
+        "training_metadata.json",
+        "progress.jsonl",
+        LEDGER,
+        f"checkpoint/{FITTED}",
+        "checkpoint/checkpoint_manifest.json",
+    ),
 )

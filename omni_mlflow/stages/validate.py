@@ -93,4 +93,5 @@ VALIDATE = Stage(
     per_backbone=True,
     only_needs=_needed,
     judges_inputs=True,
+    makes=("validation.json",),
 )
