@@ -1,7 +1,7 @@
 """The command line; the only module that prints and exits.
 
 stdout carries the result (pure JSON with ``--json``), stderr progress, logs and errors. Exit status:
-0 done, 1 a rule was broken or a stage failed, 2 wrong usage, 130/143 on signals.
+0 done, 1 a rule was broken or a stage failed, 2 wrong usage, 128 + number on a signal.
 
 A verb imports what only it needs, and nothing slow is imported before signals are listened to.
 """
@@ -286,8 +286,8 @@ def _run(group: click.Group) -> None:
     except Interrupted as stopped:
         if isinstance(stopped.__context__, Exception):  # the signal came while a failure was being told
             tell_error(str(stopped.__context__))
-        tell("stopped by SIGTERM; what was finished stays, the same command goes on from there")
-        sys.exit(143)
+        tell(f"stopped by {stopped.name}; what was finished stays, the same command goes on from there")
+        sys.exit(128 + stopped.number)
     except BrokenPipeError:
         raise
     except Exception as error:  # the one place that turns an error into words for a person

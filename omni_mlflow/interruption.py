@@ -13,11 +13,19 @@ VOLLEY_S = 3.0
 
 
 class Interrupted(BaseException):
-    """SIGTERM arrived. Not an Exception, so that no stage can swallow it."""
+    """SIGTERM or SIGHUP arrived. Not an Exception, so that no stage can swallow it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def name(self) -> str:
+        return signal.Signals(self.number).name
 
 
 class Stop:
-    """Turns SIGINT and SIGTERM into exceptions.
+    """Turns SIGINT, SIGTERM and SIGHUP into exceptions.
 
     Signals come in volleys: a terminal and a launcher both send one, and people press Ctrl-C twice. Those
     that follow the first one within ``VOLLEY_S`` would only tear what is written about its end.
@@ -31,18 +39,24 @@ class Stop:
         if now_s - self._heard_s < VOLLEY_S:
             return
         self._heard_s = now_s
-        raise KeyboardInterrupt if number == signal.SIGINT else Interrupted
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Interrupted(number)
 
 
 def listen(heard: Callable[[int, FrameType | None], None]) -> None:
-    """Have ``heard`` called on SIGTERM and on Ctrl-C; a job in the background goes on ignoring Ctrl-C."""
+    """Have ``heard`` called on SIGTERM, on Ctrl-C and when the terminal goes away.
+
+    What whoever started us ignores goes on being ignored: Ctrl-C by a job in the background, SIGHUP by nohup.
+    """
     signal.signal(signal.SIGTERM, heard)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, heard)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, heard)
 
 
 def end_at_once(number: int, _frame: FrameType | None) -> None:
     """End the process while it still imports: an exception would be lost or told as a traceback there."""
-    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     os.write(2, f"stopped by {name} before anything had begun\n".encode())
     os._exit(128 + number)

@@ -207,8 +207,9 @@ def _reuse(stage: Stage, context: Context, folder: StageFolder, seal: Seal) -> F
 
 def name_of(signal: BaseException) -> str:
     """What a person calls the thing that stopped a run."""
-    names = {KeyboardInterrupt: "Ctrl-C (SIGINT)", Interrupted: "SIGTERM"}
-    return names.get(type(signal), type(signal).__name__)
+    if isinstance(signal, Interrupted):
+        return signal.name
+    return "Ctrl-C (SIGINT)" if isinstance(signal, KeyboardInterrupt) else type(signal).__name__
 
 
 def say_torn(record: RunRecord, title: str, context: Context) -> None:

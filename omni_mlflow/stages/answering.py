@@ -59,10 +59,18 @@ class AnswerJournal:
         return [sample for sample in samples if not is_given(self._answers.get((name, sample.id)))]
 
     def add(self, name: str, answers: Sequence[Answer]) -> None:
-        rows = [{"pass": name, **answer.model_dump(mode="json")} for answer in answers]
-        if rows:
-            self._journal.extend(rows)
+        """Keep what was answered, and return once it is on the disk."""
+        if answers:
+            self._journal.extend(self._rows(name, answers))
+
+    def take_over(self, name: str, answers: Sequence[Answer]) -> None:
+        """Keep what another journal holds as well: nothing is lost that would have to be asked again."""
+        for row in self._rows(name, answers):
+            self._journal.note(row)
+
+    def _rows(self, name: str, answers: Sequence[Answer]) -> list[dict[str, Any]]:
         self._answers.update({(name, answer.id): answer for answer in answers})
+        return [{"pass": name, **answer.model_dump(mode="json")} for answer in answers]
 
     def answers(self, name: str, samples: Sequence[Sample]) -> list[Answer]:
         """Return the answers of one pass in the order of ``samples``."""
@@ -112,7 +120,8 @@ def answer_all(
             unanswered = [sample for sample in missing if not is_given(said.get(sample.id))]
             if unanswered and predictor is not None:
                 said |= {answer.id: answer for answer in ask(predictor(), unanswered)}
-            journal.add(name, [said[sample.id] for sample in missing])
+            keep = journal.add if unanswered else journal.take_over
+            keep(name, [said[sample.id] for sample in missing])
             if attempt == 0:
                 on_batch(start + len(batch))
         if predictor is None or not journal.missing(name, samples):

@@ -143,7 +143,7 @@ class Progress:
         advance = self._run.bar.start(f"evaluate: {name}", total=self._total)
 
         def on_batch(done: int) -> None:
-            self._journal.append({"event": "sample", "pass": name, "answered": done, "of": self._total})
+            self._journal.note({"event": "sample", "pass": name, "answered": done, "of": self._total})
             self._run.record.metrics({f"progress/{name}": done / self._total}, step=done)
             advance(done)
 

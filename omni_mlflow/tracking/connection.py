@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +63,10 @@ def connect(store: str, *, workspace: Path) -> Store:
 
 
 def _make_database(path: Path, store: str) -> None:
-    """Make MLflow's tables under another name first: a process that is killed here leaves no half a store."""
+    """Make MLflow's tables under another name first: a process that is killed here leaves no half a store.
+
+    Nobody but us takes our turn: where ``mlflow run`` or a UI made the store meanwhile, theirs stays.
+    """
     _configure(store)
     from mlflow.store.db import utils as database
 
@@ -73,7 +76,9 @@ def _make_database(path: Path, store: str) -> None:
     engine = database.create_sqlalchemy_engine_with_retry(f"sqlite:///{making}")
     database._initialize_tables(engine)
     engine.dispose()
-    making.replace(path)
+    with suppress(FileExistsError):
+        os.link(making, path)
+    making.unlink()
 
 
 def trouble_with(store: str) -> str | None:

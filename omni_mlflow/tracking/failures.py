@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
-from omni_mlflow.tracking.stores import without_password
+from omni_mlflow.tracking.stores import secrets_of, without_password
 
 _ABOUT_ONE_RUN = {
     "BAD_REQUEST",
@@ -92,6 +90,6 @@ def _status(error: Exception) -> int | None:
 def _first_line(error: Exception, store: str) -> str:
     """Return the first line of an error; libraries repeat the whole address in it, password and all."""
     line = str(error).strip().partition("\n")[0]
-    if password := urlsplit(store).password:
-        line = line.replace(f":{password}@", "@")
+    for secret in secrets_of(store):
+        line = line.replace(f":{secret}@", "@").replace(f"={secret}", "=***")
     return line if len(line) <= 300 else f"{line[:300]}..."

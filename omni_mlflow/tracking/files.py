@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from omni_mlflow.events import Artifact
+from omni_mlflow.journal import settle
 from omni_mlflow.spine.rows import file_digest
 from omni_mlflow.tracking.delta import Delta
 from omni_mlflow.tracking.follow import RunJournal
@@ -65,6 +66,7 @@ class RunFiles:
         stat = path.stat()
         name = (journal.key, artifact.path, artifact.folder)
         if self._shown.get(name, (None, None))[:2] != (stat.st_size, stat.st_mtime_ns):
+            settle(path)  # the store must never show a row that the journal could still lose
             self._client.log_artifact(stored.run_id, str(path), artifact.folder or None)
             self._shown[name] = (stat.st_size, stat.st_mtime_ns, now_s)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from omni_mlflow.tracking.watermark import Watermarks
 
 EXPERIMENT = "omni-mlflow"
 _SQLITE = "sqlite:///"
+_SECRET = ("password", "passwd", "passfile", "sslpassword")
 
 
 class UnsupportedStoreError(Exception):
@@ -47,10 +48,21 @@ def is_server(store: str) -> bool:
 def without_password(store: str) -> str:
     """Return the address as it may appear in files, logs and messages."""
     parts = urlsplit(store)
-    if parts.password is None:
+    if not secrets_of(store):
         return store
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}@{host}"))
+    user = f"{parts.username}@" if parts.username else ""
+    kept = [(key, value) for key, value in parse_qsl(parts.query) if key.lower() not in _SECRET]
+    return urlunsplit(
+        parts._replace(netloc=f"{user}{parts.netloc.rpartition('@')[2]}", query=urlencode(kept))
+    )
+
+
+def secrets_of(store: str) -> list[str]:
+    """Return the passwords in an address, as they are written there: before the host, or in the query."""
+    parts = urlsplit(store)
+    queried = [each.partition("=") for each in parts.query.split("&")]
+    found = [parts.password, *(value for key, _, value in queried if key.lower() in _SECRET)]
+    return [each for each in found if each]
 
 
 def artifact_root(store: str, workspace: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,8 @@ from omni_mlflow.tracking import (
     store_uri,
     trouble_with,
 )
-from omni_mlflow.tracking.connection import connect
+from omni_mlflow.tracking.connection import connect, open_client
+from omni_mlflow.tracking.failures import explain
 from omni_mlflow.tracking.stores import artifact_root, without_password
 
 
@@ -47,6 +49,13 @@ def test_a_password_is_never_shown():
     assert "s3cret" not in open_ui_command(store)
 
 
+def test_a_password_in_the_query_is_never_shown():
+    store = "postgresql://db:5432/runs?user=ann&password=s3%2Fcret&sslmode=require"
+    assert without_password(store) == "postgresql://db:5432/runs?user=ann&sslmode=require"
+    told = explain(ConnectionError(f"cannot reach {store}"), store=store)
+    assert "s3" not in told
+
+
 def test_artifacts_lie_beside_a_file_beside_the_workspace_or_with_the_server(tmp_path):
     workspace = tmp_path / "workspace"
     assert artifact_root(f"sqlite:///{tmp_path}/db/mlflow.db", workspace) == tmp_path / "db" / "mlartifacts"
@@ -73,7 +82,8 @@ import os, signal, sys
 from pathlib import Path
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from omni_mlflow.tracking.connection import connect
+from omni_mlflow.tracking.connection import connect, open_client
+from omni_mlflow.tracking.failures import explain
 
 statements = 0
 
@@ -99,6 +109,25 @@ def test_a_store_whose_making_was_killed_is_made_again(tmp_path, statement):
     assert killed.returncode == -signal.SIGKILL
     made = connect(store, workspace=tmp_path)
     assert made.client.search_runs([made.experiment_id]) == []
+    assert not list(tmp_path.glob(".mlflow.db.making*"))
+
+
+def test_a_store_that_another_client_made_meanwhile_keeps_its_runs(tmp_path, monkeypatch):
+    """MLflow's own commands know nothing of our turns."""
+    from mlflow.store.db import utils
+
+    path = tmp_path / "mlflow.db"
+    initialise = utils._initialize_tables
+
+    def overtaken(engine):
+        initialise(engine)
+        if not path.exists():
+            shutil.copy(tmp_path / ".mlflow.db.making", path)
+            open_client(f"sqlite:///{path}").create_experiment("theirs")
+
+    monkeypatch.setattr(utils, "_initialize_tables", overtaken)
+    made = connect(f"sqlite:///{path}", workspace=tmp_path)
+    assert made.client.get_experiment_by_name("theirs") is not None
     assert not list(tmp_path.glob(".mlflow.db.making*"))
 
 
