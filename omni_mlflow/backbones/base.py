@@ -302,6 +302,14 @@ class ExportsEpisodes(Protocol):
         """
 
 
+@runtime_checkable
+class IsServed(Protocol):
+    """A backbone whose registered checkpoints ``mlflow.pyfunc.load_model`` can load; most are not."""
+
+    def describe_served(self, folder: Path, *, settings: Any) -> None:
+        """Write beside the checkpoint's JSON files what loading needs, ``MLmodel`` among it; no weights."""
+
+
 class NotBuiltYetError(Exception):
     """A scaffolded backbone was asked for something that nobody has built.
 

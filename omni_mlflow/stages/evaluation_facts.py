@@ -158,4 +158,9 @@ HOLDS = {
     "predictions.csv": "the same rows as a table",
     "per_class_metrics.csv": "precision, recall and F1 of every action",
     "confusion_matrix.csv": "true against predicted actions",
+    "policy_predictions.jsonl": "one row per held-out sample: labels, chunk of actions, error of its hands",
+    "trajectory_metrics.csv": "every error of hands by method and episode, in mm",
+    "action_confusion_matrix.csv": "true against predicted actions",
+    "retargeting_audit.json": "what the action space loses of each episode's hands, and what it leaves out",
+    "hand_paths.json": "wrists of a few samples, true and foretold; true motion, so it is never published",
 }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omni_mlflow.backbones.base import IsServed
 from omni_mlflow.contract import Contract
 from omni_mlflow.events import ModelVersion
 from omni_mlflow.record import now_ms
@@ -93,6 +94,9 @@ def _copy_descriptions(run: Run) -> list[Path]:
     """Small files that describe the checkpoint; the weights stay in the workspace."""
     checkpoint = run.folder_of("train") / "checkpoint"
     copies = []
+    if isinstance(run.model, IsServed):
+        run.model.describe_served(run.folder / "model", settings=run.settings)
+        copies += sorted((run.folder / "model").iterdir())
     for source in sorted(checkpoint.glob("*.json")):
         copies.append(run.folder / "model" / source.name)
         copies[-1].parent.mkdir(exist_ok=True)

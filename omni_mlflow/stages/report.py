@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ def _report(run: Run) -> Report:
     from omni_mlflow.metrics.labels import confusion_rows, per_episode_rows
     from omni_mlflow.reporting.facts import RunFacts
     from omni_mlflow.reporting.figures import figures_of
+    from omni_mlflow.reporting.hand_paths import HAND_PATHS, hand_paths_figure
     from omni_mlflow.reporting.page import render_page
 
     facts = read_document(run.open("evaluate", "run_facts.json"), RunFacts)
@@ -34,6 +36,9 @@ def _report(run: Run) -> Report:
         confusion=confusion_rows(labelled),
         progress=read_json_rows(run.open("train", "progress.jsonl")),
     )
+    if HAND_PATHS in run.model.eval_files:
+        paths = json.loads(run.open("evaluate", HAND_PATHS).read_text(encoding="utf-8"))
+        figures.append(hand_paths_figure(paths))
     drawn = [run.folder / "figures" / f"{figure.name}.png" for figure in figures]
     for path, figure in zip(drawn, figures, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +95,7 @@ REPORT = Stage(
     inputs={
         "index": ("window_index.jsonl",),
         "train": ("progress.jsonl",),
-        "evaluate": ("run_facts.json", "*predictions.jsonl"),
+        "evaluate": ("run_facts.json", "*predictions.jsonl", "hand_paths.json"),
     },
     settings=_settings,
     per_backbone=True,

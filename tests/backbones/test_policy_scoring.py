@@ -93,7 +93,7 @@ def test_a_window_whose_action_nobody_annotated_counts_for_its_motion_alone(poli
 def test_the_three_families_are_told_apart(truth):
     assert {"action_accuracy", "trajectory_mpjpe", "retargeting"} <= {*truth.metrics}
     assert {*truth.tables} == {"trajectory_metrics.csv", "action_confusion_matrix.csv"}
-    assert {*truth.documents} == {"retargeting_audit.json"}
+    assert {*truth.documents} == {"retargeting_audit.json", "hand_paths.json"}
     assert truth.documents["retargeting_audit.json"]["action_space"] == "synergy32"
     methods = {row["method"] for row in truth.tables["trajectory_metrics.csv"]}
     assert {"actions", "actions_mean_of_8", "round_trip", "damped_velocity", "train_mean_action"} <= methods
@@ -156,3 +156,15 @@ def test_scores_hold_no_number_that_json_cannot(truth):
 def test_answers_are_in_physical_units_and_their_predictions_carry_them(truth, policy_exported):
     answer: Answer = policy_exported.exam().answers[0]
     assert truth.predictions[0]["actions"] == answer.values["actions"]
+
+
+def test_a_report_shows_the_wrists_of_a_few_samples_true_and_foretold(truth, policy_exported):
+    from omni_mlflow.reporting.hand_paths import hand_paths_figure
+
+    samples = truth.documents["hand_paths.json"]["samples"]
+    assert len(samples) == 6
+    hand = samples[0]["hands"]["right"]
+    assert np.allclose(hand["true"], hand["foretold"], atol=2e-4)  # the answers are the truth
+    figure = hand_paths_figure(truth.documents["hand_paths.json"])
+    assert figure.png.startswith(b"\x89PNG")
+    assert figure == hand_paths_figure(truth.documents["hand_paths.json"])

@@ -67,6 +67,7 @@ class PolicyVlaBranch:
             "trajectory_metrics.csv",
             "action_confusion_matrix.csv",
             "retargeting_audit.json",
+            "hand_paths.json",
             "RUN_REPORT.md",
         }
     )
@@ -77,14 +78,16 @@ class PolicyVlaBranch:
         "train": ("base", "action", "targets", "training", "lora"),
         "gate": ("base", "action", "targets", "training", "lora"),
         "evaluate": ("base", "action", "targets", "decoding"),
-        **dict.fromkeys(("validate", "report", "register", "publish"), ()),
+        "register": ("base", "action", "decoding"),
+        **dict.fromkeys(("validate", "report", "publish"), ()),
     }
     stage_modules: Mapping[str, tuple[str, ...]] = {
         "export": ("sample", "whole_episodes"),
         "train": ("training", "learning_data"),
         "gate": ("gate", "learning_data"),
         "evaluate": ("inference", "controls", "scoring"),
-        **dict.fromkeys(("validate", "report", "register", "publish"), ()),
+        "register": ("served",),
+        **dict.fromkeys(("validate", "report", "publish"), ()),
     }
     answer_modules: tuple[str, ...] = ("inference", "learning_data", "controls")
     episodes_folder = "lerobot"
@@ -149,6 +152,11 @@ class PolicyVlaBranch:
         from omni_mlflow.backbones.policy_vla_branch.scoring import score_exam
 
         return score_exam(exam, settings)
+
+    def describe_served(self, folder: Path, *, settings: Any) -> None:
+        from omni_mlflow.backbones.policy_vla_branch.served import describe
+
+        describe(folder, settings)
 
     def check_outputs(self, evaluation: Path, *, settings: Any) -> list[Check]:
         from omni_mlflow.backbones.policy_vla_branch.scoring import check_outputs

@@ -55,7 +55,7 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
                 [row for row in rows if row["true_label"] != UNKNOWN]
             ),
         },
-        documents={"retargeting_audit.json": audit.model_dump(mode="json")},
+        documents={"retargeting_audit.json": audit.model_dump(mode="json"), "hand_paths.json": hands.paths},
         headline=_headline(headline, metrics),
     )
 

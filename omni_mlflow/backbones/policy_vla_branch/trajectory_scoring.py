@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from omni_mlflow.backbones.base import Exam
 from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES, train_mean_motion
+from omni_mlflow.backbones.policy_vla_branch.hands import SIDES
 from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_before, hands_now
 from omni_mlflow.backbones.policy_vla_branch.sample import Inputs
 from omni_mlflow.metrics.errors import NothingToScoreError
@@ -31,6 +32,7 @@ from omni_mlflow.spine.types import Answer
 
 QUESTION = "hand_trajectory"
 ONE_SAMPLE = "actions"
+NUM_PATHS = 6
 
 
 class OtherActionSpaceError(Exception):
@@ -63,7 +65,11 @@ class HandExam:
         return trajectory_errors(self.future, predicted, self.scored[0], fps=fps)
 
     def answered(self, answers: Sequence[Answer], name: str) -> TrajectoryErrors:
-        """Score the chunks that answers hold under ``name``; one that is missing is as wrong as can be.
+        """Score the chunks that answers hold under ``name``; one that is missing is as wrong as can be."""
+        return self.errors_of(self.joints(answers, name))
+
+    def joints(self, answers: Sequence[Answer], name: str) -> Floats:
+        """Decode the chunks that answers hold under ``name``; NaN where there is none.
 
         Raises:
             OtherActionSpaceError: a chunk has not the shape of this action space.
@@ -80,7 +86,7 @@ class HandExam:
                         "evaluate the checkpoint with the contract that it was trained with"
                     )
                 chunk[:] = given
-        return self.errors_of(space.decode(chunks, hands_now(self.inputs), self.exam.fitted.maps))
+        return space.decode(chunks, hands_now(self.inputs), self.exam.fitted.maps)
 
     def round_trip(self) -> TrajectoryErrors:
         """What the action space alone loses: truth, encoded and decoded."""
@@ -114,11 +120,13 @@ class HandScores:
             ``trajectories`` and ``reasons``.
         table: rows of ``trajectory_metrics.csv``.
         per_sample: for each sample the sum of errors in mm, and over how many steps of a hand.
+        paths: ``hand_paths.json``: wrists of a few samples, for a report; true motion, so it never leaves.
     """
 
     metrics: dict[str, Any]
     table: list[dict[str, Any]]
     per_sample: list[tuple[float, int]]
+    paths: dict[str, Any]
 
 
 def score_hands(exam: Exam, inputs: Sequence[Inputs]) -> HandScores:
@@ -147,8 +155,37 @@ def score_hands(exam: Exam, inputs: Sequence[Inputs]) -> HandScores:
     methods = {ONE_SAMPLE: model, **beside, **baselines}
     sums, counts = model.sums[MPJPE].tolist(), model.counts[MPJPE].tolist()
     return HandScores(
-        metrics, list(_table(methods, hands.episodes)), [(s, int(n)) for s, n in zip(sums, counts)]
+        metrics=metrics,
+        table=list(_table(methods, hands.episodes)),
+        per_sample=[(error, int(steps)) for error, steps in zip(sums, counts, strict=True)],
+        paths={"samples": list(_paths(hands))},
     )
+
+
+def _paths(hands: HandExam) -> Iterator[dict[str, Any]]:
+    """Yield the wrists of samples spread evenly over those that were answered, x and y in metres."""
+    now = hands_now(hands.inputs)
+    foretold = hands.joints(hands.exam.answers, ONE_SAMPLE)
+    told = np.flatnonzero(np.isfinite(foretold).all(axis=(1, 2, 3, 4)) & hands.scored[0].any(axis=(1, 2)))
+    for row in told[:: max(1, len(told) // NUM_PATHS)][:NUM_PATHS].tolist():
+        yield {
+            "id": hands.exam.samples[row].id,
+            "hands": {
+                side: {
+                    "now": _flat(now.joints[row, place, :1])[0],
+                    "true": _flat(hands.future[row, hands.scored[0][row, :, place], place, 0]),
+                    "foretold": _flat(foretold[row, :, place, 0]),
+                }
+                for place, side in enumerate(SIDES)
+                if hands.scored[0][row, :, place].any()
+            },
+        }
+
+
+def _flat(points: Floats) -> list[list[float]]:
+    """Drop the depth, and round to a tenth of a millimetre."""
+    flat: list[list[float]] = points[:, :2].round(4).tolist()
+    return flat
 
 
 def _verdict(baseline: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""The registered policy as ``mlflow.pyfunc`` loads it: it predicts chunks of actions in physical units.
+
+A registered model describes its checkpoint. The weights stay where they were trained, so whoever loads it
+names a folder that holds them, and gets nothing else than the checkpoint that was evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omni_mlflow.backbones.policy_vla_branch.inference import (
+    LoadedPolicy,
+    Observations,
+    PolicyPredictor,
+    load_policy,
+)
+from omni_mlflow.backbones.policy_vla_branch.sample import STATE_NAMES
+from omni_mlflow.backbones.policy_vla_branch.settings import Settings
+from omni_mlflow.spine.rows import file_digest, write_document
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHECKPOINT = "OMNI_MLFLOW_CHECKPOINT"
+"""The variable that names the folder with the weights."""
+
+SETTINGS_NAME, MANIFEST_NAME = "settings.json", "checkpoint_manifest.json"
+COLUMNS = ("id", "image", "instruction", "state")
+
+
+class CheckpointNotHereError(Exception):
+    """The weights of a registered model are not where they were looked for, or are others."""
+
+
+def describe(folder: Path, settings: Settings) -> None:
+    """Write what ``mlflow.pyfunc.load_model`` needs beside the JSON files of a checkpoint."""
+    flavour = {"loader_module": __name__, "python_version": platform.python_version()}
+    write_document(folder / "MLmodel", {"flavors": {"python_function": flavour}})  # JSON is YAML
+    write_document(folder / SETTINGS_NAME, settings)
+
+
+def _load_pyfunc(path: str) -> ServedPolicy:
+    """Load the checkpoint that the model in ``path`` describes; mlflow calls this by its name.
+
+    Raises:
+        CheckpointNotHereError: the variable is not set, or a file there is missing or has other bytes.
+    """
+    folder = Path(path)
+    settings = Settings.model_validate_json((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
+    checkpoint = _checkpoint(json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))["files"])
+    return ServedPolicy(load_policy(checkpoint, settings), settings)
+
+
+def _checkpoint(digests: dict[str, str]) -> Path:
+    named = os.environ.get(CHECKPOINT)
+    if named is None:
+        raise CheckpointNotHereError(
+            f"a registered model holds no weights; set {CHECKPOINT} to the checkpoint folder of its training"
+        )
+    folder = Path(named)
+    other = [
+        name
+        for name, digest in sorted(digests.items())
+        if not (folder / name).is_file() or file_digest(folder / name) != digest
+    ]
+    if other:
+        raise CheckpointNotHereError(
+            f"{folder} is not the checkpoint of this registered model: {other[:5]} are missing or differ; "
+            f"set {CHECKPOINT} to the one that it was registered from"
+        )
+    return folder
+
+
+class ServedPolicy:
+    """What ``mlflow.pyfunc`` wraps."""
+
+    def __init__(self, loaded: LoadedPolicy, settings: Settings) -> None:
+        self._predictor = PolicyPredictor(loaded, _nothing_to_observe, settings)
+
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
+        """Answer every row.
+
+        Args:
+            model_input: columns ``id`` (its noise follows from it), ``image`` (RGB, height x width x 3, 0 to
+                255), ``instruction``, and ``state`` (28 numbers, metres and metres per second).
+
+        Returns:
+            By row ``id``, ``actions`` (steps x dimensions, in the units of ``action_space.json``), ``labels``
+            (JSON: action, objects, next action, next contact).
+        """
+        import pandas as pd
+
+        if missing := sorted(set(COLUMNS) - set(model_input.columns)):
+            raise ValueError(f"columns {missing} are missing; a row needs {list(COLUMNS)}")
+        states = np.array(model_input["state"].tolist(), dtype=np.float32)
+        if states.shape[1:] != (len(STATE_NAMES),):
+            raise ValueError(f"a state has {len(STATE_NAMES)} numbers, not {states.shape[1:]}")
+        ids = [str(each) for each in model_input["id"]]
+        seen = Observations(
+            images=[np.asarray(image, dtype=np.uint8) for image in model_input["image"]],
+            instructions=[str(each) for each in model_input["instruction"]],
+            states=states,
+        )
+        chunks, labels = self._predictor.sample_actions(ids, seen)
+        return pd.DataFrame({"id": ids, "actions": chunks[0].tolist(), "labels": labels})
+
+
+def _nothing_to_observe(_: Any) -> Observations:
+    raise NotImplementedError("a served policy is given what it sees, and reads no media")
