@@ -75,10 +75,11 @@ def run_stage(stage: Stage, context: Context) -> Finished:
                 readers.enter_context(shared(_lock_of(each, context)))
             seals, findings = _look_at(inputs, stage, context)
             stage.check_data(context.options, inputs)
-            _admit(stage, folder, _ground(stage, context, inputs))
+            ground = _ground(stage, context, inputs)
+            _admit(stage, folder, ground)
             fingerprint = fingerprint_of(stage.work, context, seals)
             make_room(stage, folder, fingerprint)
-            if folder.seal() is not None and (broken(findings or ()) or stage.looks_again(context.options)):
+            if folder.seal() is not None and (broken(findings or ()) or stage.looks_again(ground)):
                 folder.clear()
             if folder.seal() is not None:
                 return _reuse(stage, context, folder, folder.verify())

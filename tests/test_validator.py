@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -307,6 +308,33 @@ def test_a_refused_validation_is_a_failed_run_with_its_reasons_and_passes_once_t
     again = place.run("validate")
     assert again.returncode == 0, again.stderr
     assert "trivial, up to eval: 0 of" in again.stdout
+
+
+@pytest.mark.parametrize("ledger", ["gone", "empty", "foreign", "damaged"])
+def test_a_look_at_the_held_out_answers_that_no_ledger_holds_is_a_broken_rule(validate, damage, ledger):
+    changes = {
+        "gone": Path.unlink,
+        "empty": lambda path: path.write_bytes(b""),
+        "foreign": lambda path: path.write_text(
+            re.sub('"checkpoint_digest":"..', '"checkpoint_digest":"__', path.read_text())
+        ),
+        "damaged": lambda path: path.write_text("{}\n"),
+    }
+    damage("held_out_ledger.jsonl", changes[ledger])
+    assert [check.rule for check in broken(validate())] == ["opening_is_recorded"]
+    assert not broken(validate("training"))
+
+
+def test_finished_validation_is_not_reused_once_the_held_out_ledger_is_gone(place):
+    ledger = place.workspace / "held_out_ledger.jsonl"
+    ledger.rename(place.root / ledger.name)
+    refused = place.run("validate", "--json")
+    assert refused.returncode == 1
+    rules = json.loads(refused.stdout)["backbones"][0]["rules"]
+    assert [rule["rule"] for rule in rules if not rule["ok"]] == ["opening_is_recorded"]
+    (place.root / ledger.name).rename(ledger)
+    again = place.run("validate")
+    assert again.returncode == 0, again.stderr
 
 
 # A run of the tracking store

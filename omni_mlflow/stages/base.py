@@ -248,7 +248,8 @@ class Stage:
             only equal ones do.
         only_needs: the inputs that given options really ask for; by default all of them.
         judges_inputs: damaged inputs do not stop it; it is told of them and must refuse them itself.
-        looks_again: given options ask to do finished work anew, because what it looked at may have changed.
+        looks_again: finished work is to be done anew, because what it looked at beside its inputs may have
+            changed; asked at the same moment.
         check_data: refuses where files outside the workspace are not those that its inputs describe, given
             the folders of its inputs; asked before anything is done, and before finished work is reused.
         admits: the rules that do not hold although the inputs are sound, asked at the same moment.
@@ -269,7 +270,7 @@ class Stage:
     serves: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = field(default=eq)
     only_needs: Callable[[Options], Iterable[str]] | None = None
     judges_inputs: bool = False
-    looks_again: Callable[[Options], bool] = field(default=lambda _: False)
+    looks_again: Callable[[Ground], bool] = field(default=lambda _: False)
     check_data: Callable[[Options, Mapping[str, StageFolder]], None] = field(default=lambda _, __: None)
     admits: Callable[[Ground], Sequence[Check]] = field(default=lambda _: ())
     folder: Callable[[Options], str] | None = None

@@ -20,7 +20,14 @@ from omni_mlflow.stages.base import Ground, Options, Report, Run, Stage
 from omni_mlflow.stages.evaluation_identity import Identity, evaluation_identity
 from omni_mlflow.stages.finalising import JOURNALS, Answered, finalise, lost_samples
 from omni_mlflow.stages.known_answers import PARTIAL, known_answers
-from omni_mlflow.stages.manifests import GENERATED, LEDGER, SEALED_TARGETS, DatasetManifest, media_root
+from omni_mlflow.stages.manifests import (
+    CONTRACT,
+    GENERATED,
+    LEDGER,
+    SEALED_TARGETS,
+    DatasetManifest,
+    media_root,
+)
 
 INTACT = "intact"
 
@@ -196,6 +203,7 @@ EVALUATE = Stage(
         "RUN_REPORT.md",
         "evaluation.json",
         "label_ledger.json",
+        CONTRACT,
         *JOURNALS,
     ),
 )

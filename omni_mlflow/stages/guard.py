@@ -143,6 +143,6 @@ GUARD = Stage(
     per_backbone=False,
     suites=("episode_manifest",),
     check_data=_check_data,
-    looks_again=lambda options: options.verify_digests,
+    looks_again=lambda ground: ground.options.verify_digests,
     makes=MADE,
 )

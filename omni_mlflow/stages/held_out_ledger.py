@@ -10,7 +10,7 @@ from omni_mlflow.backbones.base import Arrays
 from omni_mlflow.journal import Journal, in_turn
 from omni_mlflow.spine.rows import read_rows
 from omni_mlflow.spine.types import Check, Row, Target
-from omni_mlflow.stages.base import Run
+from omni_mlflow.stages.base import Ground, Run
 from omni_mlflow.stages.manifests import TEST_TARGETS, DatasetManifest, open_arrays
 
 LEDGER_NAME = "held_out_ledger.jsonl"
@@ -43,29 +43,29 @@ def open_targets(run: Run, dataset: DatasetManifest, opening: Opening) -> tuple[
     return targets, open_arrays(run, dataset, TEST_TARGETS)
 
 
-def openings_of(run: Run, split_digest: str) -> list[Opening]:
+def openings_of(ground: Ground, split_digest: str) -> list[Opening]:
     """Every recorded look at the truths of this split, by any backbone, oldest first."""
-    path = ledger_path(run)
+    path = ledger_path(ground)
     openings = list(read_rows(path, Opening)) if path.is_file() else []
     return [each for each in openings if each.split_digest == split_digest]
 
 
-def unrecorded(run: Run, evaluation: Mapping[str, Any]) -> list[Check]:
-    """The broken rule of an ``evaluation.json`` whose look at the truths is in no ledger (any more)."""
-    openings = openings_of(run, evaluation["split_digest"])
-    if any(each.checkpoint_digest == evaluation["checkpoint_digest"] for each in openings):
-        return []
-    return [
-        Check(
-            rule="opening_is_recorded",
-            subject=LEDGER_NAME,
-            expected=f"a row of checkpoint {evaluation['checkpoint_digest'][:16]}",
-            found="none; put the ledger back, or delete the evaluation and run 'evaluate' again",
-            ok=False,
-        )
-    ]
+def opening_is_recorded(ground: Ground, evaluation: Mapping[str, Any]) -> Check:
+    """Whether the ledger holds the look at the truths that an ``evaluation.json`` rests on."""
+    checkpoint = evaluation["checkpoint_digest"]
+    openings = openings_of(ground, evaluation["split_digest"])
+    ok = any(each.checkpoint_digest == checkpoint for each in openings)
+    return Check(
+        rule="opening_is_recorded",
+        subject=LEDGER_NAME,
+        expected=f"a row of checkpoint {checkpoint[:16]}",
+        found="a row of it"
+        if ok
+        else "none; put the ledger back, or delete the evaluation and run 'evaluate' again",
+        ok=ok,
+    )
 
 
-def ledger_path(run: Run) -> Path:
+def ledger_path(ground: Ground) -> Path:
     """One ledger per workspace: no rerun of a stage, setting or backbone can make it forget."""
-    return run.workspace.root / LEDGER_NAME
+    return ground.workspace.root / LEDGER_NAME

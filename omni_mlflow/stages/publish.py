@@ -10,9 +10,9 @@ from typing import Any
 
 from omni_mlflow.contract import Contract
 from omni_mlflow.spine.evidence import Evidence
-from omni_mlflow.spine.types import Skip
+from omni_mlflow.spine.types import Skip, broken
 from omni_mlflow.stages.base import Report, Run, Stage
-from omni_mlflow.stages.held_out_ledger import unrecorded
+from omni_mlflow.stages.held_out_ledger import opening_is_recorded
 from omni_mlflow.stages.manifests import data_root_of
 
 EVIDENCE_STAGES = ("split", "guard", "index", "export", "train", "gate", "evaluate", "validate")
@@ -22,7 +22,7 @@ def _publish(run: Run) -> Report:
     from omni_mlflow.publication.package import build_package
 
     evaluation = json.loads(run.open("evaluate", "evaluation.json").read_text())
-    if refusals := unrecorded(run, evaluation):
+    if refusals := broken([opening_is_recorded(run, evaluation)]):
         return Report(outputs=(), failures=refusals)
     statement = run.open("evaluate", "RUN_REPORT.md").read_text(encoding="utf-8").partition("\n")[0]
     if Evidence(evaluation["evidence"]) is Evidence.SMOKE:  # a part of the evidence is no result

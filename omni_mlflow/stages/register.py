@@ -14,9 +14,9 @@ from omni_mlflow.events import ModelVersion
 from omni_mlflow.record import now_ms
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import write_document
-from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Skip
+from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Skip, broken
 from omni_mlflow.stages.base import Report, Run, Stage
-from omni_mlflow.stages.held_out_ledger import unrecorded
+from omni_mlflow.stages.held_out_ledger import opening_is_recorded
 
 ALIASES = {Evidence.HELD_OUT: "validated", Evidence.SYNTHETIC: "validated-synthetic"}
 """Alias by class of the evaluation; a smoke run gets no alias, so it registers nothing."""
@@ -27,7 +27,7 @@ def _register(run: Run) -> Report:
     validation = json.loads(run.open("validate", "validation.json").read_text())
     evaluation = json.loads(run.open("evaluate", "evaluation.json").read_text())
     evidence = Evidence(evaluation["evidence"])
-    refusals = [*_refusals(gate, validation), *unrecorded(run, evaluation)]
+    refusals = [*_refusals(gate, validation), *broken([opening_is_recorded(run, evaluation)])]
     if refusals:
         return Report(outputs=(), failures=refusals)
     out = run.folder / "registration.json"

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from omni_mlflow.contract import Contract
-from omni_mlflow.spine.rows import write_document
+from omni_mlflow.spine.rows import UNREADABLE, write_document
+from omni_mlflow.spine.strict_json import strict_json
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check, broken
-from omni_mlflow.stages.base import Options, Report, Run, Stage
-from omni_mlflow.stages.run_under_test import RunUnderTest
+from omni_mlflow.stages.base import Ground, Options, Report, Run, Stage
+from omni_mlflow.stages.held_out_ledger import LEDGER_NAME, opening_is_recorded
+from omni_mlflow.stages.run_under_test import RunUnderTest, check, reason_of
 from omni_mlflow.stages.validation_rules import judge
 
 LEVELS = {
@@ -29,7 +31,7 @@ def _validate(run: Run) -> Report:
         settings=run.settings,
         whole=True,
     )
-    checks = [*(run.findings or ()), *judge(under_test, run.options.require_stage)]
+    checks = [*(run.findings or ()), *judge(under_test, run.options.require_stage), *_looks(run)]
     failed = broken(checks)
     out = run.folder / "validation.json"
     write_document(out, verdict(checks, require_stage=run.options.require_stage))
@@ -41,6 +43,19 @@ def _validate(run: Run) -> Report:
         taken=len(checks),
         made=len(checks) - len(failed),
     )
+
+
+def _looks(ground: Ground) -> list[Check]:
+    """Whether the workspace's ledger holds the look at the held-out truths; no tracked run has the ledger."""
+    if "evaluate" not in stages_of(ground.options.require_stage):
+        return []
+    path = ground.folder_of("evaluate") / "evaluation.json"
+    try:
+        evaluation = strict_json(path.read_text(encoding="utf-8"))
+        return [opening_is_recorded(ground, evaluation)]
+    except (*UNREADABLE, ValueError, KeyError, TypeError) as error:
+        found = reason_of(error)
+        return [check("opening_is_recorded", LEDGER_NAME, "a row of this evaluation", found, ok=False)]
 
 
 def verdict(checks: list[Check], *, require_stage: str) -> dict[str, Any]:
@@ -93,5 +108,6 @@ VALIDATE = Stage(
     per_backbone=True,
     only_needs=_needed,
     judges_inputs=True,
+    looks_again=lambda ground: bool(broken(_looks(ground))),
     makes=("validation.json",),
 )
