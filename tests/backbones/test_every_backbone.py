@@ -298,7 +298,8 @@ class Job:
         return tuple(read_rows(self.folder / f"export/samples/{split}.jsonl", LabelledSample))
 
     def _arrays(self, split: Split) -> dict[str, Any]:
-        return {path.stem: np.load(path) for path in (self.folder / f"export/samples/{split}").glob("*.npy")}
+        folder = self.folder / f"export/samples/{split}.arrays"
+        return {path.stem: np.load(path) for path in folder.glob("*.npy")}
 
 
 QUICKER = {
