@@ -69,3 +69,36 @@ def test_the_report_shows_numbers_beside_their_floors_and_claims_nothing(demo):
     assert "next-action accuracy is 0." in report
     assert "and “same as the true current action” scores 0." in report
     assert "beat" not in report
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory, blank_store) -> dict:
+    """The metrics of the policy's demo."""
+    place = Place(tmp_path_factory.mktemp("policy_demo"), PROJECT)
+    options = ("--profile", "demo", "--backbone", "policy_vla_branch", "--workspace", str(place.workspace))
+    done = place.run_as_typed("main", *options)
+    assert done.returncode == 0, done.stderr
+    return place.json("policy_vla_branch/evaluate/metrics.json")
+
+
+@pytest.mark.slow
+def test_hands_are_foretold_better_than_hands_that_slow_down_with_the_whole_interval(policy):
+    difference = policy["baselines"]["trajectory_mpjpe"]["differences"]["damped_velocity"]
+    assert difference["low"] > 0, difference
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["action_accuracy", "contact_accuracy"])
+def test_the_policy_s_action_and_contact_beat_the_most_frequent_answer_with_the_whole_interval(
+    policy, metric
+):
+    difference = policy["baselines"][metric]["differences"]["majority"]
+    assert difference["low"] > 0, difference
+
+
+@pytest.mark.slow
+def test_without_its_picture_the_policy_does_not_know_the_action(policy):
+    baseline = policy["baselines"]["action_accuracy"]
+    assert (
+        policy["controls"]["blank_image"]["action_accuracy"]["value"] <= baseline["floors"][baseline["best"]]
+    )
