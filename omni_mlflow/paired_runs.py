@@ -18,6 +18,7 @@ from omni_mlflow.metrics.pairing import Pairing, contradictions, disagreements, 
 from omni_mlflow.metrics.power import Power, fewest_episodes, power_of
 from omni_mlflow.metrics.questions import METRIC_OF, ROW_SCORES
 from omni_mlflow.reporting.comparison_facts import ComparedRow, ComparedRun, ComparisonFacts, lowest
+from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import digest_of
 
 _MOST_TOLD = 5
@@ -69,8 +70,11 @@ def facts_of(answers: PairedAnswers) -> ComparisonFacts:
     runs = list(answers.runs.values())
     metrics = compare_rows(answers.pairing, answers.members, answers.questions)
     tests = sum(len(metric.contrasts) for metric in metrics)
+    evidence = lowest([run.facts.evidence for run in runs])
+    if evidence is not Evidence.HELD_OUT:
+        metrics = [metric.without_verdicts() for metric in metrics]
     return ComparisonFacts(
-        evidence=lowest([run.facts.evidence for run in runs]),
+        evidence=evidence,
         split_digest=runs[0].facts.split_digest,
         rows=tuple(_row(name, answers) for name in answers.members),
         anchors=len(answers.pairing.anchors),

@@ -14,7 +14,7 @@ from omni_mlflow.metrics.errors import UnpairedError
 from omni_mlflow.paired_runs import facts_of, paired_answers
 from omni_mlflow.reporting.comparison_forest import forest_plot
 from omni_mlflow.reporting.comparison_page import render_html, render_markdown
-from omni_mlflow.reporting.comparison_tables import common_anchors, tables
+from omni_mlflow.reporting.comparison_tables import common_anchors, results_rows, tables
 from omni_mlflow.spine.evidence import Evidence
 from tests.conftest import PROJECT, TRIVIAL, Place
 
@@ -148,10 +148,37 @@ def test_a_person_at_the_terminal_reads_class_tables_and_anchors(two):
         ("A", "trivial, training.steps=12"),
         ("B", "trivial, training.steps=10"),
     ]
-    assert [(row[1], row[-1]) for row in results.rows] == [("A", "reference"), ("B", "tied")]
+    assert [(row[1], row[-1]) for row in results.rows] == [("A", "reference"), ("B", "–")]
     assert unanswered.rows == ()
     assert len(power.header) == 6
     assert common_anchors(facts).startswith("18 anchors in 2 episodes are answered by every run")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict", "told"),
+    [
+        (Evidence.HELD_OUT, "tied", "Action accuracy: B is tied with A, "),
+        (Evidence.SMOKE, "–", "only a part of the held-out evidence, so nothing is said about the models."),
+        (Evidence.SYNTHETIC, "–", "The episodes were generated, "),
+    ],
+)
+def test_only_held_out_runs_are_called_better_worse_or_tied(two, evidence, verdict, told):
+    first, second = (
+        replace(run, facts=run.facts.model_copy(update={"evidence": each}))
+        for run, each in zip(two, (Evidence.HELD_OUT, evidence), strict=True)
+    )
+    facts = facts_of(paired_answers([first, second]))
+    page = render_markdown(facts)
+    _, results, *_ = tables(facts)
+    assert [row[-1] for row in results.rows] == ["reference", verdict]
+    assert told in page
+    assert (f"{facts.metrics[0].contrasts[0].difference:+.3f}" in page) or "0.000" in page
+    said = {word for word in ("is tied", "is better than", "is worse than", "Better") if word in page}
+    assert said == ({"is tied"} if evidence is Evidence.HELD_OUT else set())
+    assert {row["verdict"] for row in results_rows(facts)} == {
+        None,
+        "tied" if evidence is Evidence.HELD_OUT else None,
+    }
 
 
 # What forms a row

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omni_mlflow.backbones.base import Scores
+from omni_mlflow.contract_file import load_contract
 from omni_mlflow.events import JOURNAL_NAME, ModelVersion, read_events
 from omni_mlflow.record import RunRecord
 from omni_mlflow.registry import load_bound
@@ -17,6 +19,8 @@ from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
 from omni_mlflow.spine.rows import file_digest, write_document
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Options, Report, Run
+from omni_mlflow.stages.evaluation_facts import EvaluationFacts
+from omni_mlflow.stages.finalising import evaluation_tags, without_unfounded_verdicts
 from omni_mlflow.workspace import Workspace
 from tests.conftest import PROJECT, TRIVIAL
 
@@ -125,6 +129,39 @@ def hand_on(place, tmp_path, monkeypatch):
         return report, at_work
 
     return run
+
+
+@pytest.mark.parametrize("evidence", Evidence)
+def test_only_held_out_evidence_has_verdicts_in_its_metrics_and_tags(finished, evidence):
+    contract = load_contract(TRIVIAL / "trivial.yaml")
+    scored = finished.json("trivial/evaluate/metrics.json")
+    scored["verdicts"]["action"]["verdict"] = "beats_floor"
+    facts = EvaluationFacts.model_validate(
+        finished.json("trivial/evaluate/evaluation.json") | {"evidence": evidence.value}
+    )
+    metrics = without_unfounded_verdicts(scored, evidence)
+    tags = evaluation_tags(contract, facts, Scores(metrics=metrics, predictions=[]))
+    told = {name: tag for name, tag in tags.items() if name.startswith("omni.verdict")}
+    assert tags["omni.evidence"] == evidence
+    if evidence is Evidence.HELD_OUT:
+        assert told == {"omni.verdict": "beats_floor", "omni.verdict.action": "beats_floor"}
+        assert metrics == scored
+    else:
+        assert told == {}
+        assert {each["verdict"] for each in metrics["verdicts"].values()} == {None}
+        reason = f"the evaluation is {evidence}, and only held_out evidence is judged"
+        assert metrics["more"]["reasons"]["verdicts"] == reason
+        assert metrics["action_accuracy"] == scored["action_accuracy"]
+
+
+def test_a_synthetic_job_leaves_numbers_and_no_verdict_in_its_metrics_and_tags(finished):
+    metrics = finished.json("trivial/evaluate/metrics.json")
+    assert {each["verdict"] for each in metrics["verdicts"].values()} == {None}
+    assert "the evaluation is synthetic" in metrics["more"]["reasons"]["verdicts"]
+    assert 0 <= metrics["action_accuracy"] <= 1
+    [tags] = [run.data.tags for run in finished.runs() if run.data.tags["omni.stage"] == "evaluate"]
+    assert tags["omni.evidence"] == "synthetic"
+    assert not [name for name in tags if name.startswith("omni.verdict")]
 
 
 def versions(run: Run) -> list[ModelVersion]:

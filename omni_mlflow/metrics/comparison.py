@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from statistics import fmean, stdev
+from typing import Self
 
 import numpy as np
 
@@ -64,6 +65,7 @@ class Contrast(Row):
         low, high: 95 % interval over episodes; None with a single episode.
         p_value: of the exact sign-flip test over episodes.
         adjusted_p: after Holm over every contrast of the comparison.
+        verdict: None where the evidence allows no statement about quality.
     """
 
     row: str
@@ -73,7 +75,7 @@ class Contrast(Row):
     high: float | None
     p_value: float
     adjusted_p: float
-    verdict: Verdict
+    verdict: Verdict | None
 
 
 class ComparedMetric(Row):
@@ -90,6 +92,11 @@ class ComparedMetric(Row):
     episodes: int
     scores: tuple[Score, ...]
     contrasts: tuple[Contrast, ...]
+
+    def without_verdicts(self) -> Self:
+        """The same numbers, and nothing said about which row is better."""
+        bare = tuple(each.model_copy(update={"verdict": None}) for each in self.contrasts)
+        return self.model_copy(update={"contrasts": bare})
 
 
 Members = Mapping[str, Sequence[str]]

@@ -48,7 +48,8 @@ def _differences(facts: ComparisonFacts) -> bytes:
     axes.set_axisbelow(True)
     furthest = max([0.05, *(abs(limit) for limit in axes.get_xlim())])
     axes.set_xlim(-furthest, furthest)
-    axes.set_xlabel(f"worse than {facts.rows[0].name}   |   better; bar: 95 % interval over episodes")
+    reference = facts.rows[0].name
+    axes.set_xlabel(f"difference to {reference}, positive in the row's favour; bar: 95 % interval")
     legend(figure, [(*looks[row.name], row.title) for row in others])
     return as_png(figure)
 

@@ -9,7 +9,10 @@ from omni_mlflow.reporting import markdown, parts
 from omni_mlflow.reporting.comparison_facts import ComparisonFacts
 
 FOREST = "forest.png"
-_CAPTION = "By how much each row is better than the reference, with its 95 % interval over episodes."
+_CAPTION = (
+    "The difference of each row to the reference, positive in the row's favour, with its 95 % interval over "
+    "episodes."
+)
 _CAPTION_OF_SEEDS = "The mean over seeds with its 95 % interval over episodes; crosses are single seeds."
 
 

@@ -15,10 +15,11 @@ from omni_mlflow.spine.evidence import Evidence
 
 HOW_TO_READ = (
     "Every run answered the same anchors, so differences are paired: what is hard for all of them cancels. "
-    "Intervals are over episodes, because windows of one episode are not independent. A row is better or "
-    "worse than the reference where the 95 % interval of the difference excludes zero and the sign-flip test "
-    "over episodes still rejects at 5 % after Holm's correction for every difference in the table; otherwise "
-    "the two are tied, which does not say that they are equal."
+    "Intervals are over episodes, because windows of one episode are not independent. A positive difference "
+    "is in the row's favour. On held-out evidence, and on no other, a row is called better or worse than the "
+    "reference where the 95 % interval of the difference excludes zero and the sign-flip test over episodes "
+    "still rejects at 5 % after Holm's correction for every difference in the table; otherwise the two are "
+    "tied, which does not say that they are equal."
 )
 HOW_TO_READ_POWER = (
     "The smallest true difference that a paired t-test over episodes (two-sided, 5 %, one metric) finds in "
@@ -45,18 +46,23 @@ def title(facts: ComparisonFacts) -> str:
 
 
 def findings(facts: ComparisonFacts) -> list[str]:
-    """What may be said: of generated episodes only about them, of smoke runs nothing."""
+    """What may be said: only of held-out evidence which row is better."""
+    if len(facts.rows) == 1:
+        return [
+            "All runs differ in nothing but their training seed, so there is no other row to hold against."
+        ]
     if facts.evidence is Evidence.SMOKE:
         return ["These runs cover only a part of the held-out evidence, so nothing is said about the models."]
-    here = " on these generated episodes" if facts.evidence is Evidence.SYNTHETIC else ""
-    told = [
-        f"{_title(metric)}{here}: {contrast.row} is {contrast.verdict} {_than(contrast)}, "
+    if facts.evidence is Evidence.SYNTHETIC:
+        return [
+            "The episodes were generated, so the numbers show that the comparison works, and nothing is said "
+            "about the models."
+        ]
+    return [
+        f"{_title(metric)}: {contrast.row} is {contrast.verdict} {_than(contrast)}, "
         f"{signed(contrast.difference)} {_bounds(contrast)}, p = {contrast.adjusted_p:.3g} after Holm."
         for metric in facts.metrics
         for contrast in metric.contrasts
-    ]
-    return told or [
-        "All runs differ in nothing but their training seed, so there is no other row to hold against."
     ]
 
 
@@ -118,7 +124,7 @@ def results_table(facts: ComparisonFacts) -> Table:
             _bounds(contrast) if contrast else NOTHING,
             f"{contrast.p_value:.3g}" if contrast else NOTHING,
             f"{contrast.adjusted_p:.3g}" if contrast else NOTHING,
-            contrast.verdict if contrast else "reference",
+            (contrast.verdict or NOTHING) if contrast else "reference",
         )
         for metric, score, contrast in _lines(facts)
     )
@@ -129,7 +135,7 @@ def results_table(facts: ComparisonFacts) -> Table:
         "Value",
         "95 % interval",
         "Over seeds",
-        f"Better than {reference} by",
+        f"Difference to {reference}",
         "Its 95 % interval",
         "p",
         "p after Holm",

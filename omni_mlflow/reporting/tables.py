@@ -102,7 +102,7 @@ def floors_table(facts: RunFacts) -> Table:
                     bounds(difference),
                 )
             )
-    header = ("Metric", "Floor", "Value", "Expected over draws", "Model better by", "Its 95 % interval")
+    header = ("Metric", "Floor", "Value", "Expected over draws", "Difference", "Its 95 % interval")
     return Table(header, tuple(rows), frozenset({2, 3, 4, 5}))
 
 
@@ -131,7 +131,7 @@ def controls_table(facts: RunFacts) -> Table:
         "Intact",
         "Control",
         "Best floor",
-        "Intact better by",
+        "Difference",
         "Its 95 % interval",
         "Reading",
     )

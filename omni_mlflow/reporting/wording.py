@@ -22,10 +22,11 @@ DOES_NOT_BEAT = "does not beat its floor"
 NOTHING = "–"
 
 HOW_TO_READ = (
-    "A floor is the best answer that needs no model, given to the same samples. On held-out evidence, and on "
-    "no other, a verdict says whether the 95 % interval of the paired difference lies above zero. Intervals "
-    "are over episodes, because windows of one episode are not independent; where all episodes have the "
-    "same value, the interval is what that many identical episodes still allow."
+    "A floor is the best answer that needs no model, given to the same samples; a positive difference is in "
+    "the model's favour. On held-out evidence, and on no other, a verdict says whether the 95 % interval of "
+    "the paired difference lies above zero. Intervals are over episodes, because windows of one episode are "
+    "not independent; where all episodes have the same value, the interval is what that many identical "
+    "episodes still allow."
 )
 HOW_TO_READ_CONTROLS = (
     "Each control answers the same samples with one input exchanged or removed. A question that needs that "

@@ -140,6 +140,8 @@ def _write(run: Run, answered: Answered, exam: Exam, scores: Scores, *, lost: Se
     """Write every evidence file; none holds a clock, so a resumed evaluation writes the same bytes."""
     from omni_mlflow.reporting.run_report import render_run_report
 
+    known = evaluation_facts(run, exam, answered.dataset, answered.identity, lost=lost)
+    scores = replace(scores, metrics=without_unfounded_verdicts(scores.metrics, known.evidence))
     write_json_rows(run.folder / run.model.predictions_file, scores.predictions)
     write_document(run.folder / "metrics.json", scores.metrics)
     for name, rows in scores.tables.items():
@@ -149,7 +151,6 @@ def _write(run: Run, answered: Answered, exam: Exam, scores: Scores, *, lost: Se
     used = run.contract.model_dump(mode="json", exclude={"profiles"})
     write_document(run.folder / CONTRACT, used)
     names = [run.model.predictions_file, "metrics.json", *scores.tables, *scores.documents, CONTRACT]
-    known = evaluation_facts(run, exam, answered.dataset, answered.identity, lost=lost)
     facts = run_facts(run, known, scores.metrics, files=names, lost=lost)
     write_document(run.folder / "run_facts.json", facts)
     write_text(run.folder / "RUN_REPORT.md", render_run_report(facts))
@@ -164,7 +165,7 @@ def _write(run: Run, answered: Answered, exam: Exam, scores: Scores, *, lost: Se
         outputs=[*shown, *journals, run.folder / "run_facts.json", *pages, *generated],
         artifacts={"": [*shown, *journals], "validation": pages},
         metrics={name: round(value, 6) for name, value in scores.headline.items()},
-        tags=_tags(run.contract, known, scores),
+        tags=evaluation_tags(run.contract, known, scores),
         datasets=[dataset_input(answered.dataset, Split.TEST)],
         failures=suite.failures(),
         skipped=lost,
@@ -183,14 +184,27 @@ def _check_predictions(run: Run, samples: Sequence[Sample]) -> tuple[Any, list[P
     return suite, write_suite_result(suite, run.folder / "validation")
 
 
-def _tags(contract: Contract, facts: EvaluationFacts, scores: Scores) -> dict[str, str]:
-    """The verdict that people sort runs by is that of the first question which the contract asks.
+def without_unfounded_verdicts(metrics: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
+    """Take the verdicts out of ``metrics.json`` where they would be read as a model's quality.
 
-    Only held-out evidence has verdicts: on any other they would be read as a model's quality.
+    Only held-out evidence has verdicts; of any other each is null with the reason, and the numbers stay.
     """
+    if evidence is Evidence.HELD_OUT or not metrics.get("verdicts"):
+        return dict(metrics)
+    more = metrics.get("more", {})
+    reason = f"the evaluation is {evidence}, and only held_out evidence is judged"
+    return {
+        **metrics,
+        "verdicts": {name: {**told, "verdict": None} for name, told in metrics["verdicts"].items()},
+        "more": {**more, "reasons": {**more.get("reasons", {}), "verdicts": reason}},
+    }
+
+
+def evaluation_tags(contract: Contract, facts: EvaluationFacts, scores: Scores) -> dict[str, str]:
+    """The verdict that people sort runs by is that of the first question which the contract asks."""
     first = next(iter((*contract.questions.describe, *contract.questions.foretell)), None)
-    judged = scores.metrics.get("verdicts", {}) if facts.evidence is Evidence.HELD_OUT else {}
-    verdicts = {key: str(value["verdict"]) for key, value in judged.items()}
+    judged = scores.metrics.get("verdicts", {})
+    verdicts = {key: value["verdict"] for key, value in judged.items() if value["verdict"] is not None}
     return {
         "omni.evidence": str(facts.evidence),
         "omni.checkpoint_digest": facts.checkpoint_digest[:16],
