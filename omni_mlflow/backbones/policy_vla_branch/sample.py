@@ -108,20 +108,12 @@ def export_window(window: Window, *, media_root: Path, settings: Settings) -> Ex
     observation = _observation(window)
     if observation is None:
         return Skip(subject=window.id, stage="export", reason=f"no picture of {CAMERA} before the anchor")
-    view = window.adapter_views["policy_vla_branch"]
-    trajectories = read_trajectories(media_root / view["observation"]["state"]["path"])
+    state = window.adapter_views["policy_vla_branch"]["observation"]["state"]
+    trajectories = read_trajectories(media_root / state["path"])
     ahead = future_in_anchor_camera(trajectories, window.anchor - 1, settings.action.horizon_frames)
     if isinstance(ahead, str):
         return Skip(subject=window.id, stage="export", reason=ahead)
-    inputs = Inputs(
-        observation=observation,
-        instruction=window.modalities.language.main_task or "",
-        fps=window.fps,
-        state=_rounded(state_of(ahead.now, ahead.before, fps=window.fps)),
-        hands=_seen(ahead),
-        target_kinds=tuple(view["target_kinds"]),
-        provenance=tuple(_source(kind, window, settings) for kind in view["target_kinds"]),
-    )
+    inputs = _inputs(window, ahead, observation, settings)
     shown = observation.proxy_frame * window.modalities.media.grid_stride
     sample = Sample(
         id=window.id,
@@ -186,6 +178,19 @@ def _observation(window: Window) -> Observation | None:
     if media.proxy_video is None or tile is None or not shown:
         return None
     return Observation(video=media.proxy_video, proxy_frame=shown[-1], tile=tile)
+
+
+def _inputs(window: Window, ahead: HandsAhead, observation: Observation, settings: Settings) -> Inputs:
+    kinds = window.adapter_views["policy_vla_branch"]["target_kinds"]
+    return Inputs(
+        observation=observation,
+        instruction=window.modalities.language.main_task or "",
+        fps=window.fps,
+        state=_rounded(state_of(ahead.now, ahead.before, fps=window.fps)),
+        hands=_seen(ahead),
+        target_kinds=tuple(kinds),
+        provenance=tuple(_source(kind, window, settings) for kind in kinds),
+    )
 
 
 def _seen(ahead: HandsAhead) -> SeenHands:
