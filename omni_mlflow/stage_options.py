@@ -71,14 +71,15 @@ SYNTHESIS_OPTIONS = [
     click.Option(["--sessions"], type=click.IntRange(min=1), default=26, show_default=True),
     click.Option(["--frames"], type=click.IntRange(min=20), default=600, show_default=True),
     click.Option(["--seed"], type=int, default=7, show_default=True),
-    click.Option(
-        ["--anomalies"],
-        type=click.Choice(["none", "demo", "all"]),
-        default="demo",
-        show_default=True,
-        help="all: besides the clean sessions, an episode for everything that can be wrong with one.",
-    ),
 ]
+
+
+def _anomalies(*, default: str) -> click.Option:
+    kinds = click.Choice(["none", "demo", "all"])
+    told = "demo: three sessions are spoiled; all: one more for everything that can be wrong with one."
+    return click.Option(["--anomalies"], type=kinds, default=default, show_default=True, help=told)
+
+
 CLUSTER = click.Option(
     ["--cluster"], default="none", help="Dask scheduler, tcp://HOST:PORT; none: processes of this machine."
 )
@@ -111,11 +112,12 @@ SHARD = [
     ),
 ]
 EXTRA_OPTIONS = {
-    "synthesize": SYNTHESIS_OPTIONS,
+    "synthesize": [*SYNTHESIS_OPTIONS, _anomalies(default="none")],
     "select": FOR_SELECT,
     "split": [SPLIT_MANIFEST, click.Option(["--seed", "drawing_seed"], default="none", help=_DRAWN_WITH)],
     "main": [
         *SYNTHESIS_OPTIONS,
+        _anomalies(default="demo"),
         CLUSTER,
         SELECTION,
         SPLIT_MANIFEST,

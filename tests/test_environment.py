@@ -144,6 +144,11 @@ def test_the_command_line_synthesizes_what_the_stage_does_by_default():
     assert {name: options[name].default for name in Synthesis.__annotations__} == vars(Synthesis())
 
 
+def test_a_synthetic_set_is_clean_unless_asked_otherwise_and_that_of_the_main_job_is_the_demo():
+    assert options_of("synthesize")["anomalies"].default == "none"
+    assert options_of("main")["anomalies"].default == "demo"
+
+
 @pytest.mark.parametrize("verb", ENTRY_POINTS)
 def test_no_default_is_empty_or_would_be_quoted_by_a_shell(verb):
     """MLflow stores a parameter as the shell would quote it, and loses an empty one."""
