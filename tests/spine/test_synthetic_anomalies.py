@@ -273,3 +273,10 @@ def test_edits_of_the_annotation_leave_what_they_say(folder_of):
     with open_episode(folder_of[Anomaly.ACTION_NOT_APPLICABLE]) as episode:
         labelled = [action is not None for action in episode.captions().action]
     assert labelled == [True] * 40 + [False] * 20
+
+
+def test_no_anomaly_takes_away_that_an_episode_is_synthetic(every_anomaly):
+    root, plan = every_anomaly
+    readable, _ = scan_data_root(root)
+    assert len(readable) > len(plan.episodes) / 2
+    assert all(episode.synthetic for episode in readable)
