@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
 
 
 def fits(name: str, pattern: str) -> bool:
     """Whether ``name`` is one of ``pattern``, folder by folder: ``*`` is one name and never a path."""
-    parts, wanted = PurePosixPath(name).parts, PurePosixPath(pattern).parts
+    parts, wanted = name.split("/"), pattern.split("/")
     return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
