@@ -297,6 +297,20 @@ def test_key_frames_of_the_imu_that_are_too_few_are_told(episode):
     assert inspect_episode(episode).anomalies == (sentence,)
 
 
+@pytest.mark.parametrize(
+    ("change", "wrong"), [(lambda named: 0 * named, 99), (lambda named: named + 400, 99)]
+)
+def test_key_frames_of_the_imu_that_do_not_fit_the_clock_are_told(episode, change, wrong):
+    with h5py.File(episode / "annotation.hdf5") as file:
+        named = file["imu/keyframe_indices"][()]
+    replace(episode, "imu/keyframe_indices", change(named))
+    sentence = (
+        f"imu/keyframe_indices does not fit the clock at {wrong} of 100 frames: "
+        "the nearest sample by time is taken instead"
+    )
+    assert inspect_episode(episode).anomalies == (sentence,)
+
+
 def test_an_array_that_nobody_knows_is_told_and_does_not_stop_the_rest(episode):
     replace(episode, "hand_mocap/left_mano_hand_betas", np.ones((100, 16)))
     sentence = "hand_mocap/left_mano_hand_betas has an unknown shape and cannot be read"

@@ -75,6 +75,9 @@ def _clock(source: EpisodeFile) -> Iterator[str]:
     if (gaps <= 0).any():
         yield f"the device clock does not advance at {np.count_nonzero(gaps <= 0)} frames"
         return
+    if (imu := source.imu()) is not None and imu.misplaced.any():
+        count = f"{np.count_nonzero(imu.misplaced)} of {source.num_frames} frames"
+        yield f"{_KEYFRAMES} does not fit the clock at {count}: the nearest sample by time is taken instead"
     lost = np.round(gaps / np.median(gaps) - 1).astype(int) if len(gaps) else gaps
     places = np.flatnonzero(gaps > _LONG_GAP * np.median(gaps)) if len(gaps) else gaps
     if len(places):

@@ -37,7 +37,8 @@ def frame_names(annotation: AnnotationFile) -> tuple[str, ...]:
 def device_timestamps_ns(annotation: AnnotationFile) -> Stamps | None:
     """Return the time of each frame on the device's own monotonic clock, shape (N,); None when unknown.
 
-    Where no array holds it, the inertial sample nearest to each frame tells it to about 3 ms.
+    Where no array holds it, the inertial sample nearest to each frame tells it to about 3 ms, unless two
+    frames are said to share one.
     """
     for name in _STAMPS_BY_FRAME:
         if name in annotation:
@@ -69,7 +70,8 @@ def _imu_time_of_frames(annotation: AnnotationFile) -> Stamps | None:
     if len(stored) < annotation.num_frames or not ((stored >= 0) & (stored < len(stamps))).all():
         return None
     nearest = stored.astype(np.int64)
-    return stamps[nearest] if known[nearest].all() else None
+    advances = (np.diff(stamps[nearest]) > 0).all()
+    return stamps[nearest] if known[nearest].all() and advances else None
 
 
 def _whole_numbers(texts: Sequence[str]) -> Stamps | None:

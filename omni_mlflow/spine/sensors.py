@@ -29,8 +29,10 @@ class Imu:
         accel: shape (samples, 3), m/s^2, body frame, gravity included.
         gyro: shape (samples, 3), rad/s, body frame.
         valid: shape (samples,), whether all six numbers of a sample are finite.
-        keyframes: shape (num_frames,), the sample nearest to each frame.
+        keyframes: shape (num_frames,), the sample that stands for each frame.
         covered: shape (num_frames,), whether that sample is valid and within 10 ms of the frame.
+        misplaced: shape (num_frames,), whether the file names another sample, one that is not within 10 ms of
+            the frame.
     """
 
     timestamps_ns: NDArray[np.int64]
@@ -39,6 +41,7 @@ class Imu:
     valid: Bools
     keyframes: NDArray[np.int64]
     covered: Bools
+    misplaced: Bools
 
 
 class DepthRows(NamedTuple):
@@ -58,8 +61,8 @@ class DepthRows(NamedTuple):
 def read_imu(annotation: AnnotationFile, clock: Stamps) -> Imu | None:
     """Read all inertial samples; None where they are absent.
 
-    The stored nearest sample of each frame is believed where there is one for every frame and no sample
-    had to be left out or put in order.
+    The sample that the file names for a frame is taken where the clock agrees to 10 ms, else the nearest one:
+    also where the file does not name one for every frame, or samples were left out or put in order.
 
     Args:
         clock: time of each frame on the device's clock.
@@ -76,16 +79,26 @@ def read_imu(annotation: AnnotationFile, clock: Stamps) -> Imu | None:
     stamps = stamps[order]
     accel, gyro = (reading[order] for reading in readings)
     valid: Bools = np.logical_and.reduce(np.isfinite(np.hstack([accel, gyro])), axis=1)
-    keyframes = nearest(stamps, clock)
-    apart_ns: Stamps = np.abs(stamps[keyframes] - clock)
-    covered = (apart_ns <= _IMU_GAP_NS) & valid[keyframes]
+    closest = nearest(stamps, clock)
+    in_place = len(order) == count and bool((np.diff(order) == 1).all())
+    named = _named_samples(annotation, count, clock) if in_place else None
+    keyframes = closest if named is None else np.where(_near(stamps[named], clock), named, closest)
+    covered = _near(stamps[keyframes], clock) & valid[keyframes]
+    misplaced = np.zeros(len(clock), dtype=bool) if named is None else keyframes != named
+    return Imu(stamps, accel, gyro, valid, keyframes, covered, misplaced)
+
+
+def _named_samples(annotation: AnnotationFile, count: int, clock: Stamps) -> NDArray[np.int64] | None:
+    """Read which of ``count`` samples the file names for each frame; None where it has too few rows."""
     name = "imu/keyframe_indices"
-    in_place = len(order) == count and (np.diff(order) == 1).all()
-    if in_place and name in annotation and annotation.shape(name)[0] >= len(clock):
-        stored = annotation.floats(name)
-        if np.isfinite(stored).all():
-            keyframes = np.clip(stored, 0, count - 1).astype(np.int64)
-    return Imu(stamps, accel, gyro, valid, keyframes, covered)
+    if name not in annotation or annotation.shape(name)[0] < len(clock):
+        return None
+    return np.clip(np.nan_to_num(annotation.floats(name)), 0, count - 1).astype(np.int64)
+
+
+def _near(stamps: Stamps, clock: Stamps) -> Bools:
+    close: Bools = np.abs(stamps - clock) <= _IMU_GAP_NS
+    return close
 
 
 def read_depth(annotation: AnnotationFile, rows: slice) -> DepthRows | None:

@@ -127,6 +127,8 @@ def test_where_no_array_holds_the_time_of_frames_the_inertial_samples_tell_it(wr
     keyframes = np.array([0, 10, 20, 30, 40, 50, 60, 999])
     with open_episode(write_annotation({**changes, "imu/keyframe_indices": keyframes})) as episode:
         assert episode.device_timestamps_ns is None
+    with open_episode(write_annotation({**changes, "imu/keyframe_indices": np.zeros(8)})) as episode:
+        assert episode.device_timestamps_ns is None  # not eight frames at one moment
 
 
 def test_names_of_frames_are_used_also_where_the_poses_are_gone(write_annotation):
@@ -197,6 +199,30 @@ def test_fewer_than_ten_inertial_samples_per_frame_are_enough(write_annotation):
     with open_episode(write_annotation(changes)) as episode:
         assert episode.imu().keyframes.tolist() == [0, 10, 20, 30, 40, 50, 60, 64]
         assert episode.imu().covered.tolist() == [True] * 7 + [False]
+
+
+@pytest.mark.parametrize(
+    ("named", "misplaced"),
+    [
+        (np.arange(60) * 10, []),
+        (np.arange(60) * 10 + 1, []),  # 5 ms late is near enough
+        (np.zeros(60), range(1, 60)),
+        (np.arange(60) * 10 + 400, range(59)),  # frame 59 belongs to the last sample there is
+        (np.where(np.arange(60) == 7, np.nan, np.arange(60) * 10), [7]),
+    ],
+)
+def test_a_sample_that_the_file_names_is_taken_only_where_the_clock_agrees(
+    write_annotation, named, misplaced
+):
+    accel = np.tile([0.0, 0.0, 10.0], (591, 1))
+    accel[0] = np.nan  # what stands for a frame decides whether it is covered
+    changes = {"imu/keyframe_indices": named, "imu/accel_xyz": accel}
+    with open_episode(write_annotation(changes, num_frames=60)) as episode:
+        imu = episode.imu()
+    apart_ns = np.abs(imu.timestamps_ns[imu.keyframes] - FIRST_NS - 50_000_000 * np.arange(60))
+    assert apart_ns.max() <= 10_000_000
+    assert np.flatnonzero(imu.misplaced).tolist() == list(misplaced)
+    assert np.flatnonzero(~imu.covered).tolist() == ([] if named[0] == 1 else [0])
 
 
 def test_depth_and_confidence_of_two_sizes_are_named(write_annotation):
