@@ -14,10 +14,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from omni_mlflow.backbones.base import ExportsEpisodes
+from omni_mlflow.backbones.policy_vla_branch import BACKBONE
 from omni_mlflow.backbones.policy_vla_branch.lerobot_stats import column_stats, histogram, picture_stats
 from omni_mlflow.backbones.policy_vla_branch.lerobot_v3 import Form, Recording, read_episodes, write_dataset
 from omni_mlflow.backbones.policy_vla_branch.whole_episodes import Tracks, columns_of
 from omni_mlflow.publication.detectors import DETECTORS
+from omni_mlflow.registry import load_backbone
+from omni_mlflow.spine.rows import read_rows
+from omni_mlflow.spine.types import Split, Window
 
 CAMERA = "observation.images.head"
 FORM = Form(
@@ -243,3 +248,40 @@ def test_lerobot_reads_every_frame_where_it_was_written(train):
     normal = json.loads((train / "meta/stats.json").read_text())
     assert told["mean"] == pytest.approx(normal["action"]["mean"])
     assert told["fps"] == 20
+
+
+@pytest.fixture(scope="module")
+def exported(finished, tmp_path_factory) -> Path:
+    """What the branch writes of one episode per split of a finished job's index."""
+    index, root = finished.workspace / "index", tmp_path_factory.mktemp("export")
+    first: dict[Split, list[Window]] = {}
+    for window in read_rows(index / "window_index.jsonl", Window):
+        first.setdefault(window.split, [window])
+    media = {split: index / "episodes" / split for split in Split}
+    BACKBONE.export_episodes(first, media=media, out={split: root / split for split in Split})
+    return root
+
+
+def test_each_split_has_a_folder_of_its_own_and_all_say_what_is_normal_in_train(exported):
+    stats = {split: (exported / split / "meta/stats.json").read_bytes() for split in Split}
+    assert len(set(stats.values())) == 1
+    (episode,) = read_episodes(exported / "train")
+    assert json.loads(stats[Split.TRAIN])["action"]["mean"] == episode["stats/action/mean"]
+    (held_out,) = read_episodes(exported / "test")
+    assert held_out["stats/action/mean"] != episode["stats/action/mean"]
+
+
+def test_no_label_of_an_episode_is_a_column_or_its_task(exported, finished):
+    columns = pq.read_table(exported / "test/data/chunk-000/file-000.parquet").column_names
+    assert {"observation.state", "observation.camera_pose", "action", "action_valid"} < {*columns}
+    assert not [name for name in columns if any(word in name for word in ("label", "contact", "object"))]
+    windows = read_rows(finished.workspace / "index/window_index.jsonl", Window)
+    (episode,) = read_episodes(exported / "test")
+    assert episode["tasks"] == [
+        next(each for each in windows if each.split is Split.TEST).modalities.language.main_task
+    ]
+
+
+def test_the_policy_offers_whole_episodes_and_a_backbone_that_does_not_is_left_alone():
+    assert isinstance(BACKBONE, ExportsEpisodes)
+    assert not isinstance(load_backbone("qwen3_omni_lora"), ExportsEpisodes)
