@@ -278,6 +278,16 @@ def test_files_that_disagree_break_the_rule_that_compares_them(validate, damage,
     assert rule in {check.rule for check in broken(validate())}
 
 
+def test_a_leak_rule_that_compared_no_pair_is_told_and_breaks_nothing(validate, damage, job):
+    rules = job.json("guard/leak_graph.json")["rules"]
+    blind = [
+        {**rule, "pairs": 0, "pairs_not_compared": 11} for rule in rules if rule["rule"] == "sound_disjoint"
+    ]
+    damage("guard/leak_graph.json", changed(rules=blind))
+    [judged] = [check for check in validate("manifest") if check.rule == "no_leak_between_splits"]
+    assert (judged.ok, judged.found) == (True, "0 leaks; sound_disjoint compared 0 of 11 pairs")
+
+
 @pytest.fixture
 def run_of(place) -> Callable[[str], Any]:
     return lambda stage: next(run for run in place.runs() if run.data.tags["omni.stage"] == stage)

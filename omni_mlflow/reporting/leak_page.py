@@ -28,16 +28,10 @@ _HOW_TO_READ = (
 
 def leak_page(graph: LeakGraph) -> str:
     """Return the page. Same graph, same bytes."""
-    num_blocking = len(graph.blocking)
-    title = "No leak blocks this split" if not num_blocking else f"{num_blocking} leaks block this split"
-    counts = Counter(node.split.value for node in graph.nodes)
-    sizes = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test"))
-    lede = (
-        f"{sizes} episodes; {len(graph.edges) - num_blocking} more leaks were found by rules that only warn"
-    )
+    title = _title(graph)
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="lede">{escape(lede)}</p>',
+        f'<p class="lede">{escape(_lede(graph))}</p>',
         *parts.block("What was compared", parts.table(_rules(graph.rules))),
     ]
     for layer, heading in LAYERS.items():
@@ -49,6 +43,33 @@ def leak_page(graph: LeakGraph) -> str:
         more = [parts.note(f"and {rest} more pairs, in leak_graph.json")] if rest > 0 else []
         body += parts.block("What could not be compared", parts.table(abstained), *more)
     return parts.document(title, body)
+
+
+def _title(graph: LeakGraph) -> str:
+    if graph.blocking:
+        return f"{len(graph.blocking)} leaks block this split"
+    if graph.blind:
+        return f"No leak was found, but {', '.join(rule.told for rule in graph.blind)}"
+    return "No leak blocks this split"
+
+
+def _lede(graph: LeakGraph) -> str:
+    """How large the split is, and which rules did not look at all of it, first those that looked at none."""
+    counts = Counter(node.split.value for node in graph.nodes)
+    sizes = ", ".join(f"{counts[split]} {split}" for split in ("train", "val", "test"))
+    partly = [rule for rule in graph.rules if rule.pairs_not_compared and rule not in graph.blind]
+    return "; ".join(
+        (
+            f"{sizes} episodes",
+            *(f"{rule.told}, so it proves nothing" for rule in graph.blind),
+            f"{len(graph.edges) - len(graph.blocking)} more leaks were found by rules that only warn",
+            *(
+                f"{rule.rule}: {rule.pairs_not_compared} of {rule.pairs + rule.pairs_not_compared} pairs "
+                "not compared"
+                for rule in partly
+            ),
+        )
+    )
 
 
 def _rules(rules: tuple[RuleReport, ...]) -> Table:

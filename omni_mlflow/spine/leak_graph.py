@@ -82,6 +82,11 @@ class RuleReport(Row):
     abstained: tuple[Abstention, ...] = ()
     pairs_abstained: tuple[PairAbstention, ...] = ()
 
+    @property
+    def told(self) -> str:
+        """How much of what there is was compared."""
+        return f"{self.rule} compared {self.pairs} of {self.pairs + self.pairs_not_compared} pairs"
+
 
 class LeakGraph(Row):
     """``leak_graph.json``. It holds no text, picture or sound of any episode."""
@@ -94,6 +99,11 @@ class LeakGraph(Row):
     @property
     def blocking(self) -> list[Leak]:
         return [edge for edge in self.edges if edge.blocks]
+
+    @property
+    def blind(self) -> list[RuleReport]:
+        """The rules that would block and compared none of the pairs there are: they prove nothing."""
+        return [each for each in self.rules if each.blocks and not each.pairs and each.pairs_not_compared]
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ def _guard(run: Run) -> Report:
         for episode in manifest.episodes
     )
     graph = find_leaks(episodes, prints, blocking=run.contract.split_policy.leakage_guard)
+    for rule in graph.blind:
+        run.say(f"{rule.told}: it finds no leak because it could not look for one; {MADE[2]} says why")
     suite = _checked(run, episodes, graph)
     pages = write_suite_result(suite, run.folder / "validation")
     listed, edges, page = shown = [run.folder / name for name in MADE]
@@ -60,6 +62,7 @@ def _guard(run: Run) -> Report:
         metrics={
             "checks/leaks": len(graph.blocking),
             "checks/leak_warnings": len(graph.edges) - len(graph.blocking),
+            "checks/pairs_not_compared": sum(rule.pairs_not_compared for rule in graph.rules if rule.blocks),
             **{f"rows/episodes_{split}": counts[split] for split in Split},
         },
         failures=[*suite.failures(), *map(_leak_check, graph.blocking), *_changed_files(prints)],

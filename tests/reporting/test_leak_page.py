@@ -120,3 +120,35 @@ def test_a_pair_that_could_not_be_compared_is_counted_named_and_told_why():
     header = next(row for row in rows if "Not compared" in row)
     [rule] = [dict(zip(header, row, strict=True)) for row in rows if "how the rig moved" in row]
     assert (rule["Sees from"], rule["Pairs compared"], rule["Not compared"]) == ("5 s", "2", "1")
+
+
+def test_a_page_without_a_leak_is_not_headed_so_where_a_rule_that_blocks_compared_no_pair():
+    short = [PairAbstention(first=f"a{n}", second=f"b{n}", reason="too short") for n in range(3)]
+    page = leak_page(graph_of(pairs_abstained=tuple(short)))
+    assert "No leak blocks" not in page
+    assert "<h1>No leak was found, but motion_disjoint compared 0 of 3 pairs</h1>" in page
+    assert "motion_disjoint compared 0 of 3 pairs, so it proves nothing; 0 more leaks" in page
+    partly = leak_page(graph_of(pairs_abstained=tuple(short[:1])))
+    assert "<h1>No leak blocks this split</h1>" in partly
+    assert "motion_disjoint: 1 of 3 pairs not compared" in partly
+
+
+def test_a_page_with_a_leak_also_says_which_rule_compared_no_pair():
+    blind = RuleReport(
+        rule="sound_disjoint",
+        layer="near_duplicate",
+        blocks=True,
+        looks_at="sound",
+        sees_from="5 s",
+        pairs=0,
+        pairs_not_compared=3,
+        edges=0,
+    )
+    graph = graph_of(COPY)
+    page = leak_page(graph.model_copy(update={"rules": (*graph.rules, blind)}))
+    assert "<h1>1 leaks block this split</h1>" in page
+    assert "sound_disjoint compared 0 of 3 pairs, so it proves nothing" in page
+    warns = blind.model_copy(update={"blocks": False})
+    page = leak_page(graph_of().model_copy(update={"rules": (warns,)}))
+    assert "<h1>No leak blocks this split</h1>" in page
+    assert "sound_disjoint: 3 of 3 pairs not compared" in page
