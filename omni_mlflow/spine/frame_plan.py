@@ -25,19 +25,21 @@ from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row, Tile
 
 _SAMPLED_FRAMES = 2
+_DOWNLOAD_AGAIN = "the copy is incomplete or damaged, download it again"
 _NO_VIDEO = "it cannot be decoded as video"
 
 
 class UnreadableVideoError(Exception):
     """A video file cannot be decoded, or not to certain frames."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
+    def __init__(self, path: Path, reason: str, what_to_do: str = _DOWNLOAD_AGAIN) -> None:
+        super().__init__(path, reason, what_to_do)
         self.path = path
         self.reason = reason
+        self.what_to_do = what_to_do
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}; the copy is incomplete or damaged, download it again"
+        return f"{self.path}: {self.reason}; {self.what_to_do}"
 
 
 class Decoder(Row):

@@ -149,7 +149,7 @@ class _Task:
         self._write_features([span for _, span, _ in cuts])
         self._write_trajectories()
         numbered = (_Cut(index, *cut) for index, cut in enumerate(cuts))
-        return tuple(self._window(cut, media, provenance) for cut in numbered)
+        return tuple(self._window(cut, media, {**provenance, **_ended(proxy, cut.span)}) for cut in numbered)
 
     def _window(self, cut: _Cut, media: Media, provenance: dict[str, Any]) -> Window:
         assert self.episode.split is not None
@@ -268,6 +268,10 @@ class _Task:
             "frame_plan_digest": proxy.plan.digest if proxy else None,
             "repeated_frames": proxy.repeated_frames if proxy else {},
         }
+
+
+def _ended(proxy: Proxy | None, span: Span) -> dict[str, dict[str, int]]:
+    return {"cameras_ended": proxy.ended_before(span.stop) if proxy else {}}
 
 
 def _skipped(episode: Episode, reason: str) -> EpisodeIndex:

@@ -12,7 +12,7 @@ from omni_mlflow.spine.episodes import ANNOTATION, EpisodeFile, UnreadableEpisod
 from omni_mlflow.spine.listing import EPISODE_FILES, NOT_AN_EPISODE_FOLDER, episode_number
 from omni_mlflow.spine.trial_reading import read_as_later_stages_do
 from omni_mlflow.spine.types import CAMERAS, Episode, Skip
-from omni_mlflow.spine.video import UnreadableVideoError, probe_video
+from omni_mlflow.spine.video import UnreadableVideoError, count_frames, probe_video
 
 
 class DataRootError(Exception):
@@ -79,7 +79,8 @@ def scan_data_root(
     """Return the complete episodes under ``root``, sorted, and a reason for each other one.
 
     Complete means: an annotation that labels an action somewhere and of which all that later stages read can
-    be read, and six videos that can be decoded. ``digest`` is not computed: that would read every byte.
+    be read, and six videos that can be decoded and hold nearly all of its frames. ``digest`` is not
+    computed: that would read every byte.
 
     Args:
         wanted: bytes that are known of each episode to take, see :func:`wanted_bytes`, by id; None takes all.
@@ -139,9 +140,9 @@ def _complete_episode(folder: Path, episode_id: str, root: Path, known: Mapping[
     stats = {name: (folder / name).stat() for name in EPISODE_FILES}  # before anything is read
     sizes = {name: stat.st_size for name, stat in stats.items()}
     _check_sizes(sizes, known)
-    for camera in CAMERAS:
-        probe_video(folder / f"{camera}.mp4")
+    listed = {camera: probe_video(folder / f"{camera}.mp4") for camera in CAMERAS}
     with open_episode(folder) as source:
+        cameras = _camera_coverage(folder, listed, source.num_frames)
         read = read_annotation(source)
     return Episode(
         episode_id=episode_id,
@@ -149,8 +150,36 @@ def _complete_episode(folder: Path, episode_id: str, root: Path, known: Mapping[
         path=folder.relative_to(root).as_posix(),
         bytes_by_file=sizes,
         changed_ns_by_file={name: stat.st_mtime_ns for name, stat in stats.items()},
-        **{**read, "missing_modalities": {**read["missing_modalities"], **_missing_sound(folder)}},
+        **{
+            **read,
+            "missing_modalities": {**read["missing_modalities"], **_missing_sound(folder)},
+            "coverage": {**cameras, **read["coverage"]},
+        },
     )
+
+
+MIN_CAMERA_SHARE = 0.9
+"""The share of its frames that the file of every camera of a complete episode holds; real ones hold all."""
+
+
+def _camera_coverage(folder: Path, listed: Mapping[str, int], num_frames: int) -> dict[str, float]:
+    """Return the share of the frames that each camera's file holds.
+
+    Args:
+        listed: how many pictures each file says that it holds; one that says too little is counted.
+
+    Raises:
+        IncompleteError: a file holds less than :data:`MIN_CAMERA_SHARE`.
+    """
+    held = {
+        camera: count if count >= num_frames else count_frames(folder / f"{camera}.mp4")
+        for camera, count in listed.items()
+    }
+    short = {camera: count for camera, count in held.items() if count < MIN_CAMERA_SHARE * num_frames}
+    if short:
+        told = (f"{camera}.mp4 holds {count} of {num_frames} frames" for camera, count in short.items())
+        raise IncompleteError("; ".join(told))
+    return {camera: min(1.0, count / num_frames) for camera, count in held.items()}
 
 
 def read_annotation(source: EpisodeFile) -> dict[str, Any]:

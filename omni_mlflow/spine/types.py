@@ -124,7 +124,8 @@ class Episode(Row):
         changed_ns_by_file: when each of them was last changed (epoch), as ``select`` found it.
         digest: sha256 over the sorted ``name:sha256`` lines of its files; ``None`` before ``guard``.
         missing_modalities: name of each absent modality and the reason.
-        coverage: share of frames (0..1) for which each modality is present and valid.
+        coverage: share of frames (0..1) for which each modality is present and valid, and that the file of
+            each camera holds.
         device_clock_ns: first and last frame on the recording device's own clock.
         synthetic: written by this project's generator; the annotation itself says so.
     """

@@ -60,6 +60,11 @@ class Proxy:
     plan: FramePlan
     repeated_frames: dict[str, int]
 
+    def ended_before(self, stop: int) -> dict[str, int]:
+        """The cameras whose files hold fewer than ``stop`` pictures, and how many they hold."""
+        held = {camera: each.num_frames for camera, each in self.plan.cameras.items()}
+        return {camera: count for camera, count in held.items() if count < stop}
+
 
 def write_proxy(streams: Mapping[str, Path], out: Path, *, frame_grid: range, tile: tuple[int, int]) -> Proxy:
     """Write the mosaic of all cameras at the source frames ``frame_grid`` as one H.264 MP4.
@@ -123,17 +128,24 @@ def _fitted(camera: CameraPass, place: Tile) -> Generator[Image]:
             yield fitted
 
 
-def probe_video(path: Path) -> None:
-    """Decode the first frame, and see that the file is as long as its own table of frames says.
+def probe_video(path: Path) -> int:
+    """Decode the first frame, and see that the file is an MP4 as long as its own table of frames says.
+
+    Returns:
+        How many pictures that table shows; of a file in fragments it may hold the first ones only.
 
     Raises:
         UnreadableVideoError: that is not so. Damage inside the file is only found by decoding all of it.
     """
     with opened(path) as container:
+        if "mp4" not in container.format.name.split(","):
+            found = container.format.name.partition(",")[0]
+            raise UnreadableVideoError(path, f"it is no MP4 but {found}", "download it as it was published")
         stream = video_of(path, container)
         if next(container.decode(stream), None) is None:
             raise UnreadableVideoError(path, "it holds no frame")
         check_length(path, stream)
+        return sum(not entry.is_discard for entry in stream.index_entries)
 
 
 def count_frames(path: Path) -> int:

@@ -48,6 +48,7 @@ def _index_episodes(run: Run) -> Report:
     join_files(out, (run.folder / MEDIA / _folder(episode) / WINDOWS for episode in filled))
     skips = [skip for episode in order for skip in made[episode.episode_id].skips]
     answers = sum((each.answers for each in made.values()), Counter[Labels]())
+    repeated = sum((each.repeated_frames for each in made.values()), Counter[str]())
     per_split = dict.fromkeys(Split, 0)
     for episode in filled:
         per_split[Split(str(episode.split))] += made[episode.episode_id].num_windows
@@ -59,6 +60,8 @@ def _index_episodes(run: Run) -> Report:
             num_windows=sum(per_split.values()),
             windows_per_split=per_split,
             windows_per_episode={name: made[name].num_windows for name in sorted(made)},
+            num_repeated_frames=repeated.total(),
+            repeated_frames=dict(sorted(repeated.items())),
             degenerate_labels=degenerate_labels(answers.elements()),
             episodes_without_windows=tuple(skips),
             plan=run.contract.windows.model_dump(mode="json"),
@@ -84,10 +87,12 @@ class _Made(NamedTuple):
 
     Attributes:
         answers: how often each pair of yes/no labels stands in them.
+        repeated_frames: how often the proxy repeats a camera's last picture, by camera.
     """
 
     num_windows: int
     answers: Counter[Labels]
+    repeated_frames: Counter[str]
     skips: tuple[Skip, ...]
 
 
@@ -131,11 +136,12 @@ def _index_one(episode: Episode, *, data_root: Path, media: Path, plan: IndexPla
     index = index_episode(episode, data_root=data_root, out=out, plan=plan)
     labels = (window.supervision for window in index.windows)
     answers = Counter(Labels(in_contact=each.in_contact, transition=each.transition) for each in labels)
-    return _Made(len(index.windows), answers, index.skips)
+    repeated = index.windows[0].provenance["repeated_frames"] if index.windows else {}
+    return _Made(len(index.windows), answers, Counter(repeated), index.skips)
 
 
 def _lost(episode: Episode) -> _Made:
-    return _Made(0, Counter(), (Skip(subject=episode.episode_id, stage="index", reason=DIED),))
+    return _Made(0, Counter(), Counter(), (Skip(subject=episode.episode_id, stage="index", reason=DIED),))
 
 
 def _folder(episode: Episode) -> str:

@@ -71,6 +71,8 @@ class WindowIndexManifest(Row):
 
     Attributes:
         split_digest: that of the guarded split.
+        num_repeated_frames, repeated_frames: how many tiles of the proxy videos repeat the last picture of a
+            camera whose file ended, in all and by camera.
         converted_from: name and sha256 of the file of records, and how many of them were skipped.
     """
 
@@ -81,6 +83,8 @@ class WindowIndexManifest(Row):
     split_digest: str | None = None
     plan: dict[str, Any] | None = None
     synthetic: bool | None = None
+    num_repeated_frames: int | None = None
+    repeated_frames: dict[str, int] | None = None
     degenerate_labels: dict[str, dict[str, bool | float]] | None = None
     episodes_without_windows: tuple[Skip, ...] = ()
     converted_from: dict[str, Any] | None = None

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from handmade import STAMPS_NS, caption, grey_of, segment
+from handmade import STAMPS_NS, caption, grey_of, segment, write_video
 
 from omni_mlflow.spine import indexing
 from omni_mlflow.spine.adapter_views import as_asked
@@ -274,6 +274,18 @@ def test_counts_add_up(indexed):
         "proxy_frames": 4,
         "repeated_frames": 0,
     }
+
+
+def test_a_window_past_the_last_picture_of_a_camera_says_so(make_episode, tmp_path):
+    folder = make_episode(num_frames=20)
+    write_video(folder / "fisheye_cam3.mp4", 18)
+    (episode,), _ = scan_data_root(folder.parents[1])
+    placed = episode.model_copy(update={"split": Split.TEST})
+    plan = replace(PLAN, scales=(Scale(frames=2, stride=2),), frame_grid=1)
+    index = index_episode(placed, data_root=folder.parents[1], out=tmp_path / "index", plan=plan)
+    ended = {window.span.start: window.provenance["cameras_ended"] for window in index.windows}
+    assert ended == {**{start: {} for start in range(0, 18, 2)}, 18: {"fisheye_cam3": 18}}
+    assert index.counts["repeated_frames"] == 2
 
 
 def test_the_task_and_its_result_cross_processes(indexed, make_episode, tmp_path):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
+import av
 import h5py
 import numpy as np
 import pytest
 from damage import corrupt_chunk, huge
-from handmade import STAMPS_NS, caption, segment
+from handmade import STAMPS_NS, caption, segment, write_video
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -60,6 +62,59 @@ def test_a_manifest_row_says_what_is_there(make_episode):
     assert episode.digest is None
     assert episode.split is None
     assert not episode.synthetic
+
+
+def test_a_manifest_row_says_how_much_of_the_episode_each_camera_s_file_holds(make_episode):
+    folder = make_episode(num_frames=60)
+    write_video(folder / "fisheye_cam3.mp4", 54)
+    (episode,), _ = scan_data_root(folder.parents[1])
+    assert {camera: episode.coverage[camera] for camera in CAMERAS} == {
+        **dict.fromkeys(CAMERAS, 1.0),
+        "fisheye_cam3": 0.9,
+    }
+
+
+def test_a_camera_with_three_pictures_for_sixty_frames_is_no_whole_one(make_episode):
+    make_episode("garage", num_frames=60)
+    folder = make_episode("kitchen", num_frames=60)
+    write_video(folder / "fisheye_cam1.mp4", 3)
+    write_video(folder / "stereo_left.mp4", 53)
+    episodes, [skip] = scan_data_root(folder.parents[1])
+    assert [each.episode_id for each in episodes] == ["garage__ep1"]
+    assert (skip.subject, skip.reason) == (
+        "kitchen__ep1",
+        "fisheye_cam1.mp4 holds 3 of 60 frames; stereo_left.mp4 holds 53 of 60 frames",
+    )
+
+
+def test_a_video_in_fragments_is_counted_to_its_end(make_episode):
+    """It has no table of all its frames, but one for each fragment."""
+    folder = make_episode(num_frames=60)
+    path = folder / "fisheye_cam1.mp4"
+    remuxed(path, path, options={"movflags": "frag_every_frame+empty_moov"})
+    assert scan_data_root(folder.parents[1])[1] == []
+
+
+@pytest.mark.parametrize("muxer", ["matroska", "mpegts"])
+def test_a_file_of_another_container_is_no_mp4_whatever_its_name(make_episode, muxer):
+    folder = make_episode()
+    path = folder / "fisheye_cam1.mp4"
+    remuxed(path, path, muxer=muxer)
+    assert only_reason(folder.parents[1]).startswith(
+        f"kitchen/ep1/fisheye_cam1.mp4: it is no MP4 but {muxer};"
+    )
+
+
+def remuxed(source: Path, out: Path, *, muxer: str = "mp4", options: dict[str, str] | None = None) -> None:
+    """Write the packets of a video into another container."""
+    aside = source.with_name("aside")
+    with av.open(str(source)) as given, av.open(str(aside), "w", format=muxer, options=options or {}) as made:
+        stream = made.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(given.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                made.mux(packet)
+    aside.replace(out)
 
 
 def test_an_episode_that_a_generator_wrote_says_so(make_episode):

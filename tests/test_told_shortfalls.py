@@ -1,0 +1,47 @@
+"""What the stages could not look at is told, and a green result is no proof of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from omni_mlflow.spine.synthetic import write_episode_set
+from omni_mlflow.spine.synthetic.video_edits import short_video
+from tests.conftest import TRIVIAL, Place
+from tests.workbench import Workbench
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory) -> Workbench:
+    """Six recordings of 3 seconds; fisheye_cam3 of one of them lacks the last 5 of 60 pictures."""
+    root = tmp_path_factory.mktemp("shortfalls")
+    synthesis = write_episode_set(root / "data", sessions=6, frames=60, seed=11, anomalies="none", workers=1)
+    short_video(root / "data" / synthesis.episodes[0].path)
+    bench = Workbench(Place(root, root / "data"), [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TRIVIAL))
+        for stage in ("select", "split", "guard"):
+            bench.run(stage)
+    return bench
+
+
+def test_a_rule_that_compared_no_pair_of_a_green_split_is_named_everywhere(guarded):
+    """Recordings of 3 seconds share no 5 seconds of motion or sound, whatever they hold."""
+    metrics = guarded.place.json("guard/seal.json")["metrics"]
+    assert metrics["checks/leaks"] == 0
+    assert metrics["checks/pairs_not_compared"] == 2 * 11  # of 3 x 2 + 3 x 1 + 2 x 1, twice
+    page = (guarded.place.workspace / "guard/leak_graph.html").read_text()
+    for sentence in ("motion_disjoint compared 0 of 11 pairs", "sound_disjoint compared 0 of 11 pairs"):
+        assert any(said.startswith(f"guard: {sentence}") for said in guarded.said)
+        assert sentence in page.partition("</h1>")[0]
+
+
+def test_the_index_counts_the_pictures_that_it_had_to_repeat(guarded, monkeypatch):
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+    index = guarded.run("index")
+    manifest = guarded.place.json("index/window_index_manifest.json")
+    grid = range(0, 60, manifest["plan"]["frame_grid"])
+    repeated = len([frame for frame in grid if frame >= 55])
+    assert repeated > 0
+    assert manifest["num_repeated_frames"] == repeated
+    assert manifest["repeated_frames"] == {"fisheye_cam3": repeated}
+    assert (index.seal.taken, index.seal.made, index.seal.skipped) == (6, 6, 0)
