@@ -10,7 +10,7 @@ from omni_mlflow.journal import Journal
 from omni_mlflow.stage_run import _ground
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answering import AnswerJournal, ForeignAnswersError
-from omni_mlflow.stages.evaluate import questions
+from omni_mlflow.stages.asked import questions
 from omni_mlflow.stages.evaluation_identity import differing
 from omni_mlflow.workspace import Seal
 from tests.conftest import TRIVIAL

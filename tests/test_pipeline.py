@@ -141,7 +141,7 @@ def test_the_gate_fits_again_and_compares_the_episodes(finished):
 
 
 def test_looking_at_the_targets_is_written_down_once_per_evaluation(finished):
-    ledger = (finished.workspace / "held_out_ledger.jsonl").read_text().splitlines()
+    ledger = (finished.workspace / "seal_ledger.jsonl").read_text().splitlines()
     assert [json.loads(row)["purpose"] for row in ledger] == ["evaluate"]
 
 
@@ -261,7 +261,7 @@ def test_a_partial_evaluation_is_smoke_unless_it_is_synthetic_and_says_what_it_l
     assert place.run("evaluate", "--limit", "3").returncode == 0
     evaluation = place.json("trivial/evaluate/evaluation.json")
     assert (evaluation["num_evaluated_samples"], evaluation["evidence"]) == (3, "synthetic")
-    ledger = (place.workspace / "held_out_ledger.jsonl").read_text().splitlines()
+    ledger = (place.workspace / "seal_ledger.jsonl").read_text().splitlines()
     assert [json.loads(row)["purpose"] for row in ledger] == ["evaluate", "evaluate the first 3"]
     assert evaluation["seal_openings"] == 2
     assert place.run("validate").returncode == 0

@@ -211,7 +211,7 @@ def test_a_synthetic_package_and_both_reports_say_so_on_their_first_line(finishe
 
 @pytest.mark.parametrize("name", ["register", "publish"])
 def test_an_evaluation_whose_look_at_the_answers_is_in_no_ledger_goes_no_further(hand_on, place, name):
-    (place.workspace / "held_out_ledger.jsonl").unlink()
+    (place.workspace / "seal_ledger.jsonl").unlink()
     report, run = hand_on(name, Evidence.HELD_OUT)
     assert [check.rule for check in report.failures] == ["opening_is_recorded"]
     assert versions(run) == []

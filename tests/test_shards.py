@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 
-import omni_mlflow.stages.held_out_ledger as held_out
+import omni_mlflow.stages.seal_ledger as held_out
 from omni_mlflow.spine.rows import file_digest
 from omni_mlflow.stage_report import RulesBrokenError
 from omni_mlflow.workspace import StaleInputError
@@ -123,12 +123,13 @@ def test_eight_shards_then_three_then_one_ask_every_sample_once_and_end_in_the_s
     assert contents(bench.evaluation) == undisturbed
 
 
-def test_a_merge_is_the_same_look_at_the_truths_as_the_evaluation(bench):
-    before = bench.openings()
+def test_shards_open_nothing_and_their_merge_is_one_look_at_the_truths(bench):
     for offset in (0, 1):
         bench.shard(offset, 2)
+    assert bench.openings() == []
     bench.run("merge")
-    assert bench.openings() == before
+    [look] = bench.openings()
+    assert look["purpose"] == "evaluate"
 
 
 def test_the_stages_after_an_evaluation_go_on_from_a_merge(bench):
@@ -197,9 +198,9 @@ FAULTS = {
     contradict: "one_answer_per_sample",
     answer_with("checkpoint"): "shard_is_of_this_checkpoint",
     answer_with("dataset"): "shard_is_of_this_dataset",
-    answer_a_train_sample: "shard_answers_held_out_samples",
-    bring_a_truth: "shard_holds_no_truth",
-    swap_the_episode: "shard_row_names_its_sample",
+    answer_a_train_sample: "row_answers_a_held_out_sample",
+    bring_a_truth: "row_holds_no_truth",
+    swap_the_episode: "row_names_its_sample",
     write_nonsense: "shard_can_be_read",
     edit_a_sealed_shard: "shard_can_be_read",
 }
@@ -216,7 +217,7 @@ def test_what_cannot_be_one_evaluation_is_refused_for_its_own_reason(bench, spoi
     before = bench.openings()
     with pytest.raises(RulesBrokenError) as refused:
         bench.run("merge")
-    also = {"every_sample_is_answered"} if rule in ("shard_can_be_read", "shard_row_names_its_sample") else {}
+    also = {"every_sample_is_answered"} if rule in ("shard_can_be_read", "row_names_its_sample") else {}
     assert rules(refused) == {rule, *also}
     assert bench.openings() == before
     assert not bench.evaluation.exists(), "nothing was joined"
@@ -240,10 +241,49 @@ def test_every_refusal_is_listed_at_once(bench):
         "one_answer_per_sample",
         "shard_is_of_this_checkpoint",
         "shard_is_of_this_dataset",
-        "shard_answers_held_out_samples",
-        "shard_holds_no_truth",
+        "row_answers_a_held_out_sample",
+        "row_holds_no_truth",
         "sealed_truth_is_that_of_the_dataset",
     }
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule"),
+    [(each, FAULTS[each]) for each in (answer_a_train_sample, bring_a_truth, swap_the_episode, contradict)],
+    ids=str,
+)
+def test_what_a_merge_refuses_is_not_taken_over_by_an_evaluation(bench, spoil, rule):
+    folder, _ = [bench.shard(offset, 2) for offset in (0, 1)]
+    spoil(bench, folder)
+    with pytest.raises(RulesBrokenError) as refused:
+        bench.run("evaluate")
+    assert rules(refused) == {rule}
+    assert not bench.openings()
+
+
+def test_a_second_answer_in_its_own_journal_is_refused_and_not_the_last_word(bench):
+    folder = bench.shard(0, 2)
+    head, rows = rows_of(folder)
+    bench.evaluation.mkdir()
+    write_rows(bench.evaluation, head, [*rows, {**rows[0], "raw": '{"action": "INVENTED"}'}])
+    shutil.rmtree(folder)
+    with pytest.raises(RulesBrokenError) as refused:
+        bench.run("evaluate")
+    assert rules(refused) == {"one_answer_per_sample"}
+
+
+def test_every_evaluation_that_is_begun_is_a_look_at_the_truths(bench):
+    bench.run("evaluate")
+    shutil.rmtree(bench.evaluation)
+    bench.run("evaluate")
+    looks = bench.openings()
+    assert len(looks) == 2
+    assert looks[0] != looks[1]
+    assert {**looks[0], "run": ""} == {**looks[1], "run": ""}
+    assert (
+        "| Held-out targets opened | 2 times, this one included |"
+        in (bench.evaluation / "RUN_REPORT.md").read_text()
+    )
 
 
 def alter_the_truth_and_seal_it_again(bench):
@@ -295,7 +335,7 @@ def test_shards_of_another_checkpoint_are_told_and_not_taken(bench, undisturbed,
 @pytest.mark.slow
 def test_each_process_of_accelerate_launch_is_one_shard(place, undisturbed):
     """``--multi_gpu`` because ``--cpu`` and a MULTI_CPU configuration silently start one process."""
-    shutil.rmtree(place.workspace / "trivial/evaluate")
+    Workbench(place, []).forget_evaluation()
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command = [*launcher, "-m", *place.arguments("evaluate")[2:]]
     launched = subprocess.run(

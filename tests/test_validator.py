@@ -330,13 +330,13 @@ def test_a_look_at_the_held_out_answers_that_no_ledger_holds_is_a_broken_rule(va
         ),
         "damaged": lambda path: path.write_text("{}\n"),
     }
-    damage("held_out_ledger.jsonl", changes[ledger])
+    damage("seal_ledger.jsonl", changes[ledger])
     assert [check.rule for check in broken(validate())] == ["opening_is_recorded"]
     assert not broken(validate("training"))
 
 
-def test_finished_validation_is_not_reused_once_the_held_out_ledger_is_gone(place):
-    ledger = place.workspace / "held_out_ledger.jsonl"
+def test_finished_validation_is_not_reused_once_the_seal_ledger_is_gone(place):
+    ledger = place.workspace / "seal_ledger.jsonl"
     ledger.rename(place.root / ledger.name)
     refused = place.run("validate", "--json")
     assert refused.returncode == 1

@@ -60,10 +60,13 @@ class Workbench(NamedTuple):
         return self.run("evaluate", shard=Shard(offset, stride), **options).folder
 
     def forget_evaluation(self) -> None:
+        """As if it had never been: not even the look at the truths is remembered."""
         shutil.rmtree(self.evaluation)
+        (self.place.workspace / "seal_ledger.jsonl").unlink(missing_ok=True)
 
     def openings(self) -> list[dict[str, Any]]:
-        lines = (self.place.workspace / "held_out_ledger.jsonl").read_text().splitlines()
+        ledger = self.place.workspace / "seal_ledger.jsonl"
+        lines = ledger.read_text().splitlines() if ledger.is_file() else []
         return [json.loads(line) for line in lines]
 
 

@@ -33,8 +33,7 @@ ANSWER_KEYS = (
 LABEL_QUESTIONS = ("action", "subtask", "contact", "transition", "next_action", "next_contact")
 """The questions whose answer is one label."""
 
-_FENCE = re.compile(r"^```[a-zA-Z]*\s*|\s*```$")
-_BRACES = re.compile(r"\{.*\}", re.DOTALL)
+_FENCE = re.compile(r"^```[a-zA-Z]*\s*")
 
 
 class _EvidenceWindow(BaseModel):
@@ -68,11 +67,12 @@ def parse_reply(raw: str) -> dict[str, Any] | None:
     """Read a reply as leniently as the published evaluation does; None when no object can be found.
 
     Code fences are stripped; then the whole text is tried, then everything from the first ``{`` to the
-    last ``}``.
+    last ``}``. The time it takes grows with the length of the reply, whatever a model repeats in it.
     """
     text = _FENCE.sub("", raw.strip())
-    braces = _BRACES.search(text)
-    for candidate in (text, braces.group() if braces else ""):
+    if text.endswith("```"):
+        text = text[:-3].rstrip()
+    for candidate in (text, text[text.find("{") : text.rfind("}") + 1]):
         try:
             found = json.loads(candidate)
         except (ValueError, RecursionError):

@@ -6,54 +6,26 @@ A shard asks its part of the samples and opens nothing; ``merge`` joins the shar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from omni_mlflow.backbones.base import Predictor
 from omni_mlflow.contract import Contract
 from omni_mlflow.journal import Journal
-from omni_mlflow.spine.rows import read_document, read_rows
-from omni_mlflow.spine.types import Answer, Sample, Split
+from omni_mlflow.spine.types import Answer, Split
+from omni_mlflow.stages.answer_sheets import PARTIAL
 from omni_mlflow.stages.answering import AnswerJournal, answer_all
-from omni_mlflow.stages.base import Ground, Options, Report, Run, Stage
-from omni_mlflow.stages.evaluation_identity import Identity, evaluation_identity
+from omni_mlflow.stages.asked import INTACT, Passes, Questions, questions
+from omni_mlflow.stages.base import Options, Report, Run, Stage
 from omni_mlflow.stages.finalising import JOURNALS, Answered, finalise, lost_samples
-from omni_mlflow.stages.known_answers import PARTIAL, known_answers
+from omni_mlflow.stages.known_answers import broken_answers, known_answers
 from omni_mlflow.stages.manifests import (
     CONTRACT,
     GENERATED,
     LEDGER,
     SEALED_TARGETS,
-    DatasetManifest,
     media_root,
 )
-
-INTACT = "intact"
-
-Passes = dict[str, list[Sample]]
-"""The samples as they are, and under each control; the same ids in the same order."""
-
-
-@dataclass(frozen=True)
-class Questions:
-    """What one evaluation asks, all of it, whichever part of it a process asks."""
-
-    dataset: DatasetManifest
-    passes: Passes
-    identity: Identity
-
-    @property
-    def samples(self) -> list[Sample]:
-        return self.passes[INTACT]
-
-
-def questions(ground: Ground) -> Questions:
-    """Read the held-out samples, never their targets, and what their answers depend on."""
-    samples = list(read_rows(ground.open("export", "samples/test.jsonl"), Sample))[: ground.options.limit]
-    dataset = read_document(ground.open("export", "dataset_manifest.json"), DatasetManifest)
-    controls = {name: ground.model.control(name, samples) for name in ground.model.controls}
-    return Questions(dataset, {INTACT: samples} | controls, evaluation_identity(ground, dataset))
 
 
 def _evaluate(run: Run) -> Report:
@@ -106,7 +78,7 @@ def _answer_shard(run: Run, asked: Questions, *, predictor: Callable[[], Predict
 def _answers(
     run: Run, asked: Questions, passes: Passes, *, predictor: Callable[[], Predictor] | None
 ) -> dict[str, list[Answer]]:
-    known = known_answers(run, asked.identity)
+    known = known_answers(run, asked)
 
     def batch_size() -> int:
         return known.batch_size or (predictor().batch_size if predictor else 1)
@@ -197,6 +169,7 @@ EVALUATE = Stage(
     resumable=True,
     suites=("predictions",),
     folder=_folder,
+    admits=broken_answers,
     makes=(
         "metrics.json",
         "run_facts.json",

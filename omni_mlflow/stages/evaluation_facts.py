@@ -13,8 +13,8 @@ from omni_mlflow.spine.rows import file_digest, read_document, read_rows
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row, Skip, Split
 from omni_mlflow.stages.base import Run
 from omni_mlflow.stages.evaluation_identity import Identity
-from omni_mlflow.stages.held_out_ledger import openings_of
 from omni_mlflow.stages.manifests import DatasetManifest, EpisodeManifest, episodes_learned_from
+from omni_mlflow.stages.seal_ledger import openings_of
 
 ROWS_OF = {
     "select": "episodes",

@@ -25,14 +25,14 @@ from omni_mlflow.spine.rows import (
     write_text,
 )
 from omni_mlflow.spine.types import Answer, Check, Outcome, Sample, Skip, Split
+from omni_mlflow.stages.answer_sheets import PARTIAL
 from omni_mlflow.stages.answering import is_given
 from omni_mlflow.stages.base import Report, Run
 from omni_mlflow.stages.declared_labels import label_ledger
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts, evaluation_facts, run_facts
 from omni_mlflow.stages.evaluation_identity import Identity
-from omni_mlflow.stages.held_out_ledger import Opening, open_targets
-from omni_mlflow.stages.known_answers import PARTIAL
 from omni_mlflow.stages.manifests import CONTRACT, FITTED, GENERATED, DatasetManifest, dataset_input
+from omni_mlflow.stages.seal_ledger import Opening, open_targets
 
 JOURNALS = ("progress.jsonl", PARTIAL)
 
@@ -115,6 +115,7 @@ def _exam(run: Run, answered: Answered, *, left_out: set[str]) -> tuple[Exam, La
         backbone=run.model.id,
         checkpoint_digest=identity["checkpoint"],
         evaluation=digest_of(identity),
+        run=str(run.record.key),
         purpose="evaluate" if limit is None else f"evaluate the first {len(answered.samples)}",
     )
     targets, arrays = open_targets(run, dataset, opening)

@@ -8,29 +8,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from omni_mlflow.journal import read_journal
-from omni_mlflow.spine.types import Answer
+from omni_mlflow.spine.rows import BadRowError
+from omni_mlflow.spine.types import Answer, Check
+from omni_mlflow.stages.answer_sheets import PARTIAL, AnswerSheet, read_sheet, shard_folders
 from omni_mlflow.stages.answering import Key, answers_in, is_given
+from omni_mlflow.stages.asked import Questions, questions
 from omni_mlflow.stages.base import Ground, Run
 from omni_mlflow.stages.evaluation_identity import Identity, differing
 from omni_mlflow.stages.manifests import GENERATED
+from omni_mlflow.stages.sheet_checks import judged
 from omni_mlflow.workspace import StageFolder, StaleInputError
-
-PARTIAL = "predictions.partial.jsonl"
-
-
-@dataclass(frozen=True)
-class AnswerSheet:
-    """The journal of answers in one folder: whose they are, and its rows as they are."""
-
-    folder: StageFolder
-    identity: Identity
-    batch_size: int
-    rows: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -52,14 +43,33 @@ class KnownAnswers:
             shutil.copytree(folder, out, dirs_exist_ok=True)
 
 
-def known_answers(run: Run, identity: Identity) -> KnownAnswers:
-    """Read what other folders hold of ``identity``; a shard of another one is told, and left alone.
+def broken_answers(ground: Ground) -> list[Check]:
+    """Return what the journals of this very evaluation hold that is no answer to it, its own begun one too.
+
+    None of it would be noticed once it is taken over. Journals of other evaluations, and those that cannot be
+    read, are not judged: the former are left alone, the latter stop the stage in their own words.
+    """
+    folders = [folder for folder in _folders(ground) if (folder.path / PARTIAL).is_file()]
+    if not folders:
+        return []
+    asked = questions(ground)
+    sheets = []
+    for folder in folders:
+        with suppress(BadRowError, StaleInputError):
+            sheet = read_sheet(folder)
+            if sheet is not None and not differing(sheet.identity, asked.identity):
+                sheets.append(sheet)
+    return judged(ground, asked, sheets)[1]
+
+
+def known_answers(run: Run, asked: Questions) -> KnownAnswers:
+    """Read what other folders hold of this evaluation; a shard of another one is told, and left alone.
 
     Raises:
         BadRowError: a finished row of a shard is not JSON.
         StaleInputError: a shard changed after it was sealed.
     """
-    sheets = [*_of_this_identity(run, identity), *_set_aside(run, identity)]
+    sheets = [*_of_this_identity(run, asked.identity), *_set_aside(run, asked)]
     answers: dict[Key, Answer] = {}
     for sheet in sheets:
         for key, answer in answers_in(sheet.rows).items():
@@ -74,7 +84,7 @@ def known_answers(run: Run, identity: Identity) -> KnownAnswers:
 
 
 def _of_this_identity(run: Run, identity: Identity) -> Iterator[AnswerSheet]:
-    for folder in [*shard_folders(run), run.workspace.stage("evaluate", backbone=run.model.id)]:
+    for folder in _folders(run):
         if folder.path != run.folder and (sheet := read_sheet(folder)) is not None:
             if parts := differing(sheet.identity, identity):
                 run.say(f"{folder.title} holds answers of another evaluation (different: {', '.join(parts)})")
@@ -82,36 +92,19 @@ def _of_this_identity(run: Run, identity: Identity) -> Iterator[AnswerSheet]:
                 yield sheet
 
 
-def _set_aside(run: Run, identity: Identity) -> Iterator[AnswerSheet]:
+def _folders(ground: Ground) -> list[StageFolder]:
+    return [*shard_folders(ground), ground.workspace.stage("evaluate", backbone=ground.model.id)]
+
+
+def _set_aside(run: Run, asked: Questions) -> Iterator[AnswerSheet]:
+    """Nothing is lost with one that is damaged: its samples are asked again."""
     shelf = run.workspace.root / "superseded"
     for path in sorted(shelf.glob(f"{run.model.id}-evaluate-*")):
         try:
             sheet = read_sheet(StageFolder(shelf, path.name, None))
-        except StaleInputError:  # nothing is lost with a damaged one: its samples are asked again
+        except (BadRowError, StaleInputError):
             continue
-        if sheet is not None and not differing(sheet.identity, identity):
+        if sheet is None or differing(sheet.identity, asked.identity):
+            continue
+        if not judged(run, asked, [sheet])[1]:
             yield sheet
-
-
-def shard_folders(ground: Ground) -> list[StageFolder]:
-    """The folders of the shards of this backbone, by name."""
-    paths = sorted((ground.workspace.root / ground.model.id).glob("evaluate-*-of-*"))
-    return [ground.workspace.stage(path.name, backbone=ground.model.id) for path in paths if path.is_dir()]
-
-
-def read_sheet(folder: StageFolder) -> AnswerSheet | None:
-    """Read the journal of answers in ``folder``, finished or not; None where none was begun.
-
-    Raises:
-        BadRowError: a finished row is not JSON.
-        StaleInputError: the journal changed after it was sealed.
-    """
-    path = folder.path / PARTIAL
-    if not path.is_file():
-        return None
-    if folder.seal() is not None:
-        folder.open(PARTIAL)
-    head, *rows = [*read_journal(path)] or [{}]
-    if "identity" not in head:
-        return None
-    return AnswerSheet(folder, identity=head["identity"], batch_size=head["batch_size"], rows=rows)

@@ -12,8 +12,8 @@ from omni_mlflow.contract import Contract
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.types import Skip, broken
 from omni_mlflow.stages.base import Report, Run, Stage
-from omni_mlflow.stages.held_out_ledger import opening_is_recorded
 from omni_mlflow.stages.manifests import data_root_of
+from omni_mlflow.stages.seal_ledger import opening_is_recorded
 
 EVIDENCE_STAGES = ("split", "guard", "index", "export", "train", "gate", "evaluate", "validate")
 

@@ -16,7 +16,7 @@ from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Skip, broken
 from omni_mlflow.stages.base import Report, Run, Stage
-from omni_mlflow.stages.held_out_ledger import opening_is_recorded
+from omni_mlflow.stages.seal_ledger import opening_is_recorded
 
 ALIASES = {Evidence.HELD_OUT: "validated", Evidence.SYNTHETIC: "validated-synthetic"}
 """Alias by class of the evaluation; a smoke run gets no alias, so it registers nothing."""

@@ -10,8 +10,8 @@ from omni_mlflow.spine.rows import UNREADABLE, write_document
 from omni_mlflow.spine.strict_json import strict_json
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check, broken
 from omni_mlflow.stages.base import Ground, Options, Report, Run, Stage
-from omni_mlflow.stages.held_out_ledger import LEDGER_NAME, opening_is_recorded
 from omni_mlflow.stages.run_under_test import RunUnderTest, check, reason_of
+from omni_mlflow.stages.seal_ledger import LEDGER_NAME, opening_is_recorded
 from omni_mlflow.stages.validation_rules import judge
 
 LEVELS = {

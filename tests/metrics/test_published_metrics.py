@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -226,6 +228,26 @@ def test_macro_f1_over_no_classes_is_nothing_to_score(make_row):
 )
 def test_the_published_parser_rescues_fences_and_prose(reply, expected):
     assert parse_reply(reply) == expected
+
+
+@given(st.text(alphabet='{}[]`: \n"a1,', max_size=30))
+def test_a_reply_is_read_as_the_published_expressions_read_it(reply):
+    text = re.sub(r"^```[a-zA-Z]*\s*|\s*```$", "", reply.strip())
+    braces = re.search(r"\{.*\}", text, re.DOTALL)
+    expected = None
+    for candidate in (text, braces.group() if braces else ""):
+        with suppress(ValueError):
+            found = json.loads(candidate)
+            if isinstance(found, dict):
+                expected = found
+                break
+    assert parse_reply(reply) == expected
+
+
+@pytest.mark.parametrize("repeated", ["{", "}", "[", "```", " a", "{ "])
+def test_a_reply_of_megabytes_of_one_thing_is_read_at_once(repeated):
+    """A model that repeats itself for ever must not do so to whoever scores it."""
+    assert parse_reply("x" + repeated * 1_000_000 + "y") is None
 
 
 STRICT = {

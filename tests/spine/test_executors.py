@@ -58,6 +58,7 @@ def die_at_three(number: int) -> int:
     return number * number
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_every_worker_is_answered_for(tmp_path):
     from distributed import LocalCluster
 

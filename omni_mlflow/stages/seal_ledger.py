@@ -13,15 +13,16 @@ from omni_mlflow.spine.types import Check, Row, Target
 from omni_mlflow.stages.base import Ground, Run
 from omni_mlflow.stages.manifests import TEST_TARGETS, DatasetManifest, open_arrays
 
-LEDGER_NAME = "held_out_ledger.jsonl"
+LEDGER_NAME = "seal_ledger.jsonl"
 
 
 class Opening(Row):
     """One look at the truths of a held-out split.
 
     Attributes:
-        evaluation: identity of the evaluation: checkpoint, dataset, settings, code. The same one going on
-            after it was killed is the same look.
+        evaluation: identity of the evaluation: checkpoint, dataset, settings, code.
+        run: key of the run. One that goes on after it was killed is the same look, one that begins anew a
+            second one.
     """
 
     split_digest: str
@@ -29,6 +30,7 @@ class Opening(Row):
     checkpoint_digest: str
     evaluation: str
     purpose: str
+    run: str
 
 
 def open_targets(run: Run, dataset: DatasetManifest, opening: Opening) -> tuple[Sequence[Target], Arrays]:
