@@ -7,13 +7,14 @@ same folders under the same names as this machine, and hold the same packages.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, as_completed
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import contextmanager
 from typing import Any
 
 from omni_mlflow.spine.processes import ResultT, TaskT, each_in_a_process
 
 CONNECT_TIMEOUT_S = 20
+LOOK_EVERY_S = 15
 SAME_BYTES = ("av", "h5py", "numpy")
 """Packages whose version shapes the bytes that a task writes."""
 
@@ -62,18 +63,18 @@ def _each_on_a_cluster(
         _check_code(client, address, code)
         pool = client.get_executor(pure=False)
         try:
-            futures = {pool.submit(work, task): task for task in tasks}
             suspects = []
-            for future in as_completed(futures):
+            for task, future in _settled(client, pool, work, tasks):
                 try:
-                    yield futures[future], future.result()
+                    yield task, future.result()
                 except KilledWorker:  # its workers died, as many as the scheduler's "allowed-failures" says
-                    suspects.append(futures[future])
-            for task in suspects:  # alone, since a task dies with the one its worker began before it
-                try:
-                    yield task, pool.submit(work, task).result()
-                except KilledWorker:
-                    yield task, died(task)
+                    suspects.append(task)
+            for suspect in suspects:  # alone, since a task dies with the one its worker began before it
+                for task, future in _settled(client, pool, work, [suspect]):
+                    try:
+                        yield task, future.result()
+                    except KilledWorker:
+                        yield task, died(task)
         except CancelledError as error:
             raise ClusterError(
                 f"the scheduler at {address} went away; what was finished stays, so start it again and run "
@@ -81,6 +82,29 @@ def _each_on_a_cluster(
             ) from error
         finally:
             pool.shutdown(wait=False)  # cancels what has not begun
+
+
+def _settled(
+    client: Any, pool: Executor, work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT]
+) -> Iterator[tuple[TaskT, Future[ResultT]]]:
+    """Yield every task with its future once that has a result or an error.
+
+    A scheduler can lose a task together with a worker that dies at the wrong moment. Where nobody works on
+    anything at two looks in a row, what is still open is handed out anew.
+    """
+    pending = {pool.submit(work, task): task for task in tasks}
+    idle_before = False
+    while pending:
+        done, _ = wait(pending, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield pending.pop(future), future
+        idle = not done and not any(client.processing().values())
+        if idle and idle_before:
+            lost = dict(pending)
+            pending = {pool.submit(work, task): task for task in lost.values()}
+            for future in lost:
+                future.cancel()
+        idle_before = idle
 
 
 @contextmanager
