@@ -39,15 +39,23 @@ def predictor(policy_nano, policy_checkpoint):
     return load_predictor(policy_checkpoint, observe=observe, settings=policy_nano.settings())
 
 
-def test_an_answer_does_not_depend_on_its_batch(predictor, samples):
-    """Instructions of different length share a batch of four, so shorter ones are padded."""
-    together = predictor.answer(samples[:4])
-    assert len({len(each) for each in ("up", "down the list")}) == 2
-    for sample, answer in zip(samples[:4], together, strict=True):
-        [alone] = predictor.answer([sample])
-        assert alone.raw == answer.raw
-        for name, chunk in answer.values.items():
-            assert np.array(alone.values[name]) == pytest.approx(np.array(chunk), abs=2e-6)
+@pytest.mark.parametrize("size", [1, 5])
+def test_an_answer_is_the_same_to_the_last_bit_in_any_batch(predictor, samples, policy_nano, size):
+    """Instructions of different length share a batch."""
+
+    def asked(rows):
+        return predictor.sample_actions([samples[row].id for row in rows], observations(data, rows))
+
+    data, rows = policy_nano.val_data, range(len(samples))
+    assert len(set(data.instructions)) == 2
+    chunks, labels = asked(rows)
+    parts = [asked(rows[first : first + size]) for first in rows[::size]]
+    assert np.array_equal(np.concatenate([part for part, _ in parts], axis=1), chunks)
+    assert [label for _, part in parts for label in part] == labels
+
+
+def test_an_answer_is_the_same_at_any_place_of_a_batch(predictor, samples):
+    assert predictor.answer(samples[::-1]) == predictor.answer(samples)[::-1]
 
 
 def test_a_chunk_is_in_units_of_the_action_space_and_beside_it_lies_the_mean_of_eight(predictor, samples):

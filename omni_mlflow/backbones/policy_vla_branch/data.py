@@ -62,6 +62,15 @@ class PredictionBatch:
     def to(self, device: Any) -> Self:
         return type(self)(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
+    def repeated(self, times: int) -> Self:
+        """Return every row ``times`` times in a row."""
+        return type(self)(
+            **{
+                field.name: getattr(self, field.name).repeat_interleave(times, dim=0)
+                for field in fields(self)
+            }
+        )
+
 
 @dataclass(frozen=True)
 class TrainingBatch:

@@ -19,8 +19,10 @@ from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.spine.types import Answer, Outcome, Sample
 
 BATCH_SIZE = 32
+"""How many answers are kept at once; each sample is asked alone."""
+
 DECIMALS = 6
-"""Actions are told to a micrometre; in float32, arithmetic in another batch moves them by less."""
+"""Actions are told to a micrometre."""
 
 
 @dataclass(frozen=True)
@@ -93,20 +95,27 @@ class PolicyPredictor:
     def sample_actions(self, ids: Sequence[str], seen: Observations) -> tuple[NDArray[np.float64], list[str]]:
         """Draw ``decoding.samples_for_mean`` chunks per sample; the noise of each follows from its id alone.
 
+        Every sample has a pass of its own: the last bits of a product of matrices move with the number of
+        their rows, so in a shared batch an answer would depend on the others, and shards of an evaluation
+        would not give the bytes of one pass.
+
         Returns:
             Chunks (draws, samples, horizon, dimensions) in units of the action space, and the label answers.
         """
+        told = [self._ask(each, seen, row) for row, each in enumerate(ids)]
+        return np.stack([chunks for chunks, _ in told], axis=1), [labels for _, labels in told]
+
+    def _ask(self, sample_id: str, seen: Observations, row: int) -> tuple[NDArray[np.float64], str]:
         policy, batches = self._loaded.policy, self._batches
-        batch = batches.prediction(seen.images, seen.instructions, seen.states).to(policy.device)
-        noise = self._noise(ids).to(policy.device)
-        chunks, scores = policy.predict(batch, noise, steps=self._decoding.steps)
-        return batches.physical(chunks), label_answers(scores, self._loaded.labels, rows=len(ids))
-
-    def _noise(self, ids: Sequence[str]) -> Any:
-        import torch
-
-        shape = (self._decoding.samples_for_mean, self._batches.horizon, self._batches.width)
-        return torch.stack([noise_and_time(noise_key(each), shape)[0] for each in ids], dim=1)
+        batch = batches.prediction([seen.images[row]], [seen.instructions[row]], seen.states[row : row + 1])
+        noise, _ = noise_and_time(
+            noise_key(sample_id), (self._decoding.samples_for_mean, batches.horizon, batches.width)
+        )
+        chunks, scores = policy.predict(
+            batch.to(policy.device), noise[:, None].to(policy.device), steps=self._decoding.steps
+        )
+        [labels] = label_answers(scores, self._loaded.labels, rows=1)
+        return batches.physical(chunks)[:, 0], labels
 
 
 def noise_key(sample_id: str) -> list[int]:

@@ -81,12 +81,14 @@ class Policy:
         """
         import torch
 
+        draws, rows = noise.shape[:2]
         with torch.inference_mode(), self._precision():
             cache, scores = self._read(batch)
-            draws = [self._denoised(batch, each, cache, steps) for each in noise]
-        return torch.stack(draws), scores
+            cache.batch_repeat_interleave(draws)  # one pass over the expert draws all chunks of a row
+            chunks = self._denoised(batch.repeated(draws), noise.transpose(0, 1).flatten(0, 1), cache, steps)
+        return chunks.unflatten(0, (rows, draws)).transpose(0, 1), scores
 
-    def _denoised(self, batch: PredictionBatch, chunk: Any, cache: Any, steps: int) -> Any:
+    def _denoised(self, batch: PredictionBatch, chunks: Any, cache: Any, steps: int) -> Any:
         """Integrate from time 1 to 0; after each step the cache is cut back to image and text."""
         import torch
 
@@ -94,15 +96,15 @@ class Policy:
         for step in range(steps):
             velocity = self.plain(
                 state=batch.state,
-                noise=chunk,
-                timestep=torch.full((len(chunk),), 1.0 - step / steps, device=chunk.device),
+                noise=chunks,
+                timestep=torch.full((len(chunks),), 1.0 - step / steps, device=chunks.device),
                 attention_mask=batch.attention_mask,
                 pixel_attention_mask=batch.pixel_attention_mask,
                 past_key_values=cache,
             ).logits
             cache.crop(length - cache.get_seq_length())
-            chunk = chunk - velocity.float() / steps
-        return chunk
+            chunks = chunks - velocity.float() / steps
+        return chunks
 
     def _read(self, batch: PredictionBatch) -> tuple[Any, dict[str, Any]]:
         """Read image and text once: the keys and values that actions attend to, and the heads' scores."""
