@@ -48,11 +48,12 @@ class Converted:
 
 @pytest.fixture(scope="module")
 def converted(finished, tmp_path_factory) -> Converted:
-    """Three good records and one of a split that does not exist, converted beside a finished job."""
+    """Three good records, one of a split that does not exist, a blank line and a torn one."""
     place = finished.copy(tmp_path_factory.mktemp("converted") / "copy")
     records = place.root / "dataset.jsonl"
     made = [record(0, "val"), record(1, "val"), record(2, "trian"), record(3, "val")]
-    records.write_text("".join(json.dumps(each) + "\n" for each in made))
+    whole = "".join(json.dumps(each) + "\n" for each in made)
+    records.write_text(whole + "\n" + whole[:100])
     done = place.run("index", "--dataset-jsonl", str(records), "--json")
     assert done.returncode == 0, done.stderr
     index = place.workspace / "index"
@@ -75,11 +76,12 @@ def test_records_become_an_index_with_its_manifest(converted):
 
 
 def test_every_record_is_converted_or_skipped_with_its_line(converted):
-    [skip] = converted.skipped
-    assert skip["subject"] == "dataset.jsonl:3"
+    skip, torn = converted.skipped
+    assert (skip["subject"], torn["subject"]) == ("dataset.jsonl:3", "dataset.jsonl:6")
     assert skip["reason"].startswith("split: ")
+    assert torn["reason"].startswith("not a JSON object: ")
     seal = converted.place.json("index/seal.json")
-    assert (seal["taken"], seal["made"], seal["skipped"]) == (4, 3, 1)
+    assert (seal["taken"], seal["made"], seal["skipped"]) == (5, 3, 2)
 
 
 def test_no_backbone_is_exported_from_records_that_nobody_guarded(converted):

@@ -21,6 +21,8 @@ UNKNOWN = "unknown"
 MOST_FAULTS = 10_000
 """A file with more unusable records than this is no such dataset; it also bounds what is remembered."""
 
+_GIVE_ANOTHER = "give the dataset.jsonl of a Qwen export"
+
 YesNo = Literal["yes", "no", "unknown"]
 
 
@@ -153,33 +155,40 @@ class ConvertedWindow(Row):
 def convert_records(path: Path) -> Iterator[ConvertedWindow | Skip]:
     """Yield one neutral record, or the reason why there is none, per line of ``path``; in constant memory.
 
+    A blank line is none at all.
+
     Raises:
-        BadRowError: naming file and line of the first line that is no JSON object; or too many records are
-            unusable.
+        BadRowError: not one line is a record, or too many are unusable.
     """
-    num_faults = 0
+    num_records, first_fault, num_faults = 0, "", 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
             try:
                 record = QwenRecord.model_validate_json(line)
             except ValidationError as error:
-                reason = _reason(error, f"{path}:{number}")
+                reason = _reason(error)
             else:
+                num_records += 1
                 yield _converted(record, number)
                 continue
             num_faults += 1
+            first_fault = first_fault or f", line {number} because of {reason}"
             if num_faults > MOST_FAULTS:
                 raise BadRowError(
                     f"{path}:{number}: more than {MOST_FAULTS} records are no exported Qwen records, this "
-                    f"one because of {reason}; give the dataset.jsonl of a Qwen export"
+                    f"one because of {reason}; {_GIVE_ANOTHER}"
                 )
             yield Skip(subject=f"{path.name}:{number}", stage="index", reason=reason)
+    if not num_records:
+        raise BadRowError(f"{path}: no line of it is an exported Qwen record{first_fault}; {_GIVE_ANOTHER}")
 
 
-def _reason(error: ValidationError, where: str) -> str:
+def _reason(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if found[0]["type"] in ("json_invalid", "model_type"):
-        raise BadRowError(f"{where}: not a JSON object: {found[0]['msg']}") from error
+        return f"not a JSON object: {found[0]['msg']}"
     return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'record'}: {each['msg']}" for each in found)
 
 

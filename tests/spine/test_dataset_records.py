@@ -59,13 +59,20 @@ def record(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def converted(tmp_path):
-    def convert(*records: dict[str, Any]) -> list[ConvertedWindow | Skip]:
+def written(tmp_path):
+    """Convert a file of these lines."""
+
+    def convert(*lines: str) -> list[ConvertedWindow | Skip]:
         path = tmp_path / "dataset.jsonl"
-        path.write_text("".join(json.dumps(each) + "\n" for each in records))
+        path.write_bytes("".join(line + "\n" for line in lines).encode(errors="surrogateescape"))
         return list(convert_records(path))
 
     return convert
+
+
+@pytest.fixture
+def converted(written):
+    return lambda *records: written(*map(json.dumps, records))
 
 
 def test_the_published_records_keep_split_boundaries_pointers_and_answers():
@@ -196,12 +203,34 @@ def test_a_record_at_fault_is_skipped_with_its_line_and_reason(converted, change
     assert re.match(reason, skip.reason), skip.reason
 
 
-@pytest.mark.parametrize("line", ["", "[1, 2]", '{"id": "kitchen__ep1:qa:2", "epis', "\udcff"])
-def test_a_line_that_is_no_object_refuses_the_file(tmp_path, line):
-    path = tmp_path / "dataset.jsonl"
-    path.write_bytes(f"{json.dumps(record())}\n{line}\n".encode(errors="surrogateescape"))
-    with pytest.raises(BadRowError, match=r"dataset\.jsonl:2: not a JSON object"):
-        list(convert_records(path))
+@pytest.mark.parametrize("line", ["[1, 2]", '{"id": "kitchen__ep1:qa:2", "epis', "\udcff", "NaN"])
+def test_a_line_that_is_no_object_is_skipped_with_its_number_and_those_around_it_are_kept(written, line):
+    before, skip, after = written(json.dumps(record()), line, json.dumps(record()))
+    assert isinstance(before, ConvertedWindow)
+    assert isinstance(after, ConvertedWindow)
+    assert after.provenance["line"] == 3
+    assert (skip.subject, skip.stage) == ("dataset.jsonl:2", "index")
+    assert skip.reason.startswith("not a JSON object: ")
+
+
+def test_blank_lines_are_no_records_and_lines_are_counted_with_them(written):
+    first, second = written("", json.dumps(record()), "  \t", json.dumps(record()), "\r", "")
+    assert (first.provenance["line"], second.provenance["line"]) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ([], "; "),
+        (["", " "], "; "),
+        (["", "PK\x03", "{}"], ", line 2 because of not a JSON object: [^;]*; "),
+        (['{"prompt": "hello"}'], ", line 1 because of id: Field required; .*; "),
+    ],
+)
+def test_a_file_in_which_no_line_is_a_record_is_refused(written, lines, why):
+    sentence = f"dataset.jsonl: no line of it is an exported Qwen record{why}give the dataset.jsonl of a Qwen"
+    with pytest.raises(BadRowError, match=sentence):
+        written(*lines)
 
 
 def test_a_file_of_something_else_is_refused_and_not_skipped_record_by_record(converted, monkeypatch):
