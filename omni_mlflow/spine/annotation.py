@@ -22,6 +22,8 @@ ANNOTATION = "annotation.hdf5"
 # Real recordings lack rows here, and the rows can be found again by time.
 _MAY_BE_SHORT = "imu/keyframe_indices"
 
+_OPEN_OTHERWISE = "file locking flag values don't match"  # HDF5's words; the file itself is sound
+
 _LEAVE_OUT = "leave this episode out"
 
 
@@ -272,6 +274,11 @@ class AnnotationFile:
         except MemoryError as error:
             raise self._refusal(f"{what} does not fit into the memory of this machine") from error
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            if _OPEN_OTHERWISE in str(error):
+                reason = (
+                    "this process has it open already, with HDF5's file locks, and here it is read without"
+                )
+                raise UnreadableEpisodeError(self.path, reason, "close it there first") from error
             reason = f"{what} cannot be read as HDF5: {error}"
             raise UnreadableEpisodeError(
                 self.path, reason, "the copy is incomplete or damaged, download it again"

@@ -259,6 +259,20 @@ def test_a_missing_group_is_named_and_the_rest_is_read(write_annotation, group):
         assert episode.captions().action[0] == "Brush block"
 
 
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_a_file_that_this_process_has_open_in_another_way_is_not_called_damaged(write_annotation, mode):
+    folder = write_annotation()
+    told = "this process has it open already.*; close it there first"
+    with (
+        h5py.File(folder / "annotation.hdf5", mode, locking=True),
+        pytest.raises(UnreadableEpisodeError, match=told),
+        open_episode(folder),
+    ):
+        pass
+    with open_episode(folder) as episode:
+        assert episode.num_frames == 8
+
+
 def test_imu_samples_are_found_by_time_where_the_key_frames_are_too_few(write_annotation):
     with open_episode(write_annotation({"imu/keyframe_indices": np.arange(3)})) as episode:
         assert episode.imu().keyframes.tolist() == [0, 10, 20, 30, 40, 50, 60, 70]
