@@ -18,7 +18,7 @@ from omni_mlflow.backbones.base import ExportsEpisodes
 from omni_mlflow.backbones.policy_vla_branch import BACKBONE
 from omni_mlflow.backbones.policy_vla_branch.lerobot_stats import column_stats, histogram, picture_stats
 from omni_mlflow.backbones.policy_vla_branch.lerobot_v3 import Form, Recording, read_episodes, write_dataset
-from omni_mlflow.backbones.policy_vla_branch.whole_episodes import Tracks, columns_of
+from omni_mlflow.backbones.policy_vla_branch.whole_episodes import Tracks, columns_of, nominal_rate
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.registry import load_backbone
 from omni_mlflow.spine.rows import read_rows
@@ -72,7 +72,7 @@ def recordings() -> Iterator[Recording]:
 @pytest.fixture(scope="module")
 def train(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("lerobot") / "train"
-    write_dataset(root, recordings(), FORM, normal=None)
+    write_dataset(root, recordings(), FORM, split="train", normal=None)
     return root
 
 
@@ -141,14 +141,15 @@ def test_what_is_normal_is_counted_over_known_numbers_alone(train):
 
 def test_another_split_says_what_is_normal_in_train(train, tmp_path):
     normal = json.loads((train / "meta/stats.json").read_text())
-    write_dataset(tmp_path / "test", [recording(1, first=50)], FORM, normal=normal)
+    write_dataset(tmp_path / "test", [recording(1, first=50)], FORM, split="test", normal=normal)
+    assert json.loads((tmp_path / "test/meta/info.json").read_text())["splits"] == {"test": "0:1"}
     assert json.loads((tmp_path / "test/meta/stats.json").read_text()) == normal
     (episode,) = read_episodes(tmp_path / "test")
     assert episode["stats/action/mean"][0] > 5000 > normal["action"]["max"][0]
 
 
 def test_the_same_recordings_make_the_same_bytes(train, tmp_path):
-    write_dataset(tmp_path / "again", recordings(), FORM, normal=None)
+    write_dataset(tmp_path / "again", recordings(), FORM, split="train", normal=None)
     for path in sorted(each for each in train.rglob("*") if each.is_file()):
         assert (tmp_path / "again" / path.relative_to(train)).read_bytes() == path.read_bytes(), path.name
 
@@ -269,6 +270,18 @@ def test_each_split_has_a_folder_of_its_own_and_all_say_what_is_normal_in_train(
     assert json.loads(stats[Split.TRAIN])["action"]["mean"] == episode["stats/action/mean"]
     (held_out,) = read_episodes(exported / "test")
     assert held_out["stats/action/mean"] != episode["stats/action/mean"]
+
+
+def test_each_folder_names_the_split_that_it_is_and_all_have_the_same_rate(exported):
+    infos = {split: json.loads((exported / split / "meta/info.json").read_text()) for split in Split}
+    assert [info["splits"] for info in infos.values()] == [{split.value: "0:1"} for split in infos]
+    # 20 frames per second, and the index of the finished job keeps every fourth
+    assert [(info["fps"], type(info["fps"])) for info in infos.values()] == [(5, int)] * 3
+
+
+def test_the_rate_is_the_one_recordings_were_set_to_though_clocks_drift_and_frames_are_dropped():
+    assert nominal_rate([20.0005, 19.9971, 17.8, 20.0082]) == 20
+    assert nominal_rate([29.97]) == 30
 
 
 def test_no_label_of_an_episode_is_a_column_or_its_task(exported, finished):

@@ -58,6 +58,7 @@ class Form:
     """What every episode of a dataset has.
 
     Attributes:
+        fps: frame i of an episode is at i / fps.
         camera: key of the video, ``observation.images.<name>``.
         size: height and width of its pictures, both even.
         columns: names of the numbers of each column.
@@ -72,18 +73,24 @@ class Form:
 
 
 def write_dataset(
-    root: Path, recordings: Iterable[Recording], form: Form, *, normal: Mapping[str, Stats] | None
+    root: Path,
+    recordings: Iterable[Recording],
+    form: Form,
+    *,
+    split: str,
+    normal: Mapping[str, Stats] | None,
 ) -> dict[str, Stats]:
     """Write the folder ``root``, one recording after the other.
 
     Args:
+        split: the one that all of them belong to.
         normal: what ``meta/stats.json`` says, which policies normalise with; None: it is taken from these
             recordings, as must be so for train and for nothing else.
 
     Returns:
         The content of ``meta/stats.json``.
     """
-    writer = _Writer(root, form)
+    writer = _Writer(root, form, split)
     for recording in recordings:
         writer.add(recording)
     return writer.finish(normal)
@@ -92,9 +99,10 @@ def write_dataset(
 class _Writer:
     """The files of one dataset, and where its frames lie in them."""
 
-    def __init__(self, root: Path, form: Form) -> None:
+    def __init__(self, root: Path, form: Form, split: str) -> None:
         self._root = root
         self._form = form
+        self._split = split
         self._tasks: dict[str, int] = {}
         self._episodes: list[dict[str, Any]] = []
         self._num_frames = 0
@@ -195,7 +203,7 @@ class _Writer:
             "data_files_size_in_mb": 100,
             "video_files_size_in_mb": 200,
             "fps": _plain(rate),
-            "splits": {"train": f"0:{len(self._episodes)}"},  # of this folder: one folder holds one split
+            "splits": {self._split: f"0:{len(self._episodes)}"},  # readers ignore it: one folder, one split
             "data_path": DATA_PATH,
             "video_path": VIDEO_PATH,
             "features": self._features(),

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from statistics import median
 from typing import Any, Self
 
 import numpy as np
@@ -49,18 +50,28 @@ def export_episodes(
     An episode's labels are answers, so none of them is a column; its task is the main task.
     """
     normal: dict[str, Stats] | None = None
+    rate = nominal_rate([window.fps for windows in episodes.values() for window in windows])
     for split in (each for each in Split if each in episodes):  # train is the first
         windows = episodes[split]
         recordings = (_recording(window, media[split]) for window in windows)
-        found = write_dataset(out[split], recordings, _form(windows[0]), normal=normal)
+        form = _form(windows[0], rate)
+        found = write_dataset(out[split], recordings, form, split=split.value, normal=normal)
         normal = found if split is Split.TRAIN else normal
 
 
-def _form(window: Window) -> Form:
+def nominal_rate(measured: Sequence[float]) -> int:
+    """Return the whole number of frames per second that recordings were set to.
+
+    Clocks drift and devices drop frames, so measured rates lie around it. The format has one rate per dataset
+    and index / rate as a frame's time; which rate that is must not hang on a split's episodes.
+    """
+    return round(median(measured))
+
+
+def _form(window: Window, rate: int) -> Form:
     tile = _tile(window)
-    stride = window.modalities.media.grid_stride
     return Form(
-        fps=Fraction(window.fps).limit_denominator(1000) / stride,
+        fps=Fraction(rate, window.modalities.media.grid_stride),
         camera=f"observation.images.{CAMERA}",
         size=(tile.height, tile.width),
         columns=COLUMNS,
