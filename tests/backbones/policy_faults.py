@@ -5,19 +5,30 @@ Each damage changes one thing, as if training had written it so.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-Damage = Callable[[Path], Any]
+from policy_damages import (
+    STATS,
+    Damage,
+    both,
+    copy_base,
+    document,
+    nan,
+    numbers,
+    reversed_velocities,
+    swapped,
+    tensors,
+    text,
+    weight,
+    without,
+)
 
 TEXT = "model.paligemma_with_expert.paligemma.model.language_model"
 EXPERT = "model.paligemma_with_expert.gemma_expert.model"
 TIED = "model.paligemma_with_expert.paligemma.lm_head.weight"
+VISION = "model.paligemma_with_expert.paligemma.model.vision_tower.vision_model"
+STATE = "model.state_proj.weight"
 QUERY = f"{TEXT}.layers.0.self_attn.q_proj.weight"
-STATS = "normalization_stats.json"
 ADAPTER_B = "base_model.model.model.dit.layers.0.self_attn.q_proj.lora_B.weight"
 
 
@@ -33,68 +44,6 @@ class Fault:
     damage: Damage
     rule: str
     lora: bool = False
-
-
-def tensors(name: str, change: Callable[[dict[str, Any]], Any]) -> Damage:
-    def apply(folder: Path) -> None:
-        from safetensors.torch import load_file, save_file
-
-        found = load_file(folder / name)
-        change(found)
-        contiguous = {key: tensor.contiguous() for key, tensor in found.items()}
-        save_file(contiguous, folder / name, metadata={"format": "pt"})
-
-    return apply
-
-
-def weight(name: str, change: Callable[[Any], Any]) -> Damage:
-    return tensors("model.safetensors", lambda found: found.update({name: change(found[name])}))
-
-
-def document(name: str, change: Callable[[dict[str, Any]], Any]) -> Damage:
-    def apply(folder: Path) -> None:
-        content = json.loads((folder / name).read_text())
-        change(content)
-        (folder / name).write_text(json.dumps(content))
-
-    return apply
-
-
-def without(name: str) -> Damage:
-    return lambda folder: (folder / name).unlink()
-
-
-def both(*damages: Damage) -> Damage:
-    return lambda folder: [damage(folder) for damage in damages]
-
-
-def text(name: str, old: str, new: str) -> Damage:
-    def apply(folder: Path) -> None:
-        content = (folder / name).read_text()
-        assert old in content
-        (folder / name).write_text(content.replace(old, new, 1))
-
-    return apply
-
-
-def _numbers(name: str, place: int, value: float) -> Damage:
-    """Change a number of the statistics where it is recorded and where it is used."""
-    block, _, field = name.partition(".")
-    return both(
-        document(STATS, lambda found: found[block][field].__setitem__(place, value)),
-        document("processor_config.json", lambda found: found[f"{block}_{field}"].__setitem__(place, value)),
-    )
-
-
-def _nan(tensor: Any) -> Any:
-    tensor = tensor.clone()
-    tensor.view(-1)[0] = float("nan")
-    return tensor
-
-
-def _copy_base(folder: Path) -> None:
-    base = json.loads((folder / "base.json").read_text())["model"]
-    (folder / "model.safetensors").write_bytes((Path(base) / "model.safetensors").read_bytes())
 
 
 CONFIG, PROCESSOR, HEADS, HEAD_WEIGHTS = (
@@ -167,9 +116,9 @@ FAULTS: dict[str, Fault] = {
         ),
         "tokenizer_is_the_bases",
     ),
-    "a deviation of zero": Fault(_numbers("actions.std", 1, 0.0), "statistics_can_normalise"),
+    "a deviation of zero": Fault(numbers("actions.std", 1, 0.0), "statistics_can_normalise"),
     "a deviation of a state that is too small": Fault(
-        _numbers("state.std", 3, 1e-9), "statistics_can_normalise"
+        numbers("state.std", 3, 1e-9), "statistics_can_normalise"
     ),
     "the processor edited alone": Fault(
         document(PROCESSOR, lambda found: found["actions_mean"].__setitem__(0, 0.002)),
@@ -179,9 +128,9 @@ FAULTS: dict[str, Fault] = {
         document(STATS, lambda found: found["state"]["std"].__setitem__(0, 1.5)),
         "processor_uses_the_recorded_statistics",
     ),
-    "millimetres for metres": Fault(_numbers("actions.std", 0, 100.0), "canary_answers_come_back"),
+    "millimetres for metres": Fault(numbers("actions.std", 0, 100.0), "canary_answers_come_back"),
     "statistics moved by two millimetres": Fault(
-        _numbers("actions.mean", 0, 0.002), "canary_answers_come_back"
+        numbers("actions.mean", 0, 0.002), "canary_answers_come_back"
     ),
     "a label fewer": Fault(
         document(HEADS, lambda found: found["action"].pop()), "head_labels_are_those_of_train"
@@ -201,7 +150,7 @@ FAULTS: dict[str, Fault] = {
         "heads_have_the_shapes_of_their_labels",
     ),
     "NaN in a head": Fault(
-        tensors(HEAD_WEIGHTS, lambda found: found.update({"objects.1.bias": _nan(found["objects.1.bias"])})),
+        tensors(HEAD_WEIGHTS, lambda found: found.update({"objects.1.bias": nan(found["objects.1.bias"])})),
         "heads_are_finite",
     ),
     "heads of another training": Fault(
@@ -231,8 +180,8 @@ FAULTS: dict[str, Fault] = {
     "a tensor transposed": Fault(
         weight(f"{EXPERT}.layers.0.mlp.up_proj.weight", lambda tensor: tensor.T), "weights_load_whole"
     ),
-    "NaN in a weight": Fault(weight(QUERY, _nan), "weights_are_finite"),
-    "the weights of the base": Fault(_copy_base, "weights_differ_from_the_base"),
+    "NaN in a weight": Fault(weight(QUERY, nan), "weights_are_finite"),
+    "the weights of the base": Fault(copy_base, "weights_differ_from_the_base"),
     "an embedding that nothing trains, changed": Fault(
         weight("model.paligemma_with_expert.gemma_expert.lm_head.weight", lambda tensor: tensor + 1.0),
         "frozen_weights_are_the_bases",
@@ -247,6 +196,30 @@ FAULTS: dict[str, Fault] = {
     ),
     "weights changed after training": Fault(
         weight("model.action_out_proj.bias", lambda tensor: tensor + 0.01), "canary_answers_come_back"
+    ),
+    "columns of the left and the right hand exchanged": Fault(
+        weight(STATE, swapped(slice(0, 10), slice(10, 20), axis=1)), "canary_answers_come_back"
+    ),
+    "columns of one hand's position exchanged": Fault(
+        weight(STATE, swapped(slice(0, 1), slice(1, 2), axis=1)), "canary_answers_come_back"
+    ),
+    "columns of the velocities reversed": Fault(
+        weight(STATE, reversed_velocities), "canary_answers_come_back"
+    ),
+    "flags of the hands exchanged": Fault(
+        weight(STATE, swapped(slice(26, 27), slice(27, 28), axis=1)), "canary_answers_come_back"
+    ),
+    "left and right half of the picture exchanged": Fault(
+        weight(f"{VISION}.embeddings.patch_embedding.weight", swapped(slice(0, 8), slice(8, 16), axis=3)),
+        "canary_answers_come_back",
+    ),
+    "places of left and right patches exchanged": Fault(
+        weight(f"{VISION}.embeddings.position_embedding.weight", lambda rows: rows[[1, 0, 3, 2]]),
+        "canary_answers_come_back",
+    ),
+    "red and blue exchanged": Fault(
+        weight(f"{VISION}.embeddings.patch_embedding.weight", lambda tensor: tensor.flip(1)),
+        "canary_answers_come_back",
     ),
     "a base that is another one": Fault(
         document("base.json", lambda found: found.update(fingerprint="0" * 64)),
@@ -265,7 +238,7 @@ FAULTS: dict[str, Fault] = {
         tensors(ADAPTER, lambda found: found.pop(ADAPTER_B)), "adapter_equals_peft_expectation", lora=True
     ),
     "NaN in an adapter": Fault(
-        tensors(ADAPTER, lambda found: found.update({ADAPTER_B: _nan(found[ADAPTER_B])})),
+        tensors(ADAPTER, lambda found: found.update({ADAPTER_B: nan(found[ADAPTER_B])})),
         "adapter_is_finite",
         lora=True,
     ),

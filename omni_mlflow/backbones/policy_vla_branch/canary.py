@@ -1,4 +1,4 @@
-"""What a checkpoint answers to two made-up samples, stored in physical units when it is saved.
+"""What a checkpoint answers to a few made-up samples, stored in physical units when it is saved.
 
 A gate that asks again finds every later change of weights, processor, statistics or libraries that moves an
 answer. The samples hold no recorded image, so the file tells nothing about any episode.
@@ -6,6 +6,7 @@ answer. The samples hold no recorded image, so the file tells nothing about any 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,13 +14,24 @@ import numpy as np
 from pydantic import model_validator
 
 from omni_mlflow.backbones.policy_vla_branch.data import Batches, noise_and_time
+from omni_mlflow.backbones.policy_vla_branch.hands import SIDES
 from omni_mlflow.backbones.policy_vla_branch.model import Policy
+from omni_mlflow.backbones.policy_vla_branch.sample import STATE_NAMES
+from omni_mlflow.spine.poses import Floats
 from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import Row
 
 CANARY_NAME = "canary.json"
-_INSTRUCTIONS = ("", "Sorting blocks at the workbench")
-_SIDE, _STEPS, _KEY = 64, 2, (20_240_831, 0)
+_ASKED = (
+    ("Sorting blocks at the workbench", (True, True)),
+    ("Pour the water out of the left cup", (True, True)),
+    ("Pour the left cup out of the water", (True, False)),
+    ("", (False, True)),
+    ("Wash 12 plates, then dry them!", (False, False)),
+)
+"""Instruction of each sample, and whether its left and its right hand are known."""
+
+_BLOCKS, _BLOCK_PIXELS, _STEPS, _KEY = 16, 4, 2, (20_240_831, 0)
 
 
 class Canary(Row):
@@ -41,14 +53,20 @@ class Canary(Row):
 
 
 def ask_canary(policy: Policy, processor: Any) -> Canary:
-    """Ask a policy: two colour ramps, the mean state and one a deviation away from it, fixed noise."""
-    ramp = np.linspace(0, 255, _SIDE, dtype=np.uint8)
-    across = np.broadcast_to(ramp[:, None, None], (_SIDE, _SIDE, 3))
-    images = [np.ascontiguousarray(across), np.ascontiguousarray(across.transpose(1, 0, 2)[::-1])]
+    """Ask a policy with fixed noise. No two numbers of a state and no two places of a picture are alike, so
+    that weights, columns or patches that changed places answer otherwise.
+    """
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(_KEY)))
+    blocks = rng.integers(0, 256, (len(_ASKED), _BLOCKS, _BLOCKS, 3), dtype=np.uint8)
+    images = list(blocks.repeat(_BLOCK_PIXELS, axis=1).repeat(_BLOCK_PIXELS, axis=2))
     mean, deviation = np.array(processor.state_mean), np.array(processor.state_std)
-    states = np.stack([mean, mean + deviation]).astype(np.float32)
+    states = mean + deviation * rng.standard_normal((len(_ASKED), len(mean)))
+    for state, (_, known) in zip(states, _ASKED, strict=True):
+        _forget_unknown(state, dict(zip(SIDES, known, strict=True)))
     batches = Batches(processor)
-    batch = batches.prediction(images, _INSTRUCTIONS, states).to(policy.device)
+    batch = batches.prediction(images, [text for text, _ in _ASKED], states.astype(np.float32)).to(
+        policy.device
+    )
     noise, _ = noise_and_time(_KEY, (len(images), batches.horizon, batches.width))
     chunks, scores = policy.predict(batch, noise[None].to(policy.device), steps=_STEPS)
     return Canary(
@@ -59,3 +77,11 @@ def ask_canary(policy: Policy, processor: Any) -> Canary:
 
 def save_canary(folder: Path, policy: Policy, processor: Any) -> None:
     write_document(folder / CANARY_NAME, ask_canary(policy, processor))
+
+
+def _forget_unknown(state: Floats, known: Mapping[str, bool]) -> None:
+    """Write the flags of both hands, and zeros for a hand that is not known, as a sample has them."""
+    for place, name in enumerate(STATE_NAMES):
+        side, _, number = name.partition("_")
+        if number == "valid" or not known[side]:
+            state[place] = float(number == "valid" and known[side])
