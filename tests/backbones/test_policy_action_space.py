@@ -24,6 +24,7 @@ from omni_mlflow.backbones.policy_vla_branch.hands import (
 from omni_mlflow.backbones.policy_vla_branch.retargeting import (
     Maps,
     NoHandsError,
+    RoundTrip,
     fit_maps,
     load_maps,
     save_maps,
@@ -129,7 +130,8 @@ def test_joints_of_anybody_come_back_within_the_bound_measured_on_left_out_train
     space = SPACES[name]
     back = space.decode(space.encode(future, now, maps), now, maps)
     errors_mm = 1000 * np.linalg.norm(back - future, axis=-1).mean(axis=-1)
-    assert errors_mm.mean() <= maps.round_trip[name].max_mm + 1e-9
+    found = RoundTrip(mean_mm=float(errors_mm.mean()), max_mm=float(errors_mm.max()))
+    assert maps.round_trip[name].holds(found)
     np.testing.assert_allclose(back[..., 0, :], future[..., 0, :], atol=EXACT_M)  # wrists lose nothing
 
 
@@ -249,6 +251,16 @@ def test_the_file_of_an_action_space_says_what_every_number_means(maps):
     assert ActionSpaceFile.model_validate_json(file.model_dump_json()) == file
     with pytest.raises(ValidationError, match="dimensions share the names"):
         ActionSpaceFile.model_validate({**file.model_dump(), "dimensions": [aperture.model_dump()] * 2})
+
+
+def test_a_space_says_only_of_what_it_has_what_it_is_relative_to():
+    told = {name: (space.reference, space.rotation_convention) for name, space in SPACES.items()}
+    assert "rotation" not in told["joints126"][0]
+    assert told["joints126"][1] is None
+    for name, code, other in (("synergy32", "synergies", "aperture"), ("ee20", "apertures", "synerg")):
+        assert code in told[name][0]
+        assert other not in told[name][0]
+        assert "R_t^T R_k" in told[name][1]
 
 
 def test_the_mean_train_action_moves_every_hand_alike(maps):

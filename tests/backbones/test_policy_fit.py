@@ -167,34 +167,50 @@ FAULTS = {
         edited(STATS_NAME, lambda each: each["state"]["std"].__setitem__(3, 0.0)),
         "state_deviation_above_zero",
     ),
-    "maps of fewer hands": (remapped(lambda _: {"num_hands": (1, 1)}), "maps_counted_again"),
+    "maps of fewer hands": (remapped(lambda _: {"num_hands": (1, 1)}), "maps_fitted_again"),
     "synergies that are not orthonormal": (
         remapped(lambda maps: {"synergies": tuple(tuple(scaled(row, 2.0)) for row in maps["synergies"])}),
-        "synergies_are_orthonormal",
+        "maps_fitted_again",
     ),
     "synergies in another order": (
         remapped(lambda maps: {"synergies": maps["synergies"][::-1]}),
-        "maps_synergies_again",
+        "maps_fitted_again",
     ),
     "another mean hand": (
         remapped(lambda maps: {"mean": tuple(scaled(maps["mean"], 1.01))}),
-        "maps_mean_again",
+        "maps_fitted_again",
     ),
     "another template": (
         remapped(lambda maps: {"template": maps["template"][::-1]}),
-        "maps_template_again",
+        "maps_fitted_again",
+    ),
+    "apertures wider than those of train": (
+        remapped(lambda _: {"apertures_m": (0.0, 9.0)}),
+        "maps_fitted_again",
+    ),
+    "a looser bound of the aperture": (
+        remapped(lambda maps: {"aperture_bound_m": 2 * maps["aperture_bound_m"]}),
+        "maps_fitted_again",
+    ),
+    "synergies that explain more": (
+        remapped(lambda maps: {"explained": tuple(scaled(maps["explained"], 1.01))}),
+        "maps_fitted_again",
+    ),
+    "NaN in the mean hand": (
+        remapped(lambda maps: {"mean": (float("nan"), *maps["mean"][1:])}),
+        "maps_fitted_again",
     ),
     "a better round trip than was measured": (
         remapped(lambda maps: {"round_trip": {**load_round_trip(maps), "synergy32": none_lost(maps)}}),
-        "round_trip_measured_again",
+        "maps_fitted_again",
     ),
 }
 
 
 def load_round_trip(maps: dict[str, Any]) -> dict[str, Any]:
-    from omni_mlflow.backbones.policy_vla_branch.retargeting import RoundTrip
+    from omni_mlflow.backbones.policy_vla_branch.retargeting import Bound
 
-    return {name: RoundTrip.model_validate(each) for name, each in maps["round_trip"].items()}
+    return {name: Bound.model_validate(each) for name, each in maps["round_trip"].items()}
 
 
 def none_lost(maps: dict[str, Any]) -> Any:
@@ -217,6 +233,14 @@ def test_each_fault_is_refused_for_its_own_reason(policy_folder, policy_exported
     damage, rule = FAULTS[name]
     damage(policy_folder)
     assert rule in refused(policy_folder, policy_exported)
+
+
+def test_the_number_of_the_maps_that_is_another_is_named(policy_folder, policy_exported):
+    remapped(lambda _: {"aperture_bound_m": 0.5})(policy_folder)
+    checks = data_checks(policy_folder, policy_exported.fitted(), policy_exported.settings)
+    assert [(check.rule, check.found) for check in broken(checks)] == [
+        ("maps_fitted_again", "other aperture_bound_m")
+    ]
 
 
 def test_every_rule_of_the_data_refuses_a_fault(policy_folder, policy_exported):

@@ -15,7 +15,7 @@ from omni_mlflow.backbones.policy_vla_branch.scoring import check_outputs, score
 from omni_mlflow.backbones.policy_vla_branch.trajectory_scoring import OtherActionSpaceError
 from omni_mlflow.metrics.trajectories import FARTHEST_MM
 from omni_mlflow.spine.rows import write_document, write_json_rows
-from omni_mlflow.spine.types import Answer, Labels, Outcome, Span, Target
+from omni_mlflow.spine.types import Answer, Labels, Outcome, Span, Target, broken
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +102,24 @@ def test_the_three_families_are_told_apart(truth):
 def test_metrics_follow_from_the_predictions_and_a_changed_one_is_found(truth, tmp_path):
     write_json_rows(tmp_path / "policy_predictions.jsonl", truth.predictions)
     write_document(tmp_path / "metrics.json", truth.metrics)
-    assert all(check.ok for check in check_outputs(tmp_path))
+    write_document(tmp_path / "retargeting_audit.json", truth.documents["retargeting_audit.json"])
+    assert broken(check_outputs(tmp_path)) == []
     for name in ("trajectory_mpjpe", "action_accuracy", "contact_accuracy"):
         write_document(tmp_path / "metrics.json", {**truth.metrics, name: 0.123})
-        assert [check.ok for check in check_outputs(tmp_path)] == [False], name
+        refused = [check.rule for check in broken(check_outputs(tmp_path))]
+        assert refused == ["metrics_follow_from_predictions"], name
+
+
+def test_an_episode_whose_hands_do_not_come_back_breaks_a_rule_of_the_evaluation(truth, tmp_path):
+    audit = truth.documents["retargeting_audit.json"]
+    first, *others = audit["episodes"]
+    worse = {**first, "round_trip": {"mean_mm": 2.0, "max_mm": 9.0}, "within_bound": False}
+    write_json_rows(tmp_path / "policy_predictions.jsonl", truth.predictions)
+    write_document(tmp_path / "metrics.json", truth.metrics)
+    write_document(tmp_path / "retargeting_audit.json", {**audit, "episodes": [worse, *others]})
+    [check] = broken(check_outputs(tmp_path))
+    assert check.rule == "hands_come_back_within_the_bound"
+    assert check.found == f"{first['episode_id']}: mean 2.00 mm, worst hand 9.00 mm"
 
 
 def test_a_control_stands_beside_the_intact_answers(policy_exported):

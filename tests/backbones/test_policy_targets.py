@@ -10,10 +10,10 @@ from policy_hands import chunks, hands_in_world
 from pydantic import ValidationError
 
 from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES, hand_space_file
-from omni_mlflow.backbones.policy_vla_branch.audit import RetargetingAudit, audit_retargeting
+from omni_mlflow.backbones.policy_vla_branch.audit import RetargetingAudit, audit_retargeting, bound_check
 from omni_mlflow.backbones.policy_vla_branch.camera import MASK_REASONS
 from omni_mlflow.backbones.policy_vla_branch.labels import UNKNOWN, ClassTarget, contact_label
-from omni_mlflow.backbones.policy_vla_branch.retargeting import fit_maps
+from omni_mlflow.backbones.policy_vla_branch.retargeting import Bound, RoundTrip, fit_maps
 from omni_mlflow.backbones.policy_vla_branch.statistics import DimensionStats, fit_stats
 from omni_mlflow.backbones.policy_vla_branch.tokens import TokenBins, token_accuracy, token_space_file
 from omni_mlflow.metrics.errors import NothingToScoreError
@@ -169,9 +169,38 @@ def test_the_audit_tells_the_episode_whose_hands_do_not_come_back(audit):
     first, second = audit.episodes
     assert first.within_bound
     assert 0 < first.round_trip.mean_mm < first.round_trip.max_mm
-    assert first.round_trip.mean_mm < audit.bound.max_mm
     assert not second.within_bound
-    assert second.round_trip.mean_mm > audit.bound.max_mm
+    check = bound_check(audit)
+    assert not check.ok
+    assert "b: mean" in check.found
+    assert "a: mean" not in check.found
+
+
+@pytest.mark.parametrize(
+    ("mean_mm", "max_mm", "holds"),
+    [(3.3, 5.5, True), (3.31, 5.0, False), (2.0, 5.51, False), (4.9, 4.9, False)],
+)
+def test_a_mean_is_held_against_a_mean_and_a_worst_hand_against_the_worst_hand(mean_mm, max_mm, holds):
+    """Ten per cent more than the worst train episode (3 mm) and the worst train hand (5 mm) are allowed."""
+    bound = Bound(mean_mm=2.0, max_mm=5.0, episode_mean_mm=3.0)
+    assert bound.holds(RoundTrip(mean_mm=mean_mm, max_mm=max_mm)) == holds
+
+
+def test_an_episode_is_not_believed_to_be_within_the_bound(audit):
+    first, second = audit.episodes
+    told = second.model_copy(update={"within_bound": True})
+    assert not bound_check(audit.model_copy(update={"episodes": (first, told)})).ok
+    assert bound_check(audit.model_copy(update={"episodes": (first,)})).ok
+
+
+def test_the_bound_is_the_mean_of_the_worst_episode_that_was_left_out():
+    """Five episodes of one person and one of another one, who loses most."""
+    people = [3, 3, 3, 3, 3, 4]
+    hands = np.concatenate([hands_in_world(np.random.default_rng(person), 20) for person in people])
+    valid = np.ones((120, 2), dtype=bool)
+    bound = fit_maps(hands, valid, episodes=[f"e{row // 20}" for row in range(120)]).round_trip["synergy32"]
+    assert bound.mean_mm < bound.episode_mean_mm < bound.max_mm
+    assert bound.episode_mean_mm > 5
 
 
 def test_an_episode_without_a_valid_step_has_no_round_trip(maps, stats):

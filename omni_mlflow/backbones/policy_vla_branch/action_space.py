@@ -57,11 +57,18 @@ class Dimension:
 
 
 class Space(ABC):
-    """How the motion of two hands is written as numbers; first those of the left hand, then of the right."""
+    """How the motion of two hands is written as numbers; first those of the left hand, then of the right.
+
+    Attributes:
+        reference, rotation_convention, order: of its numbers, as in :class:`ActionSpaceFile`.
+    """
 
     name: str
     kind: ClassVar[TargetKind] = "hand_trajectory"
     of_a_hand: tuple[Dimension, ...]
+    reference: str
+    rotation_convention: str | None
+    order: str
 
     def dim(self) -> int:
         return len(SIDES) * len(self.of_a_hand)
@@ -101,6 +108,9 @@ class Joints(Space):
     """All 21 joints of each hand, as differences from now: nothing is lost."""
 
     name = "joints126"
+    reference = "position of every joint relative to that joint at frame t"
+    rotation_convention = None
+    order = "left hand, then right hand; joints from wrist to thumb .. little finger, base to tip"
     of_a_hand = tuple(
         Dimension(f"{joint}_{axis}", "m", POSITION_FLOOR_M) for joint in JOINT_NAMES for axis in AXES
     )
@@ -117,11 +127,13 @@ class FingerCode:
     """A short code for the shape of the fingers.
 
     Attributes:
+        reference: what its numbers are relative to, in words.
         encode: joints (..., 2, 21, 3) to codes (..., 2, n).
         decode: codes to finger joints in the wrist's frame, (..., 2, 60).
     """
 
     dimensions: tuple[Dimension, ...]
+    reference: str
     encode: Callable[[Floats, Maps], Floats]
     decode: Callable[[Floats, Maps], Floats]
 
@@ -129,8 +141,12 @@ class FingerCode:
 class Wrists(Space):
     """The pose of each wrist, and a code for the fingers on it."""
 
+    rotation_convention = WRIST_FRAME
+    order = "left hand, then right hand; of each the wrist's position and rotation, then the fingers"
+
     def __init__(self, name: str, fingers: FingerCode) -> None:
         self.name = name
+        self.reference = f"position and rotation of the wrist relative to frame t; {fingers.reference}"
         self._fingers = fingers
         self.of_a_hand = (
             *(Dimension(axis, "m", POSITION_FLOOR_M) for axis in AXES),
@@ -153,11 +169,13 @@ class Wrists(Space):
 
 APERTURE = FingerCode(
     dimensions=(Dimension("aperture", "m", APERTURE_FLOOR_M),),
+    reference="apertures absolute, 0 m is a closed hand",
     encode=lambda joints, _: apertures(joints)[..., None],
     decode=lambda codes, maps: maps.from_apertures(codes[..., 0]),
 )
 SYNERGIES = FingerCode(
     dimensions=tuple(Dimension(f"synergy{k}", "m", SYNERGY_FLOOR_M) for k in range(1, NUM_SYNERGIES + 1)),
+    reference="synergies absolute",
     encode=lambda joints, maps: maps.coefficients(fingers_in_wrist(joints)),
     decode=lambda codes, maps: maps.from_coefficients(codes),
 )
@@ -188,10 +206,9 @@ def hand_space_file(space: Space, stats: DimensionStats, *, horizon: int, fps: f
         ),
         frame_of_reference=CAMERA_OF_NOW,
         anchor=LAST_OBSERVED,
-        reference="positions and rotations relative to frame t; synergies and apertures absolute, "
-        "an aperture of 0 m is a closed hand",
-        rotation_convention=None if space.name == "joints126" else WRIST_FRAME,
-        order="left hand, then right hand; joints from wrist to thumb .. little finger, base to tip",
+        reference=space.reference,
+        rotation_convention=space.rotation_convention,
+        order=space.order,
         horizon=horizon,
         fps=fps,
         validity_rule=HAND_VALIDITY,

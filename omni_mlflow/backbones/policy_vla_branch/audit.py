@@ -11,12 +11,17 @@ from pydantic import ConfigDict
 from omni_mlflow.backbones.policy_vla_branch.action_space import Space
 from omni_mlflow.backbones.policy_vla_branch.camera import MASK_REASONS
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands
-from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps, RoundTrip
+from omni_mlflow.backbones.policy_vla_branch.retargeting import (
+    TOLERANCE,
+    Bound,
+    Maps,
+    RoundTrip,
+)
 from omni_mlflow.backbones.policy_vla_branch.statistics import DimensionStats
 from omni_mlflow.spine.poses import Bools, Floats
-from omni_mlflow.spine.types import SCHEMA_VERSION, FittedOnTrain, Row
+from omni_mlflow.spine.types import SCHEMA_VERSION, Check, FittedOnTrain, Row
 
-_ROUNDING_MM = 1e-3  # joints are stored as float32, good for 6e-8 of a metre
+AUDIT_NAME = "retargeting_audit.json"
 
 
 class EpisodeAudit(Row):
@@ -24,7 +29,7 @@ class EpisodeAudit(Row):
 
     Attributes:
         round_trip: of joints through the action space; None where no step is valid.
-        within_bound: it loses no more on average than the worst of the train hands left out of a fit.
+        within_bound: whether ``Bound.holds``; False is a broken rule of the evaluation.
         values, values_outside: how many numbers its actions have, and how many lie outside the 1 % and 99 %
             quantiles of the train actions.
         masked_steps: by reason; reasons that never occurred are there with 0.
@@ -49,6 +54,7 @@ class RetargetingAudit(Row):
 
     Attributes:
         bound: what the maps were measured to lose on train hands left out of a fit.
+        tolerance: factor by which another episode may lose more.
         num_hands: left and right hands that the maps were fitted on.
         fitted_on_digest: of the sorted ids of the episodes that the maps were fitted on.
     """
@@ -57,7 +63,8 @@ class RetargetingAudit(Row):
 
     schema_version: int = SCHEMA_VERSION
     action_space: str
-    bound: RoundTrip
+    bound: Bound
+    tolerance: float = TOLERANCE
     num_hands: tuple[int, int]
     fitted_on_episodes: int
     fitted_on_digest: str
@@ -102,7 +109,7 @@ def audit_retargeting(
             samples=int(rows.sum()),
             valid_steps=int(valid[rows].sum()),
             round_trip=found,
-            within_bound=None if found is None else found.mean_mm <= bound.max_mm + _ROUNDING_MM,
+            within_bound=None if found is None else bound.holds(found),
             values=int(values[rows].sum()),
             values_outside=int(outside[rows].sum()),
             masked_steps=_masked(reasons[rows]),
@@ -128,3 +135,20 @@ def _round_trip(errors_mm: Floats, valid: Bools) -> RoundTrip | None:
     if not valid.any():
         return None
     return RoundTrip(mean_mm=float(errors_mm[valid].mean()), max_mm=float(errors_mm[valid].max()))
+
+
+def bound_check(audit: RetargetingAudit) -> Check:
+    """Hold every episode against the bound once more; what its row says of it is not believed."""
+    beyond = [
+        f"{each.episode_id}: mean {found.mean_mm:.2f} mm, worst hand {found.max_mm:.2f} mm"
+        for each in audit.episodes
+        if (found := each.round_trip) and not (each.within_bound and audit.bound.holds(found))
+    ]
+    bound = audit.bound
+    return Check(
+        rule="hands_come_back_within_the_bound",
+        subject=AUDIT_NAME,
+        expected=f"mean {bound.episode_mean_mm:.2f} mm, worst hand {bound.max_mm:.2f} mm, times {TOLERANCE}",
+        found="; ".join(beyond) or "as expected",
+        ok=not beyond,
+    )

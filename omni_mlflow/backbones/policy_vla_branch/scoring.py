@@ -11,7 +11,12 @@ import numpy as np
 
 from omni_mlflow.backbones.base import Exam, Scores
 from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
-from omni_mlflow.backbones.policy_vla_branch.audit import RetargetingAudit, audit_retargeting
+from omni_mlflow.backbones.policy_vla_branch.audit import (
+    AUDIT_NAME,
+    RetargetingAudit,
+    audit_retargeting,
+    bound_check,
+)
 from omni_mlflow.backbones.policy_vla_branch.label_scoring import QUESTIONS, labelled_rows, score_labels
 from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_now
 from omni_mlflow.backbones.policy_vla_branch.sample import Inputs
@@ -21,7 +26,7 @@ from omni_mlflow.metrics.answers import UNKNOWN, correct
 from omni_mlflow.metrics.errors import or_none
 from omni_mlflow.metrics.labels import confusion_rows, score_rows
 from omni_mlflow.metrics.trajectories import MPJPE
-from omni_mlflow.spine.rows import read_json_rows
+from omni_mlflow.spine.rows import read_document, read_json_rows
 from omni_mlflow.spine.types import Check
 
 PREDICTIONS = "policy_predictions.jsonl"
@@ -55,7 +60,7 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
                 [row for row in rows if row["true_label"] != UNKNOWN]
             ),
         },
-        documents={"retargeting_audit.json": audit.model_dump(mode="json"), "hand_paths.json": hands.paths},
+        documents={AUDIT_NAME: audit.model_dump(mode="json"), "hand_paths.json": hands.paths},
         headline=_headline(headline, metrics),
     )
 
@@ -102,8 +107,10 @@ def _summary(audit: RetargetingAudit) -> dict[str, Any]:
     values = sum(each.values for each in audit.episodes)
     return {
         "action_space": audit.action_space,
+        "worst_episode_mean_mm": max((each.mean_mm for each in measured), default=None),
         "worst_step_mm": max((each.max_mm for each in measured), default=None),
-        "bound_mm": audit.bound.max_mm,
+        "bound": audit.bound.model_dump(),
+        "tolerance": audit.tolerance,
         "episodes_within_bound": sum(bool(each.within_bound) for each in audit.episodes),
         "episodes": len(audit.episodes),
         "share_outside_train_bounds": sum(each.values_outside for each in audit.episodes) / max(values, 1),
@@ -111,6 +118,12 @@ def _summary(audit: RetargetingAudit) -> dict[str, Any]:
 
 
 def check_outputs(evaluation: Path) -> list[Check]:
+    """Hold metrics against the predictions they follow from, and hands against their bound."""
+    audit = read_document(evaluation / AUDIT_NAME, RetargetingAudit)
+    return [_metrics_check(evaluation), bound_check(audit)]
+
+
+def _metrics_check(evaluation: Path) -> Check:
     """Compute accuracies and the mean joint error again from the predictions; ``metrics.json`` must agree."""
     claimed = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
     rows = list(read_json_rows(evaluation / PREDICTIONS))
@@ -128,15 +141,13 @@ def check_outputs(evaluation: Path) -> list[Check]:
         for name, value in found.items()
         if not _equal(claimed.get(name), value)
     }
-    return [
-        Check(
-            rule="metrics_follow_from_predictions",
-            subject="metrics.json",
-            expected=f"what {PREDICTIONS} gives",
-            found=f"{differing}" if differing else "the same",
-            ok=not differing,
-        )
-    ]
+    return Check(
+        rule="metrics_follow_from_predictions",
+        subject="metrics.json",
+        expected=f"what {PREDICTIONS} gives",
+        found=f"{differing}" if differing else "the same",
+        ok=not differing,
+    )
 
 
 def _equal(one: float | None, other: float | None) -> bool:
