@@ -105,6 +105,7 @@ def _policy(view: View) -> dict[str, Any]:
         "next_action": view.labels.next_action is not None,
         "contact_event": view.labels.next_in_contact is not None,
         "hand_trajectory": view.hands_follow,
+        "robot_action_token": view.hands_follow,
     }
     return {
         "observation": {

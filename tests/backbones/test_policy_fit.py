@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from omni_mlflow.backbones.policy_vla_branch.action_space_file import CheckpointSpace
 from omni_mlflow.backbones.policy_vla_branch.fitted import (
     ACTION_SPACE_NAME,
     MAPS_NAME,
     PolicyFitted,
+    head_labels,
     known_states,
 )
 from omni_mlflow.backbones.policy_vla_branch.gate import data_checks
@@ -40,6 +42,36 @@ def test_it_names_the_train_episodes_wherever_it_says_what_it_was_fitted_on(poli
     fitted = policy_exported.fitted()
     train = tuple(sorted({each.sample.episode_id for each in policy_exported.of(Split.TRAIN)}))
     assert fitted.episode_ids == fitted.normalization.episode_ids == train
+
+
+def test_a_checkpoint_defines_every_kind_of_target_that_it_answers(policy_folder, policy_exported):
+    space = read_document(policy_folder / ACTION_SPACE_NAME, CheckpointSpace)
+    assert space.kinds == (
+        "hand_trajectory",
+        "action_class",
+        "next_action",
+        "contact_event",
+        "robot_action_token",
+    )
+    offered = {kind for each in policy_exported.made for kind in each.sample.inputs["target_kinds"]}
+    assert offered == {*space.kinds}
+    definitions = {each.kind: each for each in space.beside}
+    labels = head_labels(policy_exported.fitted())
+    assert definitions["action_class"].classes == labels.action
+    assert definitions["next_action"].classes == labels.next_action
+    assert definitions["contact_event"].classes == labels.next_contact
+
+
+def test_tokens_range_over_what_train_episodes_do_and_no_other(policy_exported):
+    fitted = policy_exported.fitted()
+    tokens = fitted.action_space.beside[-1]
+    assert fitted.token_bins.low == tuple(each.low for each in tokens.dimensions)
+    still = policy_exported.train()
+    now = np.array([row.sample.inputs["hands"]["now"] for row in still.rows], dtype=np.float32)
+    still.arrays["future_hands"][:] = now[:, None]
+    bins = PolicyFitted.fit_samples(still, policy_exported.settings).token_bins
+    assert np.allclose((bins.low[0], bins.high[0]), 0, atol=1e-6)  # no hand moves
+    assert fitted.token_bins.low[0] < -0.01 < 0.01 < fitted.token_bins.high[0]
 
 
 def test_a_hand_that_is_not_known_counts_in_no_statistic_of_states():
@@ -125,6 +157,18 @@ FAULTS = {
     ),
     "bounds in millimetres": (
         edited(ACTION_SPACE_NAME, lambda each: each["dimensions"][0].update(high=100.0)),
+        "action_space_fitted_again",
+    ),
+    "a class fewer in the definition of the next action": (
+        edited(ACTION_SPACE_NAME, lambda each: each["beside"][1]["classes"].pop()),
+        "action_space_fitted_again",
+    ),
+    "wider bins of the tokens": (
+        edited(ACTION_SPACE_NAME, lambda each: each["beside"][-1]["dimensions"][0].update(high=9.0)),
+        "action_space_fitted_again",
+    ),
+    "no definition of the tokens": (
+        edited(ACTION_SPACE_NAME, lambda each: each["beside"].pop()),
         "action_space_fitted_again",
     ),
     "a test episode among those that were normalised on": (

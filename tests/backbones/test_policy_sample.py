@@ -69,6 +69,8 @@ def test_every_target_kind_says_from_which_fields_and_frames_it_comes(windows, e
     source = {each.kind: each for each in inputs.provenance}
     assert tuple(source) == inputs.target_kinds
     assert source["hand_trajectory"].window == Span(start=window.anchor, stop=window.anchor + 16)
+    tokens, motion = source["robot_action_token"], source["hand_trajectory"]
+    assert tokens == motion.model_copy(update={"kind": "robot_action_token"})
     assert "slam/quat_wxyz" in source["hand_trajectory"].fields
     assert source["action_class"].window == window.span
     assert source["next_action"].window.start == window.anchor

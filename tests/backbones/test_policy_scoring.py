@@ -11,8 +11,8 @@ from policy_exports import relabelled, truthful
 
 from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
 from omni_mlflow.backbones.policy_vla_branch.controls import CONTROLS, controlled
+from omni_mlflow.backbones.policy_vla_branch.hand_exam import OtherActionSpaceError
 from omni_mlflow.backbones.policy_vla_branch.scoring import check_outputs, score_exam
-from omni_mlflow.backbones.policy_vla_branch.trajectory_scoring import OtherActionSpaceError
 from omni_mlflow.metrics.trajectories import FARTHEST_MM
 from omni_mlflow.spine.rows import write_document, write_json_rows
 from omni_mlflow.spine.types import Answer, Labels, Outcome, Span, Target, broken
@@ -45,6 +45,35 @@ def test_an_answer_that_the_hands_stay_scores_as_the_baseline_that_says_so(polic
     assert metrics["wrist_error"] == pytest.approx(
         metrics["baselines"]["wrist_error"]["floors"]["constant_position"], abs=1e-3
     )
+
+
+def test_any_action_space_is_also_scored_as_robot_tokens(truth):
+    """The true chunk misses a token where the space loses some aperture, and half a bin of the rest."""
+    metrics = truth.metrics
+    interval = metrics["intervals"]["robot_action_token_accuracy"]
+    assert 0.9 < metrics["robot_action_token_accuracy"] <= 1.0
+    assert interval["low"] < metrics["robot_action_token_accuracy"] <= interval["high"]
+    baseline = metrics["baselines"]["robot_action_token_accuracy"]
+    best = max(baseline["floors"].values())
+    assert baseline["difference"]["value"] == pytest.approx(
+        metrics["robot_action_token_accuracy"] - best, abs=1e-6
+    )
+    assert best < 0.9
+    tokens = metrics["trajectories"]["robot_action_tokens"]["trajectory_mpjpe"]
+    of_truth = metrics["robot_action_tokens_of_truth"]
+    assert tokens == pytest.approx(of_truth["tokens_mpjpe_mm"], abs=0.5)
+    assert of_truth["ee20_mpjpe_mm"] < of_truth["tokens_mpjpe_mm"]
+    assert of_truth["largest_share_of_a_bin"] <= 0.5 + 1e-9
+    assert "robot_action_tokens" in {row["method"] for row in truth.tables["trajectory_metrics.csv"]}
+
+
+def test_an_answer_without_a_chunk_has_no_token_right(policy_exported, truth):
+    scores = score_exam(
+        policy_exported.exam(lambda _, made, chunk: truthful(made, chunk).model_copy(update={"values": {}})),
+        policy_exported.settings,
+    )
+    assert scores.metrics["robot_action_token_accuracy"] == 0.0
+    assert scores.metrics["trajectories"]["robot_action_tokens"]["trajectory_mpjpe"] == FARTHEST_MM
 
 
 def test_an_answer_without_a_chunk_is_as_wrong_as_can_be_and_never_dropped(policy_exported):

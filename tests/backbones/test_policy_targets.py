@@ -101,14 +101,19 @@ def test_tokens_lose_half_a_bin_at_most_and_hardly_more_than_ee20_itself(maps, s
         TokenBins.of(stats).measure(future, now, ~valid, maps)
 
 
-def test_tokens_are_right_or_wrong_where_a_hand_is_valid():
-    expected = np.array([[[1, 2, 3, 4]]], dtype=np.uint8)
-    predicted = np.array([[[1, 0, 3, 0]]], dtype=np.uint8)
-    assert token_accuracy(expected, predicted, np.array([[[True, True, True, False]]])) == pytest.approx(
-        2 / 3
-    )
-    with pytest.raises(NothingToScoreError, match="no valid token"):
-        token_accuracy(expected, predicted, np.zeros((1, 1, 4), dtype=bool))
+def test_tokens_are_right_or_wrong_where_a_hand_is_valid_and_wrong_where_nothing_was_answered():
+    """Two of three valid tokens of the first sample are right, and the one of the second."""
+    expected = np.array([[[1, 2, 3, 4]], [[1, 2, 3, 4]]], dtype=np.uint8)
+    predicted = np.array([[[1, 0, 3, 0]], [[1, 2, 3, 4]]], dtype=np.uint8)
+    valid = np.array([[[True, True, True, False]], [[True, False, False, False]]])
+
+    def accuracy(told, valid=valid):
+        return token_accuracy(expected, predicted, valid, told=np.array(told), episodes=["a", "b"]).value
+
+    assert accuracy([True, True]) == 3 / 4
+    assert accuracy([True, False]) == 2 / 4
+    with pytest.raises(NothingToScoreError):
+        accuracy([True, True], valid=np.zeros((2, 1, 4), dtype=bool))
 
 
 def test_the_file_of_the_tokens_keeps_the_range_of_each_bin(stats):
@@ -145,7 +150,6 @@ def audit(maps, stats) -> RetargetingAudit:
         maps=maps,
         actions=stats,
         fitted=fitted_on("t1", "t2"),
-        joint_limit_violations={"b": 3},
     )
 
 
@@ -162,7 +166,6 @@ def test_the_audit_counts_what_is_masked_by_reason_in_each_episode(audit):
     assert second.masked_steps == {MASK_REASONS[1]: 0, MASK_REASONS[2]: 12, MASK_REASONS[3]: 6}
     assert (first.valid_steps, second.valid_steps) == (48, 30)
     assert (first.values, second.values) == (480, 300)
-    assert (first.joint_limit_violations, second.joint_limit_violations) == (None, 3)
 
 
 def test_the_audit_tells_the_episode_whose_hands_do_not_come_back(audit):
@@ -214,7 +217,6 @@ def test_an_episode_without_a_valid_step_has_no_round_trip(maps, stats):
         maps=maps,
         actions=stats,
         fitted=fitted_on("t1"),
-        joint_limit_violations={},
     )
     [episode] = audit.episodes
     assert (episode.round_trip, episode.within_bound, episode.valid_steps) == (None, None, 0)
@@ -239,7 +241,6 @@ def test_numbers_beyond_the_quantiles_of_train_are_counted(maps):
         maps=maps,
         actions=everything.model_copy(update=wide),
         fitted=fitted_on("t1"),
-        joint_limit_violations={},
     )
     moved_right = future[:, :, 0, 0, 0] - now.joints[:, None, 0, 0, 0] > 0.005
     assert audit.episodes[0].values_outside == moved_right[reasons[..., 0] == 0].sum() > 0

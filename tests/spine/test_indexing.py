@@ -159,6 +159,11 @@ def test_a_hand_trajectory_starts_from_a_known_camera(indexed):
         for window in index.windows[:7]
     }
     assert offered == {2: True, 3: True, 4: False, 5: True, 6: True, 7: False, 8: False}
+    tokens = {
+        window.anchor: "robot_action_token" in window.adapter_views["policy_vla_branch"]["target_kinds"]
+        for window in index.windows[:7]
+    }
+    assert tokens == offered
 
 
 def test_each_conditioning_input_points_at_the_columns_of_its_sensor(indexed):

@@ -21,6 +21,7 @@ from omni_mlflow.backbones.base import (
 from omni_mlflow.backbones.policy_vla_branch.fitted import PolicyFitted
 from omni_mlflow.backbones.policy_vla_branch.label_scoring import LABELS
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
+from omni_mlflow.backbones.policy_vla_branch.tokens import TOKEN_METRICS
 from omni_mlflow.contract import Section
 from omni_mlflow.metrics.metric import HELD_OUT_EPISODES, Metric
 from omni_mlflow.metrics.trajectories import TRAJECTORY_METRICS
@@ -43,6 +44,7 @@ class PolicyVlaBranch:
     metrics: Mapping[str, Metric] = {
         **LABELS,
         **TRAJECTORY_METRICS,
+        **TOKEN_METRICS,
         "held_out_episode_count": HELD_OUT_EPISODES,
     }
     training_files = frozenset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -100,3 +101,21 @@ class ActionSpaceFile(Row):
     @property
     def dim(self) -> int:
         return len(self.dimensions)
+
+
+class CheckpointSpace(ActionSpaceFile):
+    """The content of ``action_space.json``: the space of a checkpoint's actions.
+
+    Attributes:
+        beside: definitions of the other targets that the checkpoint answers, one per kind.
+    """
+
+    beside: tuple[ActionSpaceFile, ...]
+
+    @classmethod
+    def of(cls, actions: ActionSpaceFile, *, beside: Iterable[ActionSpaceFile]) -> Self:
+        return cls(**dict(actions), beside=tuple(beside))
+
+    @property
+    def kinds(self) -> tuple[TargetKind, ...]:
+        return (self.kind, *(each.kind for each in self.beside))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,6 @@ class EpisodeAudit(Row):
         values, values_outside: how many numbers its actions have, and how many lie outside the 1 % and 99 %
             quantiles of the train actions.
         masked_steps: by reason; reasons that never occurred are there with 0.
-        joint_limit_violations: of the humanoid; None where the body was not retargeted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +45,6 @@ class EpisodeAudit(Row):
     values: int
     values_outside: int
     masked_steps: dict[str, int]
-    joint_limit_violations: int | None = None
 
 
 class RetargetingAudit(Row):
@@ -81,7 +79,6 @@ def audit_retargeting(
     maps: Maps,
     actions: DimensionStats,
     fitted: FittedOnTrain,
-    joint_limit_violations: Mapping[str, int],
 ) -> RetargetingAudit:
     """Send the hands of every sample through the action space and back.
 
@@ -91,7 +88,6 @@ def audit_retargeting(
         episodes: of each sample.
         actions: statistics of the train actions.
         fitted: whatever names the episodes that the maps were fitted on.
-        joint_limit_violations: by episode, where its body was retargeted to the humanoid.
     """
     valid = reasons == 0
     encoded = space.encode(future, now, maps)
@@ -113,7 +109,6 @@ def audit_retargeting(
             values=int(values[rows].sum()),
             values_outside=int(outside[rows].sum()),
             masked_steps=_masked(reasons[rows]),
-            joint_limit_violations=joint_limit_violations.get(episode),
         )
 
     return RetargetingAudit(

@@ -9,14 +9,16 @@ import numpy as np
 
 from omni_mlflow.backbones.base import SampleSet
 from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES, hand_space_file
-from omni_mlflow.backbones.policy_vla_branch.action_space_file import ActionSpaceFile
+from omni_mlflow.backbones.policy_vla_branch.action_space_file import ActionSpaceFile, CheckpointSpace
 from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands
 from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels
+from omni_mlflow.backbones.policy_vla_branch.labels import ClassKind, ClassTarget
 from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps, fit_maps, save_maps
 from omni_mlflow.backbones.policy_vla_branch.sample import STATE_NAMES, Inputs
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.backbones.policy_vla_branch.statistics import NormalizationStats, fit_stats
+from omni_mlflow.backbones.policy_vla_branch.tokens import EE20, TokenBins, token_space_file
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.poses import Bools, Floats
 from omni_mlflow.spine.rows import digest_of, write_document
@@ -36,12 +38,14 @@ class PolicyFitted(TrainPriors):
         maps: codes of finger shapes.
         normalization: statistics of actions and states.
         action_space, action_space_digest: the space with its train bounds.
+        token_bins: ranges of the robot-compatible tokens that any action space can be written as.
     """
 
     maps: Maps
     normalization: NormalizationStats
-    action_space: ActionSpaceFile
+    action_space: CheckpointSpace
     action_space_digest: str
+    token_bins: TokenBins
 
     @classmethod
     def fit_samples(cls, train: SampleSet, settings: Settings) -> Self:
@@ -61,8 +65,10 @@ class PolicyFitted(TrainPriors):
         maps = fit_maps(now.joints, now.valid, episodes=episodes)
         space = SPACES[settings.action.space]
         future = np.asarray(train.arrays["future_hands"], dtype=np.float64)[order]
-        known = space.dim_valid(np.asarray(train.arrays["future_valid"], dtype=bool)[order])
-        action_stats = fit_stats(space.encode(future, now, maps), known, floors=space.std_floors())
+        valid = np.asarray(train.arrays["future_valid"], dtype=bool)[order]
+        action_stats = fit_stats(
+            space.encode(future, now, maps), space.dim_valid(valid), floors=space.std_floors()
+        )
         states = np.array([each.state for each in inputs])
         normalization = NormalizationStats.of(
             space.name,
@@ -70,15 +76,22 @@ class PolicyFitted(TrainPriors):
             fit_stats(states, known_states(states), floors=state_floors()),
             episodes=episodes,
         )
-        file = hand_space_file(space, action_stats, horizon=settings.action.horizon_frames, fps=inputs[0].fps)
         rule = settings.targets.object_affordance
         priors = TrainPriors.fit(with_afforded(row.target, rule) for row in rows)
+        robot = fit_stats(EE20.encode(future, now, maps), EE20.dim_valid(valid), floors=EE20.std_floors())
+        horizon, fps = settings.action.horizon_frames, inputs[0].fps
+        tokens = token_space_file(hand_space_file(EE20, robot, horizon=horizon, fps=fps))
+        file = CheckpointSpace.of(
+            hand_space_file(space, action_stats, horizon=horizon, fps=fps),
+            beside=[*class_spaces(priors, fps=fps), tokens],
+        )
         return cls(
             **priors.model_dump(),
             maps=maps,
             normalization=normalization,
             action_space=file,
             action_space_digest=digest_of(file),
+            token_bins=TokenBins.of(robot),
         )
 
     def save(self, checkpoint: Path) -> None:
@@ -87,7 +100,18 @@ class PolicyFitted(TrainPriors):
         save_maps(checkpoint / MAPS_NAME, self.maps)
 
 
-def head_labels(fitted: PolicyFitted) -> HeadLabels:
+def class_spaces(priors: TrainPriors, *, fps: float) -> list[ActionSpaceFile]:
+    """Define the targets that are a class, by the labels of their heads; one without a label has no head."""
+    labels = head_labels(priors)
+    by_kind: dict[ClassKind, tuple[str, ...]] = {
+        "action_class": labels.action,
+        "next_action": labels.next_action,
+        "contact_event": labels.next_contact,
+    }
+    return [ClassTarget.of(kind, names).file(fps=fps) for kind, names in by_kind.items() if names]
+
+
+def head_labels(fitted: TrainPriors) -> HeadLabels:
     """Return what the heads choose from: the labels of the train samples."""
     return HeadLabels(
         action=tuple(sorted(fitted.action)),

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from omni_mlflow.backbones.base import CheckpointUnderTest
 from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
-from omni_mlflow.backbones.policy_vla_branch.action_space_file import ActionSpaceFile
+from omni_mlflow.backbones.policy_vla_branch.action_space_file import CheckpointSpace
 from omni_mlflow.backbones.policy_vla_branch.fitted import (
     ACTION_SPACE_NAME,
     MAPS_NAME,
@@ -45,7 +45,7 @@ def checkpoint_checks(checkpoint: CheckpointUnderTest) -> list[Check]:
 def data_checks(folder: Path, fitted: PolicyFitted, settings: Settings) -> Iterator[Check]:
     """Hold everything that was learned from data against what the train samples give now."""
     stored = yield from _read("fitted.json", folder, lambda path: read_document(path, PolicyFitted))
-    space = yield from _read(ACTION_SPACE_NAME, folder, lambda path: read_document(path, ActionSpaceFile))
+    space = yield from _read(ACTION_SPACE_NAME, folder, lambda path: read_document(path, CheckpointSpace))
     stats = yield from _read(STATS_NAME, folder, lambda path: read_document(path, NormalizationStats))
     maps = yield from _read(MAPS_NAME, folder, load_maps)
     if stored is not None:
@@ -58,7 +58,7 @@ def data_checks(folder: Path, fitted: PolicyFitted, settings: Settings) -> Itera
         yield _maps_check(maps, fitted)
 
 
-def _space_checks(space: ActionSpaceFile, fitted: PolicyFitted, settings: Settings) -> Iterator[Check]:
+def _space_checks(space: CheckpointSpace, fitted: PolicyFitted, settings: Settings) -> Iterator[Check]:
     wanted = SPACES[settings.action.space]
     yield _check("action_space_is_that_of_the_contract", ACTION_SPACE_NAME, wanted.name, space.space)
     yield _check("action_space_kind", ACTION_SPACE_NAME, wanted.kind, space.kind)

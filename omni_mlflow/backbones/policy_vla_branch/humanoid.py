@@ -2,7 +2,8 @@
 
 The person is scaled to the model by the length of a leg. Differential inverse kinematics (mink) then moves
 14 bodies of the model to 14 joints of the person, frame after frame, within the model's joint limits. The
-model comes with dm_control. All of it is the optional extra ``omni-mlflow[humanoid]``.
+model comes with dm_control. All of it is the optional extra ``omni-mlflow[humanoid]``. No stage calls it yet:
+samples carry no motion of the body, so no window is offered this target.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ def _source(kind: str, window: Window, settings: Settings) -> Source:
     after = Span(start=window.anchor, stop=window.anchor + len(window.span))
     share = window.provenance["label_rule"]["majority_of_labelled_frames"]
     majority = f"label of at least {share:.0%} of the labelled frames"
-    if kind == "hand_trajectory":
+    if kind in ("hand_trajectory", "robot_action_token"):  # tokens are another code of the same motion
         steps = Span(start=window.anchor, stop=window.anchor + settings.action.horizon_frames)
         fields = (
             "hand_mocap/left_joints_3d",

@@ -17,11 +17,12 @@ from omni_mlflow.backbones.policy_vla_branch.audit import (
     audit_retargeting,
     bound_check,
 )
+from omni_mlflow.backbones.policy_vla_branch.hand_exam import ONE_SAMPLE, HandExam
 from omni_mlflow.backbones.policy_vla_branch.label_scoring import QUESTIONS, labelled_rows, score_labels
 from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_now
 from omni_mlflow.backbones.policy_vla_branch.sample import Inputs
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
-from omni_mlflow.backbones.policy_vla_branch.trajectory_scoring import ONE_SAMPLE, score_hands
+from omni_mlflow.backbones.policy_vla_branch.trajectory_scoring import score_hands
 from omni_mlflow.metrics.answers import UNKNOWN, correct
 from omni_mlflow.metrics.errors import or_none
 from omni_mlflow.metrics.labels import confusion_rows, score_rows
@@ -40,7 +41,7 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
     rows = labelled_rows(exam, exam.answers, settings)
     controls = {name: labelled_rows(exam, answers, settings) for name, answers in exam.controls.items()}
     metrics, headline = score_labels(rows, controls, exam)
-    hands = score_hands(exam, inputs)
+    hands = score_hands(HandExam(exam, inputs))
     audit = _audit(exam, inputs)
     for row, answer, (error, steps) in zip(rows, exam.answers, hands.per_sample, strict=True):
         row["actions"] = answer.values.get(ONE_SAMPLE)
@@ -97,7 +98,6 @@ def _audit(exam: Exam, inputs: list[Inputs]) -> RetargetingAudit:
         maps=fitted.maps,
         actions=fitted.normalization.actions,
         fitted=fitted,
-        joint_limit_violations={},
     )
 
 

@@ -7,6 +7,7 @@ within half a bin; one outside it comes back at the end of the range, and is cou
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -19,12 +20,17 @@ from omni_mlflow.backbones.policy_vla_branch.hands import Hands
 from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps
 from omni_mlflow.backbones.policy_vla_branch.statistics import DimensionStats
 from omni_mlflow.metrics.errors import NothingToScoreError
+from omni_mlflow.metrics.metric import Metric
 from omni_mlflow.metrics.trajectories import MPJPE, trajectory_errors
+from omni_mlflow.metrics.uncertainty import EpisodeEstimate, ratio_estimate
 from omni_mlflow.spine.poses import Bools, Floats
 from omni_mlflow.spine.types import Row
 
 NUM_BINS = 256
 EE20 = SPACES["ee20"]
+
+TOKEN_ACCURACY = "robot_action_token_accuracy"
+TOKEN_METRICS: Mapping[str, Metric] = {TOKEN_ACCURACY: Metric(title="Robot action tokens foretold exactly")}
 
 Tokens = NDArray[np.uint8]
 
@@ -98,19 +104,28 @@ class TokenBins(Row):
         )
 
 
-def token_accuracy(expected: Tokens, predicted: Tokens, valid: Bools) -> float:
+def token_accuracy(
+    expected: Tokens, predicted: Tokens, valid: Bools, *, told: Bools, episodes: Sequence[str]
+) -> EpisodeEstimate:
     """Share (0..1) of tokens that are predicted exactly; higher is better.
 
     Args:
         expected, predicted: shape (N, H, D).
-        valid: which numbers count, same shape.
+        valid: which tokens count, same shape.
+        told: which samples were answered, shape (N,); the tokens of the others are wrong.
+        episodes: of each sample. One without a valid token is no episode of the estimate.
 
     Raises:
-        NothingToScoreError: no number counts.
+        NothingToScoreError: no token counts.
     """
-    if not valid.any():
-        raise NothingToScoreError("no valid token to score")
-    return float((expected == predicted)[valid].mean())
+    right = (expected == predicted) & valid & told[:, None, None]
+    counts = valid.sum(axis=(1, 2))
+    scored = np.flatnonzero(counts).tolist()
+    return ratio_estimate(
+        right.sum(axis=(1, 2))[scored].tolist(),
+        counts[scored].tolist(),
+        [episodes[row] for row in scored],
+    )
 
 
 def token_space_file(hands: ActionSpaceFile) -> ActionSpaceFile:

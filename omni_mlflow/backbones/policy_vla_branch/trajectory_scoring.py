@@ -1,114 +1,32 @@
-"""Hands in an exam: chunks of actions as joints, in millimetres, beside motions that need no model."""
+"""How far foretold hands are from the true ones, in millimetres, beside motions that need no model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_mlflow.backbones.base import Exam
-from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES, train_mean_motion
+from omni_mlflow.backbones.policy_vla_branch.hand_exam import ONE_SAMPLE, HandExam
 from omni_mlflow.backbones.policy_vla_branch.hands import SIDES
-from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_before, hands_now
-from omni_mlflow.backbones.policy_vla_branch.sample import Inputs
+from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_now
+from omni_mlflow.backbones.policy_vla_branch.token_scoring import ROBOT_TOKENS, score_tokens
+from omni_mlflow.backbones.policy_vla_branch.tokens import TOKEN_ACCURACY
 from omni_mlflow.metrics.errors import NothingToScoreError
-from omni_mlflow.metrics.motions import MOTIONS
 from omni_mlflow.metrics.questions import BEATS_FLOOR, DOES_NOT_BEAT_FLOOR
 from omni_mlflow.metrics.score_rows import difference_row
 from omni_mlflow.metrics.trajectories import (
     MPJPE,
     TRAJECTORY_METRICS,
     TrajectoryErrors,
-    scored_steps,
-    trajectory_errors,
     trajectory_scores,
 )
-from omni_mlflow.spine.poses import Bools, Floats
-from omni_mlflow.spine.types import Answer
+from omni_mlflow.spine.poses import Floats
 
 QUESTION = "hand_trajectory"
-ONE_SAMPLE = "actions"
 NUM_PATHS = 6
-
-
-class OtherActionSpaceError(Exception):
-    """Answers are chunks of another action space than the checkpoint's."""
-
-
-@dataclass(frozen=True)
-class HandExam:
-    """Truth, answers and baselines of hand motion on the same anchors."""
-
-    exam: Exam
-    inputs: Sequence[Inputs]
-
-    @cached_property
-    def future(self) -> Floats:
-        return np.asarray(self.exam.arrays["future_hands"], dtype=np.float64)
-
-    @cached_property
-    def episodes(self) -> list[str]:
-        return [sample.episode_id for sample in self.exam.samples]
-
-    @cached_property
-    def scored(self) -> tuple[Bools, dict[str, int]]:
-        """The steps at which every method has an answer, and how many are left out, by reason."""
-        valid = np.asarray(self.exam.arrays["future_valid"], dtype=bool)
-        return scored_steps(valid, hands_before(self.inputs).valid)
-
-    def errors_of(self, predicted: Floats) -> TrajectoryErrors:
-        fps = self.inputs[0].fps if self.inputs else 1.0
-        return trajectory_errors(self.future, predicted, self.scored[0], fps=fps)
-
-    def answered(self, answers: Sequence[Answer], name: str) -> TrajectoryErrors:
-        """Score the chunks that answers hold under ``name``; one that is missing is as wrong as can be."""
-        return self.errors_of(self.joints(answers, name))
-
-    def joints(self, answers: Sequence[Answer], name: str) -> Floats:
-        """Decode the chunks that answers hold under ``name``; NaN where there is none.
-
-        Raises:
-            OtherActionSpaceError: a chunk has not the shape of this action space.
-        """
-        space = SPACES[self.exam.fitted.action_space.space]
-        shape = (self.exam.fitted.action_space.horizon, space.dim())
-        chunks = np.full((len(answers), *shape), np.nan)
-        for chunk, answer in zip(chunks, answers, strict=True):
-            if name in answer.values:
-                given = np.array(answer.values[name])
-                if given.shape != shape:
-                    raise OtherActionSpaceError(
-                        f"{answer.id}: a chunk of shape {given.shape}, but {space.name} has {shape}; "
-                        "evaluate the checkpoint with the contract that it was trained with"
-                    )
-                chunk[:] = given
-        return space.decode(chunks, hands_now(self.inputs), self.exam.fitted.maps)
-
-    def round_trip(self) -> TrajectoryErrors:
-        """What the action space alone loses: truth, encoded and decoded."""
-        space, maps = SPACES[self.exam.fitted.action_space.space], self.exam.fitted.maps
-        now = hands_now(self.inputs)
-        return self.errors_of(space.decode(space.encode(self.future, now, maps), now, maps))
-
-    def baselines(self) -> dict[str, TrajectoryErrors]:
-        now, before = hands_now(self.inputs), hands_before(self.inputs)
-        horizon = self.future.shape[1]
-        found = {
-            name: self.errors_of(move(now.joints, before.joints, horizon)) for name, move in MOTIONS.items()
-        }
-        fitted = self.exam.fitted
-        mean = train_mean_motion(
-            SPACES[fitted.action_space.space],
-            fitted.normalization.actions,
-            now,
-            fitted.maps,
-            horizon=horizon,
-        )
-        return {**found, "train_mean_action": self.errors_of(mean)}
 
 
 @dataclass(frozen=True)
@@ -129,20 +47,24 @@ class HandScores:
     paths: dict[str, Any]
 
 
-def score_hands(exam: Exam, inputs: Sequence[Inputs]) -> HandScores:
-    """Score one chunk per sample, whose noise its id gives; the mean of several stands beside it."""
-    hands = HandExam(exam, inputs)
-    model = hands.answered(exam.answers, ONE_SAMPLE)
-    baselines = hands.baselines()
+def score_hands(hands: HandExam) -> HandScores:
+    """Score one chunk per sample, whose noise its id gives; the mean of several stands beside it, and what
+    is left of it as robot-compatible tokens.
+    """
+    answers, tokens = hands.exam.answers, score_tokens(hands)
+    model = hands.answered(answers, ONE_SAMPLE)
+    baselines = {name: hands.errors_of(joints) for name, joints in hands.baselines.items()}
     found = trajectory_scores(model, baselines, hands.episodes)
-    means = sorted({name for answer in exam.answers for name in answer.values} - {ONE_SAMPLE})
-    beside = {name: hands.answered(exam.answers, name) for name in means} | {"round_trip": hands.round_trip()}
+    means = sorted({name for answer in answers for name in answer.values} - {ONE_SAMPLE})
+    beside = {name: hands.answered(answers, name) for name in means}
+    beside |= {"round_trip": hands.round_trip(), ROBOT_TOKENS: tokens.errors}
     told = {name: trajectory_scores(errors, {}, hands.episodes) for name, errors in beside.items()}
     compared = {name: {"expected": {}, **each} for name, each in found["baselines"].items()}
     metrics = {
         **{name: found[name] for name in TRAJECTORY_METRICS},
-        "intervals": found["intervals"],
-        "baselines": compared,
+        TOKEN_ACCURACY: tokens.accuracy,
+        "intervals": found["intervals"] | tokens.interval,
+        "baselines": compared | tokens.baseline,
         "verdicts": _verdict(compared.get(MPJPE)),
         "controls": _controls(hands, model, baselines, compared.get(MPJPE)),
         "trajectories": {
@@ -150,7 +72,8 @@ def score_hands(exam: Exam, inputs: Sequence[Inputs]) -> HandScores:
             "left_out": hands.scored[1],
             "scored": int(hands.scored[0].sum()),
         },
-        "reasons": found["reasons"],
+        "robot_action_tokens_of_truth": tokens.of_truth,
+        "reasons": found["reasons"] | tokens.reason,
     }
     methods = {ONE_SAMPLE: model, **beside, **baselines}
     sums, counts = model.sums[MPJPE].tolist(), model.counts[MPJPE].tolist()
