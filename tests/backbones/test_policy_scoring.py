@@ -106,13 +106,33 @@ def test_a_label_with_one_class_is_null_with_the_class_counts(policy_exported):
     assert "next_contact" not in metrics["verdicts"]
 
 
-def test_a_window_whose_action_nobody_annotated_counts_for_its_motion_alone(policy_exported):
-    exam = policy_exported.exam()
+def test_a_window_whose_action_nobody_annotated_counts_for_motion_and_for_what_comes_next(policy_exported):
+    """One window says the wrong next action and contact, and its own action has no label."""
+
+    def answer(row, made, chunk):
+        wrong = {"next_action": "Fly kite", "next_contact": "perhaps"} if row == 0 else {}
+        return truthful(made, chunk, **wrong)
+
+    exam = policy_exported.exam(answer)
     first = exam.targets[0]
+    assert first.labels.next_action is not None
+    assert first.labels.next_in_contact is not None
     bare = first.model_copy(update={"labels": first.labels.model_copy(update={"action": None})})
     metrics = score_exam(replace(exam, targets=[bare, *exam.targets[1:]]), policy_exported.settings).metrics
     assert metrics["more"]["samples_without_action_label"] == 1
     assert metrics["action_accuracy"] == 1.0
+    asked = {
+        name: sum(getattr(target.labels, field) is not None for target in exam.targets)
+        for name, field in (
+            ("next_action_accuracy", "next_action"),
+            ("contact_accuracy", "next_in_contact"),
+        )
+    }
+    for name, count in asked.items():
+        assert metrics[name] == pytest.approx(1 - 1 / count), name
+        assert metrics["clusters"]["worth"][name]["samples"] == count
+    assert metrics["clusters"]["samples"] == len(exam.samples)
+    assert metrics["clusters"]["worth"]["action_accuracy"]["samples"] == len(exam.samples) - 1
     assert (
         metrics["trajectories"]["scored"]
         == score_exam(exam, policy_exported.settings).metrics["trajectories"]["scored"]

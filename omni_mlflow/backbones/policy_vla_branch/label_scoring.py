@@ -32,6 +32,9 @@ NAMES = {
 }
 """What is kept of the metrics of label questions, and what the contract calls it."""
 
+_OF_NEXT = {name: ours for name, ours in NAMES.items() if name.startswith("next_")}
+_OF_NOW = {name: ours for name, ours in NAMES.items() if name not in _OF_NEXT}
+
 QUESTIONS = {
     "action": "action_accuracy",
     "next_action": "next_action_accuracy",
@@ -65,79 +68,99 @@ def score_labels(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Return the labels' part of ``metrics.json``, and the few numbers to compare.
 
-    A window whose action nobody annotated takes no part. A question with one true class alone is null:
-    a constant answers it.
+    A window takes part in what its own label answers: without an action label it still says what comes next.
+    A question with one true class alone is null: a constant answers it.
     """
-    annotated = [_annotated(each) for each in (rows, *controls.values())]
-    found, headline = label_scores(
-        annotated[0],
-        priors=exam.fitted,
-        controls=dict(zip(controls, annotated[1:], strict=True)),
-        label_options=sorted(exam.fitted.action),
-        declared=exam.classes,
+    now, now_headline = _scored(
+        annotated(rows), {name: annotated(each) for name, each in controls.items()}, exam, _OF_NOW
     )
-    metrics = _under_our_names(found)
+    metrics, headline = _scored(rows, controls, exam, _OF_NEXT)
+    _join(metrics, now)
     metrics["more"]["class_counts"] = {
-        question: _class_counts(annotated[0], question) for question in QUESTIONS
+        question: _class_counts(rows_of(question, rows), question) for question in QUESTIONS
     }
-    metrics["more"]["samples_without_action_label"] = len(rows) - len(annotated[0])
-    _add_contact_f1(metrics, annotated[0])
+    metrics["more"]["samples_without_action_label"] = len(rows) - len(annotated(rows))
+    _add_contact_f1(metrics, rows)
     _leave_out_degenerate(metrics)
-    told = {_renamed(name): value for name, value in headline.items()}
     return metrics, {
         name: value
-        for name, value in told.items()
+        for name, value in (headline | now_headline).items()
         if metrics.get(name.removesuffix("_over_floor")) is not None
     }
 
 
-def _annotated(rows: Sequence[Row]) -> list[Row]:
+def rows_of(question: str, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows that a question of :data:`QUESTIONS` is asked; those without its truth do not count."""
+    return annotated(rows) if question == "action" else rows
+
+
+def annotated(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows whose action somebody annotated; objects are those that this action acts on."""
     return [row for row in rows if row["true_label"] != UNKNOWN]
 
 
-def _under_our_names(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep what the policy is asked, under the names of its contract."""
-    more = found["more"]
-    values = {name: found.get(published, more.get(published)) for published, name in NAMES.items()}
-    return {
-        **values,
-        **{block: _kept(found[block]) for block in _BLOCKS},
-        "controls": {name: _kept(each) for name, each in found["controls"].items()},
-        "verdicts": {
-            question: {**verdict, "metric": NAMES[verdict["metric"]]}
-            for question, verdict in found["verdicts"].items()
-            if verdict["metric"] in NAMES
-        },
-        "clusters": {**found["clusters"], "worth": _kept(found["clusters"]["worth"])},
-        "labels": found["labels"],
-        "unseen_eval_labels": found["unseen_eval_labels"],
-        "eval_label_counts": found["eval_label_counts"],
-        "more": {
-            "closed_vocabulary_ceiling": more["closed_vocabulary_ceiling"],
-            "num_unseen_label_samples": found["num_unseen_label_samples"],
-            "reasons": _kept_reasons(more["reasons"]),
-        },
+def _scored(
+    rows: Sequence[Row], controls: Mapping[str, Sequence[Row]], exam: Exam, names: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Score ``rows``, and keep the metrics of ``names`` under the names of the contract."""
+    found, headline = label_scores(
+        rows,
+        priors=exam.fitted,
+        controls=controls,
+        label_options=sorted(exam.fitted.action),
+        declared=exam.classes,
+    )
+    return _under_our_names(found, names), {
+        names[metric] + name[len(metric) :]: value
+        for name, value in headline.items()
+        if (metric := name.removesuffix("_over_floor")) in names
     }
 
 
-def _kept(block: Mapping[str, Any]) -> dict[str, Any]:
-    return {NAMES[name]: value for name, value in block.items() if name in NAMES}
+def _join(metrics: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Add the metrics of ``other``; what both say of the samples as such stays as ``metrics`` says it."""
+    for key, value in other.items():
+        if key not in metrics:
+            metrics[key] = value
+        elif isinstance(value, dict):
+            _join(metrics[key], value)
 
 
-def _kept_reasons(reasons: Mapping[str, str]) -> dict[str, str]:
-    kept = {}
-    for key, reason in reasons.items():
-        block, dot, name = key.rpartition(".")
-        if name in NAMES:
-            kept[f"{block}{dot}{NAMES[name]}"] = reason
-        elif name == "intervals":
-            kept[key] = reason
+def _under_our_names(found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Keep the metrics of ``names``, under the names of the policy's contract."""
+    more = found["more"]
+    kept: dict[str, Any] = {
+        **{ours: found.get(published, more.get(published)) for published, ours in names.items()},
+        **{block: _kept(found[block], names) for block in _BLOCKS},
+        "controls": {name: _kept(each, names) for name, each in found["controls"].items()},
+        "verdicts": {
+            question: {**verdict, "metric": names[verdict["metric"]]}
+            for question, verdict in found["verdicts"].items()
+            if verdict["metric"] in names
+        },
+        "clusters": {**found["clusters"], "worth": _kept(found["clusters"]["worth"], names)},
+        "more": {"reasons": _kept_reasons(more["reasons"], names)},
+    }
+    if names is _OF_NOW:
+        kept |= {name: found[name] for name in ("labels", "unseen_eval_labels", "eval_label_counts")}
+        kept["more"]["closed_vocabulary_ceiling"] = more["closed_vocabulary_ceiling"]
+        kept["more"]["num_unseen_label_samples"] = found["num_unseen_label_samples"]
     return kept
 
 
-def _renamed(name: str) -> str:
-    metric = name.removesuffix("_over_floor")
-    return NAMES.get(metric, metric) + name[len(metric) :]
+def _kept(block: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names[name]: value for name, value in block.items() if name in names}
+
+
+def _kept_reasons(reasons: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    kept = {}
+    for key, reason in reasons.items():
+        block, dot, name = key.rpartition(".")
+        if name in names:
+            kept[f"{block}{dot}{names[name]}"] = reason
+        elif name == "intervals":
+            kept[key] = reason
+    return kept
 
 
 def _class_counts(rows: Sequence[Row], question: str) -> dict[str, int]:

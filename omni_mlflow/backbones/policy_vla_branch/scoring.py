@@ -18,12 +18,18 @@ from omni_mlflow.backbones.policy_vla_branch.audit import (
     bound_check,
 )
 from omni_mlflow.backbones.policy_vla_branch.hand_exam import ONE_SAMPLE, HandExam
-from omni_mlflow.backbones.policy_vla_branch.label_scoring import QUESTIONS, labelled_rows, score_labels
+from omni_mlflow.backbones.policy_vla_branch.label_scoring import (
+    QUESTIONS,
+    annotated,
+    labelled_rows,
+    rows_of,
+    score_labels,
+)
 from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_now
 from omni_mlflow.backbones.policy_vla_branch.sample import Inputs
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.backbones.policy_vla_branch.trajectory_scoring import score_hands
-from omni_mlflow.metrics.answers import UNKNOWN, correct
+from omni_mlflow.metrics.answers import correct
 from omni_mlflow.metrics.errors import or_none
 from omni_mlflow.metrics.labels import confusion_rows, score_rows
 from omni_mlflow.metrics.trajectories import MPJPE
@@ -57,9 +63,7 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
         predictions=rows,
         tables={
             "trajectory_metrics.csv": hands.table,
-            "action_confusion_matrix.csv": confusion_rows(
-                [row for row in rows if row["true_label"] != UNKNOWN]
-            ),
+            "action_confusion_matrix.csv": confusion_rows(annotated(rows)),
         },
         documents={AUDIT_NAME: audit.model_dump(mode="json"), "hand_paths.json": hands.paths},
         headline=_headline(headline, metrics),
@@ -127,10 +131,9 @@ def _metrics_check(evaluation: Path) -> Check:
     """Compute accuracies and the mean joint error again from the predictions; ``metrics.json`` must agree."""
     claimed = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
     rows = list(read_json_rows(evaluation / PREDICTIONS))
-    labelled = [row for row in rows if row["true_label"] != UNKNOWN]
     found: dict[str, float | None] = {}
     for question, name in QUESTIONS.items():
-        estimate = or_none(score_rows, labelled, correct(question))
+        estimate = or_none(score_rows, rows_of(question, rows), correct(question))
         degenerate = len(claimed["more"]["class_counts"][question]) == 1
         found[name] = None if estimate is None or degenerate else estimate.value
     steps = sum(row["trajectory_error_mm"]["hand_steps"] for row in rows)
