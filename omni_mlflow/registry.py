@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from omni_mlflow.backbones.base import Backbone, NotBuiltYetError
 from omni_mlflow.contract import Contract, ContractError, nearest, resolve
 from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract_vocabulary import CATEGORIES, ROLES, categories_of, wrong_roles
 from omni_mlflow.form_problems import problems
 from omni_mlflow.gates import gate_of
 from omni_mlflow.minimum_evidence import found_at, texts_at
@@ -121,7 +122,7 @@ def load_backbone(backbone_id: str) -> Backbone:
     name = resolve("backbone", backbone_id, modules)
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # whatever the package of somebody else raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever the package of somebody else raises at import
         raise ContractError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
     backbone: Backbone | None = getattr(module, "BACKBONE", None)
     if backbone is None:
@@ -159,12 +160,13 @@ def unknown_names(document: Mapping[str, Any], backbone: Backbone | None) -> lis
     Args:
         backbone: None for a planned contract, of which only the names of shared code are looked up.
     """
-    return [
+    unknown = [
         f"unknown {kind} {name!r}; {nearest(name, known)}"
         for kind, names, known in (*_shared_names(document), *_names_of(document, backbone))
         for name in names
         if name not in known
     ]
+    return [*unknown, *wrong_roles(document)]
 
 
 Names = tuple[str, Iterable[str], Collection[str]]
@@ -172,7 +174,10 @@ Names = tuple[str, Iterable[str], Collection[str]]
 
 
 def _shared_names(document: Mapping[str, Any]) -> list[Names]:
+    named = document.get("entrypoints")
     return [
+        ("role of entrypoints", [*named] if isinstance(named, Mapping) else [], ROLES),
+        ("category of public_package_allowed", categories_of(document), CATEGORIES),
         ("entrypoint", texts_at(document, "entrypoints"), {*STAGES, "main"}),
         ("leakage guard", texts_at(document, "split_policy.leakage_guard"), LEAK_RULES),
         ("forbidden category", texts_at(document, f"{_FILES}.public_package_forbidden"), DETECTORS),

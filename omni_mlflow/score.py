@@ -15,6 +15,7 @@ from omni_mlflow.metrics.label_exam import LabelExam
 from omni_mlflow.metrics.label_scores import exam_scores, headline
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.metrics.questions import METRIC_OF, QUESTION_OF
+from omni_mlflow.metrics.verdicts import without_unfounded_verdicts
 from omni_mlflow.predictions_file import PredictionsFile, ranges
 from omni_mlflow.spine.rows import file_digest, read_document, write_document
 from omni_mlflow.spine.types import SCHEMA_VERSION
@@ -90,7 +91,8 @@ def score(request: Request) -> Scored:
         return Scored(problems=found.problems)
     metrics = exam_scores(exam, {})
     whose = {"engine": request.engine, "evidence": UNVERIFIED}
-    write_document(request.out / "metrics.json", {**_with_nulls(metrics), **whose})
+    told = without_unfounded_verdicts(_with_nulls(metrics), UNVERIFIED)
+    write_document(request.out / "metrics.json", {**told, **whose})
     write_document(request.out / RECORD, _record(request, found, num_contradicted))
     return Scored(headline=headline(metrics))
 

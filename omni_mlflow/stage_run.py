@@ -154,7 +154,7 @@ def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
     except (RulesBrokenError, ConservationError) as error:
         record.ended("FAILED", RunOutcome.REFUSED, str(error))
         raise _Recorded(error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a library that exits must not end the process with its status
         told = _told(error, folder)
         record.ended("FAILED", RunOutcome.FAILED, str(told))
         raise _Recorded(told) from error
@@ -257,9 +257,9 @@ def _seal(stage: Stage, attempt: _Attempt, report: Report) -> Seal:
     return seal
 
 
-def _told(error: Exception, folder: StageFolder) -> Exception:
+def _told(error: BaseException, folder: StageFolder) -> Exception:
     """Keep the message of errors that explain themselves; keep the traceback of all others as a file."""
-    if type(error).__module__.startswith("omni_mlflow"):
+    if isinstance(error, Exception) and type(error).__module__.startswith("omni_mlflow"):
         return error
     kept = folder.path / FAILURE_NAME
     try:

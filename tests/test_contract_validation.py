@@ -95,6 +95,27 @@ def test_all_issues_of_a_contract_are_listed_at_once_whatever_kind_they_are(issu
     assert "settings: unknown key 'lora.rnk'; did you mean 'rank'?" in found
 
 
+@pytest.mark.parametrize("backbone", ["qwen3_omni_lora", "cosmos_world_model"])
+def test_a_role_that_does_not_exist_or_is_played_by_another_stage_is_an_issue(issues, backbone):
+    document = document_of(backbone)
+    document["entrypoints"]["trian"] = document["entrypoints"].pop("train")
+    document["entrypoints"]["eval"] = "publish"
+    assert issues(document) == [
+        "unknown role of entrypoints 'trian'; did you mean 'train'?",
+        "entrypoints.eval names 'publish'; it is 'evaluate'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("category", "told"), [("model_weights", ""), ("metrisc", "did you mean 'metrics'?")]
+)
+def test_a_file_that_may_leave_is_of_a_known_category_and_of_none_that_is_forbidden(issues, category, told):
+    document = document_of("qwen3_omni_lora")
+    document["artifact_contract"]["public_package_allowed"][0]["category"] = category
+    [issue] = issues(document)
+    assert issue.startswith(f"unknown category of public_package_allowed {category!r}; {told}")
+
+
 @pytest.mark.parametrize(
     ("backbone", "place", "wrong", "meant"),
     [

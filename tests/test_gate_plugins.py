@@ -45,6 +45,10 @@ def looks_at_nothing(checkpoint):
     return []
 
 
+def exits(checkpoint):
+    raise SystemExit(0)
+
+
 not_a_function = 3
 """
 BACKBONE = """
@@ -65,6 +69,7 @@ visitor = omni_visitor
 answers_are_short = omni_visitor.gates:answers_are_short
 stumbles = omni_visitor.gates:stumbles
 looks_at_nothing = omni_visitor.gates:looks_at_nothing
+exits = omni_visitor.gates:exits
 not_a_function = omni_visitor.gates:not_a_function
 not_there = omni_visitor.gates:not_there
 """
@@ -156,6 +161,30 @@ def test_a_gate_that_raises_or_looks_at_nothing_is_a_broken_rule_and_the_others_
     assert "TypeError" in broken["gate_ran_to_its_end"]["found"]
     assert "(gates.py, line 12)" in broken["gate_ran_to_its_end"]["found"]
     assert {rule["rule"] for rule in gate["rules"]} >= {"model_answers_the_majority", "answers_are_short"}
+
+
+def test_a_gate_that_exits_with_success_is_a_broken_rule_and_ends_nothing(gated):
+    gate = gated("exits", "answers_are_short")
+    assert not gate["ok"]
+    [broken] = [rule for rule in gate["rules"] if not rule["ok"]]
+    assert (broken["rule"], broken["subject"]) == ("gate_ran_to_its_end", "exits")
+    assert "SystemExit" in broken["found"]
+    assert "answers_are_short" in {rule["rule"] for rule in gate["rules"]}
+
+
+def test_a_backbone_whose_import_exits_is_an_issue_of_its_contract(contract_of, tmp_path, monkeypatch):
+    path = contract_of()
+    site = tmp_path / "site"
+    info = site / "omni_leaver-1.dist-info"
+    info.mkdir(parents=True)
+    (site / "omni_leaver.py").write_text("raise SystemExit(0)")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: omni-leaver\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[omni_mlflow.backbones]\nleaver = omni_leaver\n")
+    monkeypatch.syspath_prepend(str(site))
+    document = yaml.safe_load(path.read_text()) | {"id": "leaver"}
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(ContractError, match="omni_leaver cannot be imported: SystemExit"):
+        load_bound(path, profile=None, changes={})
 
 
 def test_another_version_of_an_installed_gate_is_asked_anew(contract_of, installed):

@@ -36,6 +36,7 @@ FACTS = st.builds(
     num_test_samples=COUNTS,
     num_evaluated_samples=COUNTS,
     episodes_in_training=st.lists(st.sampled_from(["kitchen__ep1", "garage__ep1"]), max_size=2).map(tuple),
+    overlapping_episodes=st.lists(st.sampled_from(["kitchen__ep1", "garage__ep1"]), max_size=1).map(tuple),
     seal_recorded=st.booleans(),
 )
 SOUND = EvidenceFacts(
@@ -51,6 +52,7 @@ SOUND = EvidenceFacts(
     seal_recorded=True,
 )
 SPOILING: dict[str, dict[str, Any]] = {
+    "a test episode that is also in another split": {"overlapping_episodes": ("kitchen__ep1",)},
     "generated episodes": {"synthetic": True},
     "an unguarded split": {"guarded": False},
     "a limit that leaves samples out": {"limit": 3, "num_evaluated_samples": 3},
@@ -216,3 +218,28 @@ def test_an_evaluation_whose_look_at_the_answers_is_in_no_ledger_goes_no_further
     assert [check.rule for check in report.failures] == ["opening_is_recorded"]
     assert versions(run) == []
     assert not (run.folder / "package").exists()
+
+
+def test_whoever_lets_a_copy_into_the_test_split_has_no_result():
+    """As the guard's own graph tells it, whatever rules the contract lets stop the pipeline."""
+    from omni_mlflow.spine.leak_graph import Leak, LeakGraph
+    from omni_mlflow.spine.types import Split
+
+    def leak(rule, second_split):
+        return Leak(
+            rule=rule,
+            layer="near_duplicate",
+            first="kitchen__ep1",
+            first_split=Split.TRAIN,
+            second="garage__ep1",
+            second_split=second_split,
+            evidence="the same sound",
+            blocks=False,
+        )
+
+    def shared(*edges):
+        return LeakGraph(nodes=(), edges=edges, rules=()).sharing_with(Split.TEST)
+
+    assert shared(leak("sound_disjoint", Split.TEST)) == ("garage__ep1",)
+    assert shared(leak("content_disjoint", Split.VAL)) == ()
+    assert shared(leak("pictures_disjoint", Split.TEST), leak("captions_disjoint", Split.TEST)) == ()

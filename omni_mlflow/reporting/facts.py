@@ -52,6 +52,7 @@ class RunFacts(_Fact):
         kinds: titles, units and directions of the backbone's metrics.
         primary_metrics: names from the contract; they come first in the tables.
         seal_openings: how often the held-out targets of this dataset were opened, this time included.
+        overlapping_episodes: how many test episodes share a recording with train or val.
         skipped: everything that any stage left out, with its reason.
     """
 
@@ -71,6 +72,7 @@ class RunFacts(_Fact):
     kinds: Mapping[str, Metric]
     primary_metrics: tuple[str, ...]
     seal_openings: int = Field(ge=0)
+    overlapping_episodes: int = Field(default=0, ge=0)
     flows: tuple[Flow, ...] = ()
     skipped: tuple[Skip, ...] = ()
     files: tuple[ReportedFile, ...] = ()

@@ -60,6 +60,11 @@ def run_class(facts: RunFacts) -> str:
     )
     if facts.evidence is Evidence.SYNTHETIC:
         return "SYNTHETIC DATA: these numbers say nothing about model quality on real episodes."
+    if facts.overlapping_episodes:
+        return (
+            f"NOT HELD OUT: {facts.overlapping_episodes} test episodes share a recording with train or val "
+            f"({answered}); these numbers say nothing about model quality."
+        )
     if facts.evidence is Evidence.SMOKE:
         return f"SMOKE RUN ({answered}): these numbers say nothing about model quality."
     return f"HELD-OUT EVALUATION: {answered}, none of them seen in training."
@@ -85,6 +90,11 @@ def findings(facts: RunFacts) -> list[str]:
             "The episodes were generated, so this run shows that the pipeline works from raw episodes to "
             "scores. It makes no statement about model quality.",
             *_numbers_here(facts),
+        ]
+    if facts.overlapping_episodes:
+        return [
+            f"{facts.overlapping_episodes} test episodes share a recording with train or val: the guard's "
+            "leak_graph.html names them. This run makes no statement about model quality."
         ]
     if facts.evidence is Evidence.SMOKE:
         return [

@@ -26,6 +26,8 @@ class EvidenceFacts(Row):
         num_test_episodes, num_test_samples: what the split holds out.
         num_evaluated_episodes, num_evaluated_samples: what was really answered.
         episodes_in_training: ids that appear in the training ledger and in the test split.
+        overlapping_episodes: test episodes that share a recording with train or val, whether or not the
+            contract lets such a leak stop the pipeline.
         seal_recorded: opening the sealed targets was written to the seal ledger.
     """
 
@@ -38,6 +40,7 @@ class EvidenceFacts(Row):
     num_test_samples: int
     num_evaluated_samples: int
     episodes_in_training: tuple[str, ...] = ()
+    overlapping_episodes: tuple[str, ...] = ()
     seal_recorded: bool
 
 
@@ -54,6 +57,7 @@ def evidence_of(facts: EvidenceFacts) -> Evidence:
         and facts.num_evaluated_episodes == facts.num_test_episodes > 1
         and facts.num_train_episodes > 1
     )
-    if whole and facts.guarded and facts.seal_recorded and not facts.episodes_in_training:
+    apart = not facts.episodes_in_training and not facts.overlapping_episodes
+    if whole and apart and facts.guarded and facts.seal_recorded:
         return Evidence.HELD_OUT
     return Evidence.SMOKE

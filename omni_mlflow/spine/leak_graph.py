@@ -10,6 +10,9 @@ from typing import Literal
 from omni_mlflow.spine.fingerprints import Fingerprints
 from omni_mlflow.spine.types import SCHEMA_VERSION, Episode, Row, Split
 
+HINTS = frozenset({"pictures_disjoint", "captions_disjoint"})
+"""Rules whose finding may be two honest recordings: of one place, or of one task in the same words."""
+
 Layer = Literal["identity", "bytes", "near_duplicate", "text"]
 
 
@@ -95,6 +98,19 @@ class LeakGraph(Row):
     nodes: tuple[Node, ...]
     edges: tuple[Leak, ...]
     rules: tuple[RuleReport, ...]
+
+    def sharing_with(self, split: Split) -> tuple[str, ...]:
+        """Ids of the episodes of ``split`` that share a recording with another split, ascending.
+
+        Rules that compare descriptions or looks only (:data:`HINTS`) do not count.
+        """
+        ends = ((edge.first, edge.first_split) for edge in self.edges if edge.rule not in HINTS)
+        others = (
+            (edge.second, edge.second_split)
+            for edge in self.edges
+            if edge.rule not in HINTS and edge.second is not None
+        )
+        return tuple(sorted({name for name, at in (*ends, *others) if at is split}))
 
     @property
     def blocking(self) -> list[Leak]:

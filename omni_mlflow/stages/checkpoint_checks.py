@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import ConfigDict
+
 from omni_mlflow.backbones.base import CheckpointUnderTest, Gate
 from omni_mlflow.publication.detectors import DETECTORS
-from omni_mlflow.spine.rows import UNREADABLE, file_digest, read_document, read_json_rows
+from omni_mlflow.spine.rows import UNREADABLE, file_digest, read_document, read_rows
 from omni_mlflow.spine.types import Check, FittedOnTrain, Row, Split
 from omni_mlflow.stages.manifests import FITTED, LEDGER, checkpoint_files
 
@@ -65,7 +67,7 @@ def ledger_checks(ledger: Path, split_of: Mapping[str, Split]) -> tuple[dict[str
     """
     try:
         consumed = _consumed(ledger)
-    except (*UNREADABLE, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (*UNREADABLE, RecursionError, UnicodeDecodeError) as error:
         return {}, [_check("training_ledger_is_readable", LEDGER, "readable", _told(error), ok=False)]
     foreign = sorted(sample for sample in consumed if split_of.get(sample) is not Split.TRAIN)
     told = f"{len(foreign)} other ids: {foreign[:5]}" if foreign else f"{len(consumed)} train ids"
@@ -115,7 +117,7 @@ def ask_gates(gates: Mapping[str, Gate], checkpoint: CheckpointUnderTest) -> lis
 def _ask(name: str, gate: Gate, checkpoint: CheckpointUnderTest) -> list[Check]:
     try:
         checks = list(gate(checkpoint))
-    except Exception as error:  # a gate is foreign code, and every other rule must still be told
+    except (Exception, SystemExit) as error:  # a gate is foreign code; every other rule must still be told
         *_, last = traceback.extract_tb(error.__traceback__)
         found = f"{_told(error)} ({Path(last.filename).name}, line {last.lineno})"
         return [_check("gate_ran_to_its_end", name, "checks", found, ok=False)]
@@ -128,15 +130,23 @@ def _ask(name: str, gate: Gate, checkpoint: CheckpointUnderTest) -> list[Check]:
     return checks
 
 
+class _Consumed(Row):
+    """What a row of the training ledger must say; its other keys are the training's own."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    ids: list[str]
+
+
 def _consumed(ledger: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for row in read_json_rows(ledger):
-        for sample_id in row["ids"]:
+    for row in read_rows(ledger, _Consumed):
+        for sample_id in row.ids:
             counts[sample_id] = counts.get(sample_id, 0) + 1
     return counts
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 

@@ -157,7 +157,7 @@ EVALUATE = Stage(
     inputs={
         "select": SKIPPED,
         "split": SKIPPED,
-        "guard": ("episode_manifest.json",),
+        "guard": ("episode_manifest.json", "leak_graph.json"),
         "index": SKIPPED,
         "export": ("samples/*.jsonl", "dataset_manifest.json", *SEALED_TARGETS, *SKIPPED),
         "train": ("training_metadata.json", LEDGER, *SKIPPED),

@@ -9,6 +9,7 @@ from typing import Any
 from omni_mlflow.backbones.base import Exam
 from omni_mlflow.reporting.facts import Flow, ReportedFile, RunFacts
 from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
+from omni_mlflow.spine.leak_graph import LeakGraph
 from omni_mlflow.spine.rows import file_digest, read_document, read_rows
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row, Skip, Split
 from omni_mlflow.stages.base import Run
@@ -31,6 +32,7 @@ class EvaluationFacts(Row):
     """``evaluation.json``: which checkpoint answered which held-out samples, and what that may claim.
 
     Attributes:
+        overlapping_episodes: test episodes that share a recording with train or val: then it is no result.
         infrastructure_failed: ids of the samples that were asked in vain; they are no evaluated samples.
         identity: what the answers depend on, part by part.
     """
@@ -46,6 +48,7 @@ class EvaluationFacts(Row):
     num_test_samples: int
     num_evaluated_episodes: int
     num_evaluated_samples: int
+    overlapping_episodes: tuple[str, ...]
     infrastructure_failed: tuple[str, ...]
     identity: dict[str, str]
     seal_openings: int
@@ -71,6 +74,9 @@ def evaluation_facts(
         num_test_samples=sum(test.values()),
         num_evaluated_samples=len(exam.samples),
         episodes_in_training=tuple(sorted(held_out & learned_from)),
+        overlapping_episodes=read_document(run.open("guard", "leak_graph.json"), LeakGraph).sharing_with(
+            Split.TEST
+        ),
         seal_recorded=any(each.checkpoint_digest == identity["checkpoint"] for each in openings),
     )
     return EvaluationFacts(
@@ -84,6 +90,7 @@ def evaluation_facts(
         num_test_samples=facts.num_test_samples,
         num_evaluated_episodes=facts.num_evaluated_episodes,
         num_evaluated_samples=facts.num_evaluated_samples,
+        overlapping_episodes=facts.overlapping_episodes,
         infrastructure_failed=tuple(each.subject for each in lost),
         identity=identity,
         seal_openings=len(openings),
@@ -117,6 +124,7 @@ def run_facts(
         kinds=run.model.metrics,
         primary_metrics=run.contract.primary_metrics,
         seal_openings=facts.seal_openings,
+        overlapping_episodes=len(facts.overlapping_episodes),
         flows=(*_flows(run), _own_flow(facts)),
         skipped=(*_skips(run), *lost),
         files=tuple(_reported(run, name) for name in files),

@@ -14,7 +14,7 @@ from typing import Any
 from omni_mlflow.backbones.base import Exam, Scores
 from omni_mlflow.contract import Contract
 from omni_mlflow.metrics.label_ledger import LabelLedger
-from omni_mlflow.spine.evidence import Evidence
+from omni_mlflow.metrics.verdicts import without_unfounded_verdicts
 from omni_mlflow.spine.rows import (
     digest_of,
     read_document,
@@ -183,22 +183,6 @@ def _check_predictions(run: Run, samples: Sequence[Sample]) -> tuple[Any, list[P
     frame = prediction_frame((sample.id for sample in samples), lines)
     suite = check_suite(run.suites / "predictions.yaml", frame, parameters={"num_expected": len(samples)})
     return suite, write_suite_result(suite, run.folder / "validation")
-
-
-def without_unfounded_verdicts(metrics: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
-    """Take the verdicts out of ``metrics.json`` where they would be read as a model's quality.
-
-    Only held-out evidence has verdicts; of any other each is null with the reason, and the numbers stay.
-    """
-    if evidence is Evidence.HELD_OUT or not metrics.get("verdicts"):
-        return dict(metrics)
-    more = metrics.get("more", {})
-    reason = f"the evaluation is {evidence}, and only held_out evidence is judged"
-    return {
-        **metrics,
-        "verdicts": {name: {**told, "verdict": None} for name, told in metrics["verdicts"].items()},
-        "more": {**more, "reasons": {**more.get("reasons", {}), "verdicts": reason}},
-    }
 
 
 def evaluation_tags(contract: Contract, facts: EvaluationFacts, scores: Scores) -> dict[str, str]:

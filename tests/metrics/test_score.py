@@ -97,6 +97,8 @@ def test_a_result_says_who_answered_and_that_nobody_vouches_for_it(metrics_of, r
     assert (found["engine"], found["evidence"]) == ("vllm 0.11", "unverified")
     assert (record["engine"], record["evidence"]) == ("vllm 0.11", "unverified")
     assert "no held-out result" in record["claim"]
+    assert {each["verdict"] for each in found["verdicts"].values()} == {None}
+    assert "unverified" in found["more"]["reasons"]["verdicts"]
     for name, file in (("predictions", "predictions.jsonl"), ("label_options", "options.json")):
         digest = hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
         assert record["inputs"][name] == {"file": file, "sha256": digest}

@@ -180,13 +180,13 @@ def arithmetic_shape(part: str, side: str, files: AdapterFiles) -> tuple[int, in
 
 
 def values_are_finite(files: AdapterFiles) -> Check:
-    bad = [key for key, tensor in files.tensors.items() if not bool(tensor.isfinite().all())]
+    bad = [key for key, tensor in files.tensors.items() if not bool(tensor.float().isfinite().all())]
     return _list_check("adapter_values_are_finite", "no NaN and no infinity", bad)
 
 
 def was_trained(files: AdapterFiles) -> Check:
     """B starts at zero, so a B that still is zero has never been trained."""
-    zero = [key for key, tensor in files.tensors.items() if tensor.numel() and not bool(tensor.any())]
+    zero = [key for key, tensor in files.tensors.items() if tensor.numel() and not bool(tensor.float().any())]
     return _list_check("adapter_was_trained", "no tensor that is all zero", zero)
 
 
