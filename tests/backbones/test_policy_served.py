@@ -12,6 +12,7 @@ from policy_nano import made_up, policy_settings
 
 from omni_mlflow.backbones.policy_vla_branch.inference import Observations, PolicyPredictor, load_policy
 from omni_mlflow.backbones.policy_vla_branch.served import CHECKPOINT, CheckpointNotHereError, describe
+from omni_mlflow.backbones.policy_vla_branch.served_input import BadInputError, observations
 from omni_mlflow.spine.rows import file_digest, write_document
 
 pytestmark = pytest.mark.training
@@ -85,9 +86,74 @@ def test_other_weights_than_those_that_were_evaluated_are_refused(
         mlflow.pyfunc.load_model(str(model))
 
 
-def test_a_row_without_a_state_is_refused_by_the_column_s_name(model, rows, policy_checkpoint, monkeypatch):
+@pytest.fixture
+def served(model, policy_checkpoint, monkeypatch):
     import mlflow.pyfunc
 
     monkeypatch.setenv(CHECKPOINT, str(policy_checkpoint))
-    with pytest.raises(ValueError, match=r"columns \['state'\] are missing"):
-        mlflow.pyfunc.load_model(str(model)).predict(rows.drop(columns="state"))
+    return mlflow.pyfunc.load_model(str(model))
+
+
+def test_its_signature_says_what_a_row_holds_and_its_example_can_be_asked(served):
+    inputs, outputs = served.metadata.signature.inputs, served.metadata.signature.outputs
+    assert inputs.input_names() == ["id", "image", "instruction", "state"]
+    assert str(inputs.input_types()[3]) == "Array(double)"
+    told = served.predict(served.input_example)
+    assert told.columns.tolist() == outputs.input_names() == ["id", "actions", "labels"]
+    assert np.isfinite(np.array(told["actions"].tolist())).all()
+
+
+def test_a_row_without_a_state_is_refused_by_the_column_s_name(served, rows):
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match=r"missing inputs \['state'\]"):
+        served.predict(rows.drop(columns="state"))
+    with pytest.raises(BadInputError, match=r"columns \['state'\] are missing"):
+        observations(rows.drop(columns="state"))
+
+
+GREY = np.full((4, 4, 3), 100)
+HANDS_AT_REST = [0.0] * 28
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("image", GREY / 255, r"row 1: image holds float64 numbers; give whole numbers from 0 to 255"),
+        ("image", GREY + 200, r"row 1: image goes from 300 to 300"),
+        ("image", GREY - 101, r"row 1: image goes from -1 to -1"),
+        ("image", GREY[..., 0], r"row 1: image has shape \(4, 4\); give RGB"),
+        ("image", GREY.transpose(2, 0, 1), r"row 1: image has shape \(3, 4, 4\); give RGB"),
+        ("image", [[[1, 2, 3]], [[1, 2]]], r"row 1: image is no array of numbers"),
+        ("image", None, r"row 1: image has shape \(\)"),
+        ("state", [float("nan"), *HANDS_AT_REST[1:]], r"row 1: state is not finite at \['left_x'\]"),
+        ("state", [float("inf"), *HANDS_AT_REST[1:]], r"row 1: state is not finite at \['left_x'\]"),
+        ("state", HANDS_AT_REST[1:], r"row 1: state is float64 of shape \(27,\); give 28 numbers: left_x"),
+        ("state", [*HANDS_AT_REST[1:], 0.5], r"row 1: left_valid and right_valid are \[0.0, 0.5\]"),
+        ("instruction", None, r"row 1: instruction is None; give a text"),
+        ("id", 7, r"row 1: id is 7; give a text"),
+    ],
+)
+def test_what_the_policy_was_not_trained_on_is_refused_and_never_answered(rows, column, value, told):
+    changed = rows.astype(object)
+    changed.at[1, column] = value
+    with pytest.raises(BadInputError, match=told):
+        observations(changed)
+
+
+def test_a_refusal_reaches_whoever_asks_through_mlflow(served, rows):
+    rows.at[1, "image"] = (GREY / 255).tolist()
+    with pytest.raises(BadInputError, match="image holds float64 numbers"):
+        served.predict(rows)
+
+
+def test_no_rows_are_refused(rows):
+    with pytest.raises(BadInputError, match="there is no row to answer"):
+        observations(rows.iloc[:0])
+
+
+def test_pictures_may_be_arrays_or_lists(rows):
+    as_arrays = rows.assign(image=[np.array(image, dtype=np.uint8) for image in rows["image"]])
+    for one, other in zip(observations(rows)[1].images, observations(as_arrays)[1].images, strict=True):
+        assert one.dtype == np.uint8
+        assert np.array_equal(one, other)

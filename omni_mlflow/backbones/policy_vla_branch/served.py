@@ -12,15 +12,18 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from omni_mlflow.backbones.policy_vla_branch.inference import (
     LoadedPolicy,
     Observations,
     PolicyPredictor,
     load_policy,
 )
-from omni_mlflow.backbones.policy_vla_branch.sample import STATE_NAMES
+from omni_mlflow.backbones.policy_vla_branch.served_input import (
+    EXAMPLE_NAME,
+    example,
+    observations,
+    signature,
+)
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.spine.rows import file_digest, write_document
 
@@ -31,7 +34,6 @@ CHECKPOINT = "OMNI_MLFLOW_CHECKPOINT"
 """The variable that names the folder with the weights."""
 
 SETTINGS_NAME, MANIFEST_NAME = "settings.json", "checkpoint_manifest.json"
-COLUMNS = ("id", "image", "instruction", "state")
 
 
 class CheckpointNotHereError(Exception):
@@ -41,7 +43,14 @@ class CheckpointNotHereError(Exception):
 def describe(folder: Path, settings: Settings) -> None:
     """Write what ``mlflow.pyfunc.load_model`` needs beside the JSON files of a checkpoint."""
     flavour = {"loader_module": __name__, "python_version": platform.python_version()}
-    write_document(folder / "MLmodel", {"flavors": {"python_function": flavour}})  # JSON is YAML
+    pointer = {"artifact_path": EXAMPLE_NAME, "type": "dataframe", "pandas_orient": "split"}
+    model = {
+        "flavors": {"python_function": flavour},
+        "signature": signature(),
+        "saved_input_example_info": pointer,
+    }
+    write_document(folder / "MLmodel", model)  # JSON is YAML
+    write_document(folder / EXAMPLE_NAME, example())
     write_document(folder / SETTINGS_NAME, settings)
 
 
@@ -87,26 +96,20 @@ class ServedPolicy:
         """Answer every row.
 
         Args:
-            model_input: columns ``id`` (its noise follows from it), ``image`` (RGB, height x width x 3, 0 to
-                255), ``instruction``, and ``state`` (28 numbers, metres and metres per second).
+            model_input: columns ``id`` (its noise follows from it), ``image`` (RGB, height x width x 3, whole
+                numbers from 0 to 255), ``instruction``, and ``state`` (28 numbers, metres and metres per
+                second, then 0 or 1 for a hand that is known).
 
         Returns:
             By row ``id``, ``actions`` (steps x dimensions, in the units of ``action_space.json``), ``labels``
             (JSON: action, objects, next action, next contact).
+
+        Raises:
+            BadInputError: a row is not that.
         """
         import pandas as pd
 
-        if missing := sorted(set(COLUMNS) - set(model_input.columns)):
-            raise ValueError(f"columns {missing} are missing; a row needs {list(COLUMNS)}")
-        states = np.array(model_input["state"].tolist(), dtype=np.float32)
-        if states.shape[1:] != (len(STATE_NAMES),):
-            raise ValueError(f"a state has {len(STATE_NAMES)} numbers, not {states.shape[1:]}")
-        ids = [str(each) for each in model_input["id"]]
-        seen = Observations(
-            images=[np.asarray(image, dtype=np.uint8) for image in model_input["image"]],
-            instructions=[str(each) for each in model_input["instruction"]],
-            states=states,
-        )
+        ids, seen = observations(model_input)
         chunks, labels = self._predictor.sample_actions(ids, seen)
         return pd.DataFrame({"id": ids, "actions": chunks[0].tolist(), "labels": labels})
 
