@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-VOLATILE = ("journal.jsonl", ".stat.json")
+VOLATILE = ("journal.jsonl", ".stat.json", ".look")
 """Names that hold clocks or run ids."""
 
 

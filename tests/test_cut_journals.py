@@ -31,7 +31,7 @@ from tests.conftest import PROJECT, TRIVIAL, Place
 NUM_ASKED = 10  # two batches of the trivial predictor
 KEPT_BY_A_KILL = {  # what a stage leaves that is killed when its last answer or step is written
     "train": ("progress.jsonl", "training_ledger.jsonl", JOURNAL_NAME, "resume", "resume_points.json"),
-    "evaluate": ("progress.jsonl", "predictions.partial.jsonl", JOURNAL_NAME),
+    "evaluate": ("progress.jsonl", "predictions.partial.jsonl", JOURNAL_NAME, ".look"),
 }
 CUT = [(stage, name) for stage, names in KEPT_BY_A_KILL.items() for name in names if name.endswith(".jsonl")]
 
@@ -109,7 +109,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (JOURNAL_NAME, ".stat.json") and path.suffix != ".torn"
+        if path.is_file()
+        and path.name not in (JOURNAL_NAME, ".stat.json", ".look")
+        and path.suffix != ".torn"
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni_mlflow.repeats import Repeats
@@ -63,6 +63,7 @@ def test_rows_repeat_each_other_when_all_columns_of_a_key_agree():
     assert found["a"].to_list() == ["x", "y", "y", "z", "v"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5) | st.sampled_from(["a", "b", None]), min_size=1), st.integers(1, 4))
 def test_what_is_equal_in_the_table_is_found_whatever_its_parts(values, size):
     again = [place for place, value in enumerate(values) if values.count(value) > 1]

@@ -279,7 +279,7 @@ def test_every_evaluation_that_is_begun_is_a_look_at_the_truths(bench):
     looks = bench.openings()
     assert len(looks) == 2
     assert looks[0] != looks[1]
-    assert {**looks[0], "run": ""} == {**looks[1], "run": ""}
+    assert {**looks[0], "look": ""} == {**looks[1], "look": ""}
     assert (
         "| Held-out targets opened | 2 times, this one included |"
         in (bench.evaluation / "RUN_REPORT.md").read_text()

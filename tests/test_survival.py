@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import PROJECT, TRIVIAL
 
 SLOWLY = ("--set", "training.steps=200,training.pause_s=0.1")
-VOLATILE = ("journal.jsonl", ".stat.json", "projector.log", "seal_ledger.jsonl")  # the ledger names runs
+VOLATILE = ("journal.jsonl", ".stat.json", ".look", "projector.log", "seal_ledger.jsonl")
 """Names that hold clocks or run ids; everything else of a workspace is the same after any interruption."""
 
 

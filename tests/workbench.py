@@ -21,7 +21,7 @@ from omni_mlflow.stages.base import Options, Shard
 from omni_mlflow.workspace import Workspace
 from tests.conftest import PROJECT, TRIVIAL, Place
 
-VOLATILE = (JOURNAL_NAME, ".stat.json")
+VOLATILE = (JOURNAL_NAME, ".stat.json", ".look")
 
 
 class Workbench(NamedTuple):

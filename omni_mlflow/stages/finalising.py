@@ -32,7 +32,7 @@ from omni_mlflow.stages.declared_labels import label_ledger
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts, evaluation_facts, run_facts
 from omni_mlflow.stages.evaluation_identity import Identity
 from omni_mlflow.stages.manifests import CONTRACT, FITTED, GENERATED, DatasetManifest, dataset_input
-from omni_mlflow.stages.seal_ledger import Opening, open_targets
+from omni_mlflow.stages.seal_ledger import Opening, look_of, open_targets
 
 JOURNALS = ("progress.jsonl", PARTIAL)
 
@@ -115,7 +115,7 @@ def _exam(run: Run, answered: Answered, *, left_out: set[str]) -> tuple[Exam, La
         backbone=run.model.id,
         checkpoint_digest=identity["checkpoint"],
         evaluation=digest_of(identity),
-        run=str(run.record.key),
+        look=look_of(run),
         purpose="evaluate" if limit is None else f"evaluate the first {len(answered.samples)}",
     )
     targets, arrays = open_targets(run, dataset, opening)

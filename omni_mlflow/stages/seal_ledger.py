@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omni_mlflow.backbones.base import Arrays
 from omni_mlflow.journal import Journal, in_turn
-from omni_mlflow.spine.rows import read_rows
+from omni_mlflow.spine.rows import read_rows, write_text
 from omni_mlflow.spine.types import Check, Row, Target
 from omni_mlflow.stages.base import Ground, Run
 from omni_mlflow.stages.manifests import TEST_TARGETS, DatasetManifest, open_arrays
 
 LEDGER_NAME = "seal_ledger.jsonl"
+_LOOK = ".look"
 
 
 class Opening(Row):
@@ -21,8 +23,8 @@ class Opening(Row):
 
     Attributes:
         evaluation: identity of the evaluation: checkpoint, dataset, settings, code.
-        run: key of the run. One that goes on after it was killed is the same look, one that begins anew a
-            second one.
+        look: an evaluation that goes on after it was killed is the same look, one that begins anew a second
+            one.
     """
 
     split_digest: str
@@ -30,7 +32,15 @@ class Opening(Row):
     checkpoint_digest: str
     evaluation: str
     purpose: str
-    run: str
+    look: str
+
+
+def look_of(run: Run) -> str:
+    """Name the look that the evaluation in this folder has at the truths; the name goes with the folder."""
+    name = run.folder / _LOOK
+    if not name.is_file():
+        write_text(name, uuid.uuid4().hex)
+    return name.read_text(encoding="utf-8")
 
 
 def open_targets(run: Run, dataset: DatasetManifest, opening: Opening) -> tuple[Sequence[Target], Arrays]:
