@@ -79,6 +79,7 @@ def _answers(
     run: Run, asked: Questions, passes: Passes, *, predictor: Callable[[], Predictor] | None
 ) -> dict[str, list[Answer]]:
     known = known_answers(run, asked)
+    known.bring_look(run.folder)
 
     def batch_size() -> int:
         return known.batch_size or (predictor().batch_size if predictor else 1)

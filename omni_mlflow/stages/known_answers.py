@@ -20,6 +20,7 @@ from omni_mlflow.stages.asked import Questions, questions
 from omni_mlflow.stages.base import Ground, Run
 from omni_mlflow.stages.evaluation_identity import Identity, differing
 from omni_mlflow.stages.manifests import GENERATED
+from omni_mlflow.stages.seal_ledger import LOOK
 from omni_mlflow.stages.sheet_checks import judged
 from omni_mlflow.workspace import StageFolder, StaleInputError
 
@@ -31,11 +32,18 @@ class KnownAnswers:
     Attributes:
         batch_size: of any of the journals; None where there is none.
         generated: folders of the large things that these answers name.
+        looks: the names of looks at the truths that lie beside these answers.
     """
 
     answers: dict[Key, Answer]
     batch_size: int | None
     generated: tuple[Path, ...]
+    looks: tuple[Path, ...]
+
+    def bring_look(self, out: Path) -> None:
+        """Whoever goes on with the answers of an evaluation has the look at the truths that it had."""
+        if self.looks and not (out / LOOK).exists():
+            shutil.copy(self.looks[0], out / LOOK)
 
     def bring_generated(self, out: Path) -> None:
         """Copy what the answers name to ``out``, so that they can be scored there."""
@@ -76,10 +84,12 @@ def known_answers(run: Run, asked: Questions) -> KnownAnswers:
             if not is_given(answers.get(key)):
                 answers[key] = answer
     generated = (sheet.folder.path / GENERATED for sheet in sheets)
+    looks = (sheet.folder.path / LOOK for sheet in sheets)
     return KnownAnswers(
         answers=answers,
         batch_size=sheets[0].batch_size if sheets else None,
         generated=tuple(folder for folder in generated if folder.is_dir()),
+        looks=tuple(name for name in looks if name.is_file()),
     )
 
 

@@ -15,7 +15,7 @@ from omni_mlflow.stages.base import Ground, Run
 from omni_mlflow.stages.manifests import TEST_TARGETS, DatasetManifest, open_arrays
 
 LEDGER_NAME = "seal_ledger.jsonl"
-_LOOK = ".look"
+LOOK = ".look"
 
 
 class Opening(Row):
@@ -37,7 +37,7 @@ class Opening(Row):
 
 def look_of(run: Run) -> str:
     """Name the look that the evaluation in this folder has at the truths; the name goes with the folder."""
-    name = run.folder / _LOOK
+    name = run.folder / LOOK
     if not name.is_file():
         write_text(name, uuid.uuid4().hex)
     return name.read_text(encoding="utf-8")
