@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from omni_mlflow.stages.seal_ledger import LEDGER_NAME
 from tests.conftest import PROJECT, Place
 from tests.workbench import contents
 
@@ -27,6 +28,7 @@ def test_two_shards_merge_into_the_bytes_of_one_pass(finished, tmp_path):
     folder = place.workspace / "policy_vla_branch/evaluate"
     one_pass = contents(folder)
     shutil.rmtree(folder)
+    (place.workspace / LEDGER_NAME).unlink()  # as if nobody had looked at the truths yet
     for offset in ("1", "0"):
         run("evaluate", "--sample-offset", offset, "--sample-stride", "2")
     run("merge")
