@@ -26,7 +26,7 @@ def manifest_frame(episodes: Iterable[Episode], graph: LeakGraph) -> list[TableR
         Counter(end for edge in graph.edges if edge.blocks is blocks for end in (edge.first, edge.second))
         for blocks in (True, False)
     )
-    near_duplicates = [rule for rule in graph.rules if rule.layer == "near_duplicate"]
+    near_duplicates = [rule for rule in graph.rules if rule.layer == "near_duplicate" and rule.blocks]
     abstained = Counter(each.episode_id for rule in near_duplicates for each in rule.abstained)
     return [
         {

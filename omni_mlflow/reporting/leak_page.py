@@ -48,8 +48,8 @@ def leak_page(graph: LeakGraph) -> str:
 def _title(graph: LeakGraph) -> str:
     if graph.blocking:
         return f"{len(graph.blocking)} leaks block this split"
-    if graph.blind:
-        return f"No leak was found, but {', '.join(rule.told for rule in graph.blind)}"
+    if graph.gaps:
+        return f"No leak was found, but {', '.join(graph.gaps)}"
     return "No leak blocks this split"
 
 
@@ -61,7 +61,7 @@ def _lede(graph: LeakGraph) -> str:
     return "; ".join(
         (
             f"{sizes} episodes",
-            *(f"{rule.told}, so it proves nothing" for rule in graph.blind),
+            *(f"{gap}, so it proves nothing" for gap in graph.gaps),
             f"{len(graph.edges) - len(graph.blocking)} more leaks were found by rules that only warn",
             *(
                 f"{rule.rule}: {rule.pairs_not_compared} of {rule.pairs + rule.pairs_not_compared} pairs "

@@ -6,9 +6,10 @@ exported one does not say (session, frame rate, stride, main task, the length of
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, BinaryIO, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -23,8 +24,9 @@ MOST_FAULTS = 10_000
 
 _GIVE_ANOTHER = "give the dataset.jsonl of a Qwen export"
 
-YesNo = Literal["yes", "no", "unknown"]
+LONGEST_LINE = 2**24  # bytes; what is longer is no record, but a whole data set in one line
 
+YesNo = Literal["yes", "no", "unknown"]
 
 Frame = Annotated[int, Field(ge=0, lt=2**31)]
 """Three years at 20 frames per second: a larger number is no frame."""
@@ -161,14 +163,15 @@ def convert_records(path: Path) -> Iterator[ConvertedWindow | Skip]:
         BadRowError: not one line is a record, or too many are unusable.
     """
     num_records, first_fault, num_faults = 0, "", 0
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
+    with path.open("rb") as file:
+        for number, line in _lines(file):
             if not line.strip():
                 continue
             try:
                 record = QwenRecord.model_validate_json(line)
             except ValidationError as error:
-                reason = _reason(error)
+                too_long = f"longer than {LONGEST_LINE // 2**20} MiB, so one record it is not"
+                reason = _reason(error) if len(line) <= LONGEST_LINE else too_long
             else:
                 num_records += 1
                 yield _converted(record, number)
@@ -183,6 +186,16 @@ def convert_records(path: Path) -> Iterator[ConvertedWindow | Skip]:
             yield Skip(subject=f"{path.name}:{number}", stage="index", reason=reason)
     if not num_records:
         raise BadRowError(f"{path}: no line of it is an exported Qwen record{first_fault}; {_GIVE_ANOTHER}")
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yield each line with its number, without a byte order mark; of one that is too long, its beginning."""
+    number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        while len(line) > LONGEST_LINE and not line.endswith(b"\n"):
+            line = file.readline(LONGEST_LINE + 1)
 
 
 def _reason(error: ValidationError) -> str:

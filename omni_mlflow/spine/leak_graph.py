@@ -121,6 +121,23 @@ class LeakGraph(Row):
         """The rules that would block and compared none of the pairs there are: they prove nothing."""
         return [each for each in self.rules if each.blocks and not each.pairs and each.pairs_not_compared]
 
+    @property
+    def gaps(self) -> list[str]:
+        """Where no leak can be found: rules that compared nothing, episodes that no witness could compare."""
+        return [
+            *(rule.told for rule in self.blind),
+            *(f"{name} could be compared by no near-duplicate rule that blocks" for name in self.unseen),
+        ]
+
+    @property
+    def unseen(self) -> list[str]:
+        """Ids of the episodes of which every near-duplicate rule that blocks others abstained."""
+        witnesses = [
+            each for each in self.rules if each.layer == "near_duplicate" and each.blocks and each.pairs
+        ]
+        silent = [{each.episode_id for each in rule.abstained} for rule in witnesses]
+        return sorted(set.intersection(*silent)) if silent else []
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -44,8 +44,8 @@ def _guard(run: Run) -> Report:
         for episode in manifest.episodes
     )
     graph = find_leaks(episodes, prints, blocking=run.contract.split_policy.leakage_guard)
-    for rule in graph.blind:
-        run.say(f"{rule.told}: it finds no leak because it could not look for one; {MADE[2]} says why")
+    for gap in graph.gaps:
+        run.say(f"{gap}: no leak is found where none could be looked for; {MADE[2]} says why")
     suite = _checked(run, episodes, graph)
     pages = write_suite_result(suite, run.folder / "validation")
     listed, edges, page = shown = [run.folder / name for name in MADE]

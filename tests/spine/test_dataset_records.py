@@ -248,3 +248,25 @@ def test_memory_does_not_grow_with_the_records(tmp_path):
     tracemalloc.stop()
     assert count == 4000
     assert peak < path.stat().st_size / 10
+
+
+def test_a_line_that_holds_a_whole_data_set_is_skipped_by_its_number_and_never_held(tmp_path):
+    path = tmp_path / "dataset.jsonl"
+    with path.open("w") as out:
+        out.write(json.dumps(record()) + "\n[")
+        for _ in range(20):
+            out.write("1," * 2**19)
+        out.write("1]\n" + json.dumps(record()) + "\n")
+    first, skipped, last = convert_records(path)
+    assert (first.provenance["line"], last.provenance["line"]) == (1, 3)
+    assert (skipped.subject, skipped.reason) == (
+        "dataset.jsonl:2",
+        "longer than 16 MiB, so one record it is not",
+    )
+
+
+def test_a_byte_order_mark_costs_no_record(tmp_path):
+    path = tmp_path / "dataset.jsonl"
+    path.write_text(json.dumps(record()) + "\n", encoding="utf-8-sig")
+    [window] = convert_records(path)
+    assert window.provenance["line"] == 1

@@ -292,3 +292,30 @@ def test_two_episodes_without_a_signal_in_common_are_named_as_not_compared(graph
 def test_every_rule_accounts_for_every_pair(graph_of):
     for report in graph_of({"motion": motion_trace(*some_motion(1))}, {}).rules[1:]:
         assert report.pairs + report.pairs_not_compared == 1, report.rule
+
+
+def test_an_episode_that_no_witness_could_compare_is_named_where_others_were():
+    """Motion and sound block; what has neither may be a copy of anything."""
+    from omni_mlflow.spine.leak_graph import Abstention, LeakGraph, RuleReport
+
+    def rule(name, *silent, blocks=True):
+        return RuleReport(
+            rule=name,
+            layer="near_duplicate",
+            blocks=blocks,
+            looks_at="",
+            sees_from="",
+            pairs=7,
+            pairs_not_compared=4,
+            edges=0,
+            abstained=tuple(Abstention(episode_id=each, reason="") for each in silent),
+        )
+
+    rules = (
+        rule("motion_disjoint", "a", "b"),
+        rule("sound_disjoint", "b", "c"),
+        rule("pictures_disjoint", "d", blocks=False),
+    )
+    graph = LeakGraph(nodes=(), edges=(), rules=rules)
+    assert graph.gaps == ["b could be compared by no near-duplicate rule that blocks"]
+    assert LeakGraph(nodes=(), edges=(), rules=()).gaps == []
