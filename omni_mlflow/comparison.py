@@ -11,7 +11,7 @@ from omni_mlflow.compared_runs import EvaluatedRun, NotComparableError, open_run
 from omni_mlflow.context import OuterRun
 from omni_mlflow.contract import ContractError
 from omni_mlflow.events import RunOutcome
-from omni_mlflow.interruption import Interrupted
+from omni_mlflow.interruption import Interrupted, name_of
 from omni_mlflow.metrics.errors import UnpairedError
 from omni_mlflow.metrics.pairing import disagreements
 from omni_mlflow.paired_runs import PairedAnswers, facts_of, paired_answers
@@ -86,8 +86,8 @@ def _recorded(request: Comparing, say: Callable[[str], None]) -> ComparisonFacts
     except Exception as error:
         record.ended("FAILED", RunOutcome.FAILED, f"{type(error).__name__}: {error}")
         raise
-    except (Interrupted, KeyboardInterrupt):
-        record.ended("KILLED", RunOutcome.KILLED, "stopped by a signal")
+    except (Interrupted, KeyboardInterrupt) as stopping:
+        record.ended("KILLED", RunOutcome.KILLED, f"stopped by {name_of(stopping)}")
         raise
     finally:
         record.close()

@@ -24,6 +24,13 @@ class Interrupted(BaseException):
         return signal.Signals(self.number).name
 
 
+def name_of(stopping: BaseException) -> str:
+    """What a person calls the thing that stopped a run."""
+    if isinstance(stopping, Interrupted):
+        return stopping.name
+    return "Ctrl-C (SIGINT)" if isinstance(stopping, KeyboardInterrupt) else type(stopping).__name__
+
+
 class Stop:
     """Turns SIGINT, SIGTERM and SIGHUP into exceptions.
 

@@ -27,7 +27,7 @@ from omni_mlflow.context import (
     tags_of,
 )
 from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, read_events
-from omni_mlflow.interruption import Interrupted
+from omni_mlflow.interruption import name_of
 from omni_mlflow.journal import exclusive, shared
 from omni_mlflow.leftovers import FAILURE_NAME, key_of, make_room
 from omni_mlflow.record import RunRecord
@@ -204,13 +204,6 @@ def _reuse(stage: Stage, context: Context, folder: StageFolder, seal: Seal) -> F
             record.metrics(seal.metrics)
             record.ended("FINISHED", RunOutcome.OK, f"reused run {key}: inputs, settings and code unchanged")
     return Finished(stage.name, key, folder.path, seal, reused=True)
-
-
-def name_of(signal: BaseException) -> str:
-    """What a person calls the thing that stopped a run."""
-    if isinstance(signal, Interrupted):
-        return signal.name
-    return "Ctrl-C (SIGINT)" if isinstance(signal, KeyboardInterrupt) else type(signal).__name__
 
 
 def say_torn(record: RunRecord, title: str, context: Context) -> None:

@@ -34,7 +34,12 @@ def label_ledger(run: Run, targets: Iterable[Target], fitted: FittedOnTrain) -> 
     for split in (Split.TRAIN, Split.VAL):
         rows = read_rows(run.open("export", f"samples/{split}.jsonl"), LabelledSample)
         counts[split] = action_counts(row.target for row in rows)
-    refuse_drift(declared, LabelLedger.of(counts), fitted)
+    if differing := drift(declared, LabelLedger.of(counts), fitted):
+        more = f" and {len(differing) - _MOST_NAMED} more" if len(differing) > _MOST_NAMED else ""
+        raise LabelLedgerDriftError(
+            f"the label ledger {declared.digest[:16]} drifted: {'; '.join(differing[:_MOST_NAMED])}{more}. "
+            "Run 'export' again, then 'train' and 'gate': numbers over different classes do not compare"
+        )
     return declared
 
 
@@ -42,8 +47,8 @@ def action_counts(targets: Iterable[Target]) -> Counter[str]:
     return Counter(each.labels.action for each in targets if each.labels.action is not None)
 
 
-def refuse_drift(declared: LabelLedger, found: LabelLedger, fitted: FittedOnTrain) -> None:
-    """Raise where the dataset or the checkpoint has other labels than the ledger.
+def drift(declared: LabelLedger, found: LabelLedger, fitted: FittedOnTrain) -> list[str]:
+    """Say of each label what the dataset or the checkpoint holds otherwise than the ledger.
 
     A backbone that fits no action counts is held to its dataset by the gate alone.
     """
@@ -58,9 +63,4 @@ def refuse_drift(declared: LabelLedger, found: LabelLedger, fitted: FittedOnTrai
         ]
     if declared.digest != found.digest and not differing:
         differing = ["no label, but how labels are normalised"]
-    if differing:
-        more = f" and {len(differing) - _MOST_NAMED} more" if len(differing) > _MOST_NAMED else ""
-        raise LabelLedgerDriftError(
-            f"the label ledger {declared.digest[:16]} drifted: {'; '.join(differing[:_MOST_NAMED])}{more}. "
-            "Run 'export' again, then 'train' and 'gate': numbers over different classes do not compare"
-        )
+    return differing

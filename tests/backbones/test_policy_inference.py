@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from policy_nano import DIMS, HORIZON, observations
 
-from omni_mlflow.backbones.policy_vla_branch.inference import load_predictor, noise_key
+from omni_mlflow.backbones.policy_vla_branch.inference import (
+    ActionSampler,
+    PolicyPredictor,
+    load_policy,
+    noise_key,
+)
 from omni_mlflow.spine.types import Outcome, Sample, Span, Split
 
 pytestmark = pytest.mark.training
@@ -32,19 +37,29 @@ def samples(policy_nano):
 
 
 @pytest.fixture(scope="module")
-def predictor(policy_nano, policy_checkpoint):
+def loaded(policy_nano, policy_checkpoint):
+    return load_policy(policy_checkpoint, policy_nano.settings())
+
+
+@pytest.fixture(scope="module")
+def sampler(policy_nano, loaded):
+    return ActionSampler(loaded, policy_nano.settings())
+
+
+@pytest.fixture(scope="module")
+def predictor(policy_nano, sampler):
     def observe(asked):
         return observations(policy_nano.val_data, [sample.inputs["row"] for sample in asked])
 
-    return load_predictor(policy_checkpoint, observe=observe, settings=policy_nano.settings())
+    return PolicyPredictor(sampler, observe)
 
 
 @pytest.mark.parametrize("size", [1, 5])
-def test_an_answer_is_the_same_to_the_last_bit_in_any_batch(predictor, samples, policy_nano, size):
+def test_an_answer_is_the_same_to_the_last_bit_in_any_batch(sampler, samples, policy_nano, size):
     """Instructions of different length share a batch."""
 
     def asked(rows):
-        return predictor.sample_actions([samples[row].id for row in rows], observations(data, rows))
+        return sampler.sample_actions([samples[row].id for row in rows], observations(data, rows))
 
     data, rows = policy_nano.val_data, range(len(samples))
     assert len(set(data.instructions)) == 2
@@ -71,9 +86,9 @@ def test_a_chunk_is_in_units_of_the_action_space_and_beside_it_lies_the_mean_of_
     assert np.array_equal(told, told.round(6))
 
 
-def test_the_first_of_the_draws_is_the_sample_and_their_mean_is_the_mean(predictor, samples, policy_nano):
+def test_the_first_draw_is_the_sample_and_the_mean_is_that_of_all(predictor, sampler, samples, policy_nano):
     seen = observations(policy_nano.val_data, [0, 1])
-    chunks, _ = predictor.sample_actions([each.id for each in samples[:2]], seen)
+    chunks, _ = sampler.sample_actions([each.id for each in samples[:2]], seen)
     assert chunks.shape == (8, 2, HORIZON, DIMS)
     answers = predictor.answer(samples[:2])
     for row, answer in enumerate(answers):
@@ -82,16 +97,16 @@ def test_the_first_of_the_draws_is_the_sample_and_their_mean_is_the_mean(predict
         assert mean == pytest.approx(chunks[:, row].mean(axis=0), abs=1e-6)
 
 
-def test_the_noise_of_a_sample_follows_from_its_id(predictor, samples, policy_nano):
+def test_the_noise_of_a_sample_follows_from_its_id(sampler, policy_nano):
     assert bytes(noise_key("kitchen__ep1:0")) == hashlib.sha256(b"kitchen__ep1:0").digest()
     seen = observations(policy_nano.val_data, [0])
-    one, again, other = (predictor.sample_actions([name], seen)[0] for name in ("a", "a", "b"))
+    one, again, other = (sampler.sample_actions([name], seen)[0] for name in ("a", "a", "b"))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
 
 
-def test_a_checkpoint_that_says_no_number_is_marked_and_tells_none(predictor, samples, monkeypatch):
-    weight = predictor._loaded.policy.plain.action_out_proj.bias
+def test_a_checkpoint_that_says_no_number_is_marked_and_tells_none(predictor, loaded, samples):
+    weight = loaded.policy.plain.action_out_proj.bias
     kept = weight.detach().clone()
     try:
         weight.data.fill_(float("nan"))

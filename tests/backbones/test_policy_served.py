@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from policy_nano import made_up, policy_settings
 
-from omni_mlflow.backbones.policy_vla_branch.inference import Observations, PolicyPredictor, load_policy
+from omni_mlflow.backbones.policy_vla_branch.inference import ActionSampler, Observations, load_policy
 from omni_mlflow.backbones.policy_vla_branch.served import CHECKPOINT, CheckpointNotHereError, describe
 from omni_mlflow.backbones.policy_vla_branch.served_input import BadInputError, observations
 from omni_mlflow.spine.rows import file_digest, write_document
@@ -56,8 +56,8 @@ def test_mlflow_loads_it_and_it_predicts_what_the_evaluation_would(
         instructions=rows["instruction"].tolist(),
         states=np.array(rows["state"].tolist(), dtype=np.float32),
     )
-    predictor = PolicyPredictor(load_policy(policy_checkpoint, settings), lambda _: seen, settings)
-    chunks, labels = predictor.sample_actions(["a", "b"], seen)
+    sampler = ActionSampler(load_policy(policy_checkpoint, settings), settings)
+    chunks, labels = sampler.sample_actions(["a", "b"], seen)
     assert told["id"].tolist() == ["a", "b"]
     assert np.array_equal(np.array(told["actions"].tolist()), chunks[0])
     assert told["labels"].tolist() == labels

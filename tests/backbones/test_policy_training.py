@@ -19,7 +19,7 @@ from training_logs import ListLog
 
 from omni_mlflow.backbones.optimisation import TooFewSamplesError
 from omni_mlflow.backbones.policy_vla_branch.base_model import load_model
-from omni_mlflow.backbones.policy_vla_branch.inference import PolicyPredictor, load_policy
+from omni_mlflow.backbones.policy_vla_branch.inference import ActionSampler, load_policy
 from omni_mlflow.backbones.policy_vla_branch.tiny_base import NARROW
 from omni_mlflow.spine.rows import file_digest
 
@@ -180,8 +180,8 @@ def test_it_learns_where_the_hand_goes_what_is_done_and_what_comes_next(tmp_path
     nano.train(log, settings)
     assert np.mean(log.losses()[-20:]) < 0.5 * np.mean(log.losses()[:20])
     held_out = made_up(200, seed=9)
-    predictor = PolicyPredictor(load_policy(log.checkpoint, settings), lambda samples: None, settings)
-    chunks, raw = predictor.sample_actions(held_out.ids, observations(held_out, range(200)))
+    sampler = ActionSampler(load_policy(log.checkpoint, settings), settings)
+    chunks, raw = sampler.sample_actions(held_out.ids, observations(held_out, range(200)))
     answers = [json.loads(each) for each in raw]
     for name in ("action", "next_action"):
         truth = getattr(held_out, name)

@@ -55,42 +55,13 @@ class LoadedPolicy:
     labels: HeadLabels
 
 
-class PolicyPredictor:
-    """Answers samples with one checkpoint.
+class ActionSampler:
+    """Draws chunks of actions, and answers labels, for what it is shown."""
 
-    Args:
-        observe: reads what the model may see of samples.
-    """
-
-    batch_size = BATCH_SIZE
-
-    def __init__(self, loaded: LoadedPolicy, observe: Observe, settings: Settings) -> None:
+    def __init__(self, loaded: LoadedPolicy, settings: Settings) -> None:
         self._loaded = loaded
         self._batches = Batches(loaded.processor)
-        self._observe = observe
         self._decoding = settings.decoding
-
-    def answer(self, samples: Sequence[Sample]) -> list[Answer]:
-        """Answer ``samples`` in order; an answer does not depend on the others of its batch."""
-        seen = self._observe(samples)
-        chunks, labels = self.sample_actions([sample.id for sample in samples], seen)
-        told = {"actions": chunks[0], f"actions_mean_of_{len(chunks)}": chunks.mean(axis=0)}
-        answers = []
-        for row, sample in enumerate(samples):
-            finite = bool(np.isfinite(chunks[:, row]).all())
-            answers.append(
-                Answer(
-                    id=sample.id,
-                    episode_id=sample.episode_id,
-                    anchor=sample.anchor,
-                    outcome=Outcome.ANSWERED if finite else Outcome.MODEL_INVALID,
-                    raw=labels[row],
-                    values={name: each[row].round(DECIMALS).tolist() for name, each in told.items()}
-                    if finite
-                    else {},
-                )
-            )
-        return answers
 
     def sample_actions(self, ids: Sequence[str], seen: Observations) -> tuple[NDArray[np.float64], list[str]]:
         """Draw ``decoding.samples_for_mean`` chunks per sample; the noise of each follows from its id alone.
@@ -118,6 +89,42 @@ class PolicyPredictor:
         return batches.physical(chunks)[:, 0], labels
 
 
+class PolicyPredictor:
+    """Answers samples with one checkpoint.
+
+    Args:
+        observe: reads what the model may see of samples.
+    """
+
+    batch_size = BATCH_SIZE
+
+    def __init__(self, sampler: ActionSampler, observe: Observe) -> None:
+        self._sampler = sampler
+        self._observe = observe
+
+    def answer(self, samples: Sequence[Sample]) -> list[Answer]:
+        """Answer ``samples`` in order; an answer does not depend on the others of its batch."""
+        seen = self._observe(samples)
+        chunks, labels = self._sampler.sample_actions([sample.id for sample in samples], seen)
+        told = {"actions": chunks[0], f"actions_mean_of_{len(chunks)}": chunks.mean(axis=0)}
+        answers = []
+        for row, sample in enumerate(samples):
+            finite = bool(np.isfinite(chunks[:, row]).all())
+            answers.append(
+                Answer(
+                    id=sample.id,
+                    episode_id=sample.episode_id,
+                    anchor=sample.anchor,
+                    outcome=Outcome.ANSWERED if finite else Outcome.MODEL_INVALID,
+                    raw=labels[row],
+                    values={name: each[row].round(DECIMALS).tolist() for name, each in told.items()}
+                    if finite
+                    else {},
+                )
+            )
+        return answers
+
+
 def noise_key(sample_id: str) -> list[int]:
     """Return the key of a sample's noise: the 32 bytes of the sha256 of its id."""
     return list(hashlib.sha256(sample_id.encode()).digest())
@@ -142,4 +149,4 @@ def load_policy(checkpoint: Path, settings: Settings) -> LoadedPolicy:
 
 
 def load_predictor(checkpoint: Path, *, observe: Observe, settings: Settings) -> PolicyPredictor:
-    return PolicyPredictor(load_policy(checkpoint, settings), observe, settings)
+    return PolicyPredictor(ActionSampler(load_policy(checkpoint, settings), settings), observe)

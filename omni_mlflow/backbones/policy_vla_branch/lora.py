@@ -6,15 +6,12 @@ its own beside it, as PEFT writes it.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
+from omni_mlflow.backbones.peft_adapter import adapter_shapes, add_adapter
 from omni_mlflow.backbones.policy_vla_branch.settings import Base, Lora
-from omni_mlflow.spine.rows import write_document
 
 FOLDER = "adapter"
-CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 TARGETS = (
     r"model\.(vlm\.language_model|dit)\.layers\.\d+\."
     r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
@@ -38,37 +35,13 @@ def lora_config(lora: Lora, base: Base) -> Any:
     )
 
 
-def add_adapter(model: Any, lora: Lora, base: Base, *, seed: int) -> Any:
+def add_policy_adapter(model: Any, lora: Lora, base: Base, *, seed: int) -> Any:
     """Wrap ``model`` with an untrained adapter in float32; the same seed draws the same weights."""
-    import torch
-    from peft import get_peft_model
-
-    torch.manual_seed(seed)
-    wrapped = get_peft_model(model, lora_config(lora, base))
-    adapter = wrapped.peft_config["default"]
-    adapter.base_model_name_or_path, adapter.revision = base.model, base.revision
+    wrapped = add_adapter(model, lora_config(lora, base), seed=seed)
     for weight in wrapped.parameters():
         if weight.requires_grad:  # what is trained whole is a copy of the base's, in its precision
             weight.data = weight.data.float()
     return wrapped
-
-
-def adapter_weights(wrapped: Any) -> dict[str, Any]:
-    """Return the adapter's tensors by the names that PEFT stores them under."""
-    from peft import get_peft_model_state_dict
-
-    return dict(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
-
-
-def save_adapter(wrapped: Any, folder: Path) -> None:
-    """Write both files; same adapter, same bytes."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter_weights(wrapped).items()}
-    save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
-    config = {**wrapped.peft_config["default"].to_dict(), "inference_mode": True}
-    write_document(folder / CONFIG_NAME, json.loads(json.dumps(config, default=sorted)))
 
 
 def expected_shapes(config: Any, lora: Lora, base: Base) -> dict[str, tuple[int, ...]]:
@@ -77,11 +50,6 @@ def expected_shapes(config: Any, lora: Lora, base: Base) -> dict[str, tuple[int,
     Args:
         config: of the pi0 model.
     """
-    import torch
-    from peft import get_peft_model
     from transformers import PI0ForConditionalGeneration
 
-    with torch.device("meta"):
-        model = PI0ForConditionalGeneration(config)
-    wrapped = get_peft_model(model, lora_config(lora, base), low_cpu_mem_usage=True)
-    return {name: tuple(tensor.shape) for name, tensor in adapter_weights(wrapped).items()}
+    return adapter_shapes(lambda: PI0ForConditionalGeneration(config), lora_config(lora, base))

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from omni_mlflow.backbones.base_identity import BaseIdentity
+from omni_mlflow.backbones.peft_adapter import CONFIG_NAME as ADAPTER_CONFIG
+from omni_mlflow.backbones.peft_adapter import WEIGHTS_NAME as ADAPTER_WEIGHTS
 from omni_mlflow.backbones.policy_vla_branch.base_model import (
     WEIGHTS_NAME,
     identify,
@@ -22,9 +24,7 @@ from omni_mlflow.backbones.policy_vla_branch.canary import CANARY_NAME, Canary, 
 from omni_mlflow.backbones.policy_vla_branch.heads import HEADS_NAME, HeadLabels
 from omni_mlflow.backbones.policy_vla_branch.heads import WEIGHTS_NAME as HEAD_WEIGHTS
 from omni_mlflow.backbones.policy_vla_branch.inference import load_policy
-from omni_mlflow.backbones.policy_vla_branch.lora import CONFIG_NAME as ADAPTER_CONFIG
 from omni_mlflow.backbones.policy_vla_branch.lora import FOLDER
-from omni_mlflow.backbones.policy_vla_branch.lora import WEIGHTS_NAME as ADAPTER_WEIGHTS
 from omni_mlflow.backbones.policy_vla_branch.model_rules import (
     CONFIG_NAME,
     PROCESSOR_NAME,

@@ -12,12 +12,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omni_mlflow.backbones.policy_vla_branch.inference import (
-    LoadedPolicy,
-    Observations,
-    PolicyPredictor,
-    load_policy,
-)
+from omni_mlflow.backbones.policy_vla_branch.inference import ActionSampler, LoadedPolicy, load_policy
 from omni_mlflow.backbones.policy_vla_branch.served_input import (
     EXAMPLE_NAME,
     example,
@@ -90,7 +85,7 @@ class ServedPolicy:
     """What ``mlflow.pyfunc`` wraps."""
 
     def __init__(self, loaded: LoadedPolicy, settings: Settings) -> None:
-        self._predictor = PolicyPredictor(loaded, _nothing_to_observe, settings)
+        self._sampler = ActionSampler(loaded, settings)
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
         """Answer every row.
@@ -110,9 +105,5 @@ class ServedPolicy:
         import pandas as pd
 
         ids, seen = observations(model_input)
-        chunks, labels = self._predictor.sample_actions(ids, seen)
+        chunks, labels = self._sampler.sample_actions(ids, seen)
         return pd.DataFrame({"id": ids, "actions": chunks[0].tolist(), "labels": labels})
-
-
-def _nothing_to_observe(_: Any) -> Observations:
-    raise NotImplementedError("a served policy is given what it sees, and reads no media")

@@ -17,6 +17,7 @@ from omni_mlflow.backbones.optimisation import (
     take_step,
     training_order,
 )
+from omni_mlflow.backbones.peft_adapter import save_adapter
 from omni_mlflow.backbones.policy_vla_branch.base_model import (
     fit_processor,
     identify,
@@ -28,7 +29,7 @@ from omni_mlflow.backbones.policy_vla_branch.base_model import (
 from omni_mlflow.backbones.policy_vla_branch.canary import save_canary
 from omni_mlflow.backbones.policy_vla_branch.data import Batches, PolicyData
 from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels, new_heads, num_features, save_heads
-from omni_mlflow.backbones.policy_vla_branch.lora import FOLDER, add_adapter, save_adapter
+from omni_mlflow.backbones.policy_vla_branch.lora import FOLDER, add_policy_adapter
 from omni_mlflow.backbones.policy_vla_branch.model import Policy
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings, Training
 from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME, NormalizationStats
@@ -99,7 +100,7 @@ def _trainable(model: Any, labels: HeadLabels, settings: Settings) -> Policy:
     """Return the policy with untrained heads, all of it trainable or an adapter alone."""
     seed = settings.training.seed
     if settings.training.mode == "lora":
-        model = add_adapter(model, settings.lora, settings.base, seed=seed)
+        model = add_policy_adapter(model, settings.lora, settings.base, seed=seed)
     else:
         model.model.dit.embed_tokens.weight.requires_grad_(False)  # the expert reads no tokens
     return Policy(model, new_heads(labels, seed=seed), half=settings.base.precision == "bfloat16")

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from omni_mlflow.backbones.base_identity import BaseIdentity
+from omni_mlflow.backbones.peft_adapter import CONFIG_NAME, WEIGHTS_NAME
 from omni_mlflow.backbones.policy_vla_branch.lora import (
-    CONFIG_NAME,
     FOLDER,
     TARGETS,
-    WEIGHTS_NAME,
     WHOLE,
     expected_shapes,
     lora_config,

@@ -8,12 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from omni_mlflow.backbones.qwen3_omni_lora.adapter import (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    expected_shapes,
-    lora_config,
-)
+from omni_mlflow.backbones.peft_adapter import CONFIG_NAME, WEIGHTS_NAME
+from omni_mlflow.backbones.qwen3_omni_lora.adapter import expected_shapes, lora_config
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.spine.types import Check
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from omni_mlflow.backbones.base import CheckpointUnderTest
 from omni_mlflow.backbones.base_weights import BaseModelError
-from omni_mlflow.backbones.qwen3_omni_lora.adapter import CONFIG_NAME, WEIGHTS_NAME
+from omni_mlflow.backbones.peft_adapter import CONFIG_NAME, WEIGHTS_NAME
 from omni_mlflow.backbones.qwen3_omni_lora.adapter_rules import (
     RULES,
     AdapterFiles,

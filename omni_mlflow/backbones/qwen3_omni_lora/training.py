@@ -16,7 +16,8 @@ from omni_mlflow.backbones.optimisation import (
     prefetched,
     training_order,
 )
-from omni_mlflow.backbones.qwen3_omni_lora.adapter import add_adapter, save_adapter
+from omni_mlflow.backbones.peft_adapter import add_adapter, save_adapter
+from omni_mlflow.backbones.qwen3_omni_lora.adapter import lora_config
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
     identify,
     load_processor,
@@ -53,7 +54,7 @@ def train_adapter(
     )
     model = load_thinker(location, settings.base)
     identity = identify(model, location, settings.base)
-    model = add_adapter(model, settings.lora, settings.base, seed=settings.training.seed)
+    model = add_adapter(model, lora_config(settings.lora, settings.base), seed=settings.training.seed)
     if settings.training.gradient_checkpointing:
         _recompute_activations(model.get_base_model())
     options = label_options(priors, max_options=settings.prompt.max_label_options)
