@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,13 @@ from omni_mlflow.spine.synthetic import write_episode_set
 
 PROJECT = Path(__file__).parent.parent
 TRIVIAL = Path(__file__).parent / "trivial"
+
+
+def pytest_configure() -> None:
+    """Whoever starts the tests in the background has their children ignore Ctrl-C, and nohup a hang-up."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)

@@ -151,8 +151,6 @@ def assert_ended(place, process, end):
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "number"), STOPPED)
 def test_a_stopped_stage_is_killed_with_its_reason_and_nothing_is_left_running(place, how, number):
-    if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-        pytest.skip("these tests were started by nohup, which has their children ignore SIGHUP")
     process = launched(place, how)
     process.send_signal(number)
     assert_ended(place, process, STOPPED[how, number])
