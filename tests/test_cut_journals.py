@@ -16,7 +16,7 @@ from rich.console import Console
 
 from omni_mlflow import expectations
 from omni_mlflow.console import TerminalBar
-from omni_mlflow.context import Context
+from omni_mlflow.context import Context, folder_of
 from omni_mlflow.events import JOURNAL_NAME, Metrics, RunOutcome, read_events
 from omni_mlflow.registry import load_bound
 from omni_mlflow.shared_contract import shared_contract
@@ -32,6 +32,8 @@ NUM_ASKED = 10  # two batches of the trivial predictor
 KEPT_BY_A_KILL = {  # what a stage leaves that is killed when its last answer or step is written
     "train": ("progress.jsonl", "training_ledger.jsonl", JOURNAL_NAME, "resume", "resume_points.json"),
     "evaluate": ("progress.jsonl", "predictions.partial.jsonl", JOURNAL_NAME, ".look"),
+    "guard": (JOURNAL_NAME,),  # begins again, as every stage does that keeps no rows
+    "gate": (JOURNAL_NAME,),
 }
 CUT = [(stage, name) for stage, names in KEPT_BY_A_KILL.items() for name in names if name.endswith(".jsonl")]
 
@@ -93,7 +95,7 @@ def kill(place: Place, stage: str) -> Killed:
         source={},
         outer=None,
     )
-    folder = place.workspace / "trivial" / stage
+    folder = folder_of(STAGES[stage], context).path
     run_stage(STAGES[stage], context)
     left = place.root / f"left-by-{stage}"
     shutil.copytree(folder, left)
