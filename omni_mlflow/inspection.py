@@ -25,6 +25,8 @@ class Inspection(Row):
         fps: by the device clock.
         modalities: share of frames (0..1) for which each video, the sound, each sensor and each label is
             present and valid.
+        sampled: each modality whose share is an estimate, with how many frames, spread evenly over the
+            episode, were looked at; all frames were for the others.
         anomalies: one sentence each; none for a flawless episode.
     """
 
@@ -32,6 +34,7 @@ class Inspection(Row):
     num_frames: int
     fps: float
     modalities: dict[str, float]
+    sampled: dict[str, int]
     anomalies: tuple[str, ...]
 
 
@@ -51,6 +54,7 @@ def inspect_episode(folder: Path) -> Inspection:
             num_frames=source.num_frames,
             fps=round(source.fps, 3),
             modalities={name: round(share, 4) for name, share in modalities.items()},
+            sampled=source.sampled(),
             anomalies=tuple(anomalies),
         )
 
@@ -59,7 +63,8 @@ def rendered(inspection: Inspection) -> Group:
     """Lay an inspection out for a person at a terminal."""
     table = Table("modality", "frames covered", box=box.SIMPLE)
     for name, share in inspection.modalities.items():
-        table.add_row(name, percent(share))
+        looked_at = inspection.sampled.get(name)
+        table.add_row(name, percent(share) + (f" of {looked_at} sampled frames" if looked_at else ""))
     head = f"{inspection.episode_id}: {inspection.num_frames} frames, {inspection.fps:.4g} per second"
     return Group(Text(head), table, *(Text(f"- {each}") for each in inspection.anomalies or ["no anomaly"]))
 

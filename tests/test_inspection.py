@@ -81,7 +81,28 @@ def test_a_flawless_episode_is_covered_in_full_and_has_no_anomaly(episode):
 def test_the_command_prints_one_json_object_and_nothing_else(episode):
     done = command_line(str(episode), "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert set(json.loads(done.stdout)) == {"episode_id", "num_frames", "fps", "modalities", "anomalies"}
+    told = json.loads(done.stdout)
+    assert set(told) == {"episode_id", "num_frames", "fps", "modalities", "sampled", "anomalies"}
+    assert told["sampled"] == {"depth": 16}
+    assert told["modalities"]["depth"] == 1.0
+
+
+def test_a_coverage_that_was_estimated_is_said_to_be_one(episode):
+    confidence = np.zeros((100, 32, 32), np.uint8)
+    confidence[:50] = 255
+    replace(episode, "depth/confidence", confidence)
+    found = inspect_episode(episode)
+    assert (found.modalities["depth"], found.sampled) == (0.5, {"depth": 16})
+    assert found.anomalies == ("depth invalid in 50 % of 16 sampled frames",)
+    [row] = [
+        line for line in command_line(str(episode)).stdout.splitlines() if line.strip().startswith("depth ")
+    ]
+    assert row.split(maxsplit=1)[1].strip() == "50 % of 16 sampled frames"
+
+
+def test_depth_that_no_sampled_frame_shows_is_not_called_absent_from_all_of_them(episode):
+    replace(episode, "depth/confidence", np.zeros((100, 32, 32), np.uint8))
+    assert inspect_episode(episode).anomalies == ("depth not available: none of 16 sampled frames is valid",)
 
 
 def test_for_people_the_command_prints_a_table_and_the_anomalies(episode):

@@ -106,8 +106,9 @@ def _invalid(source: EpisodeFile) -> Iterator[str]:
     for name, word in _INVALID_IS_UNUSUAL.items():
         valid = source.valid_frames[name]
         if 0 < valid.mean() < 1:
-            places = f": {_runs(~valid)}" if len(valid) == source.num_frames else ""
-            yield f"{word} invalid in {percent(1 - valid.mean())} of frames{places}"
+            looked_at = source.sampled().get(name)
+            where = f"frames: {_runs(~valid)}" if looked_at is None else f"{looked_at} sampled frames"
+            yield f"{word} invalid in {percent(1 - valid.mean())} of {where}"
     for side in SIDES:
         joints = f"hand_mocap/{side}_joints_3d"
         if joints in source.annotation:

@@ -30,7 +30,8 @@ _SOURCES = {
 def valid_frames(episode: EpisodeFile) -> dict[str, Bools]:
     """Return for each modality which frames have it.
 
-    Depth is judged at 16 frames spread over the episode: reading all of it would take minutes.
+    Depth is judged at 16 frames spread over the episode (:func:`sampled_frames` says so where there are
+    more): reading all of it would take minutes.
     """
     captions = episode.captions()
     hands, imu = episode.hands()[1], episode.imu()
@@ -54,12 +55,27 @@ def reason_for_absence(episode: EpisodeFile, modality: str) -> str:
     if sources is None:
         return "no frame is labelled"
     absent = [name for name in sources if name not in episode.annotation]
-    return f"annotation lacks {', '.join(absent)}" if absent else "no frame is valid"
+    if absent:
+        return f"annotation lacks {', '.join(absent)}"
+    looked_at = sampled_frames(episode).get(modality)
+    return "no frame is valid" if looked_at is None else f"none of {looked_at} sampled frames is valid"
+
+
+def sampled_frames(episode: EpisodeFile) -> dict[str, int]:
+    """Return each modality whose coverage is an estimate, with how many frames were looked at for it."""
+    recorded = all(name in episode.annotation for name in DEPTH_ARRAYS)
+    looked_at = len(_depth_frames(episode))
+    return {"depth": looked_at} if recorded and looked_at < episode.num_frames else {}
+
+
+def _depth_frames(episode: EpisodeFile) -> list[int]:
+    spread = np.linspace(0, episode.num_frames - 1, _SAMPLED_DEPTH_FRAMES)
+    frames: list[int] = np.unique(spread.astype(int)).tolist()
+    return frames
 
 
 def _depth_covers(episode: EpisodeFile) -> Bools:
-    frames = np.unique(np.linspace(0, episode.num_frames - 1, _SAMPLED_DEPTH_FRAMES).astype(int))
-    rows = [episode.depth_rows(frame, frame + 1) for frame in frames.tolist()]
+    rows = [episode.depth_rows(frame, frame + 1) for frame in _depth_frames(episode)]
     return np.array([row is not None and bool(row.valid.any()) for row in rows])
 
 

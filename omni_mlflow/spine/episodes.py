@@ -26,7 +26,7 @@ from omni_mlflow.spine.calibration import Camera, depth_intrinsics, read_camera
 from omni_mlflow.spine.caption_references import CaptionRule
 from omni_mlflow.spine.caption_texts import caption_texts
 from omni_mlflow.spine.captions import FrameCaptions, map_captions
-from omni_mlflow.spine.coverage import reason_for_absence, valid_frames
+from omni_mlflow.spine.coverage import reason_for_absence, sampled_frames, valid_frames
 from omni_mlflow.spine.layout import DATASETS, MOST_OF
 from omni_mlflow.spine.poses import Bools, Floats, inverse, rigid_motions
 from omni_mlflow.spine.sensors import DepthRows, Imu, nearest, read_depth, read_imu, read_map
@@ -278,9 +278,16 @@ class EpisodeFile:
     def coverage(self) -> dict[str, float]:
         """Return for each modality the share of frames (0..1) for which it is present and valid.
 
-        Depth is judged at 16 frames spread over the episode: reading all of it would take minutes.
+        It is an estimate for what :meth:`sampled` names.
         """
         return {name: float(valid.mean()) for name, valid in self.valid_frames.items()}
+
+    def sampled(self) -> dict[str, int]:
+        """Return how many frames, spread evenly over the episode, a coverage was estimated from.
+
+        Depth alone is: reading all of it would take minutes. The coverage of all else looked at every frame.
+        """
+        return sampled_frames(self)
 
     def missing(self) -> dict[str, str]:
         """Return the name of each modality that no frame has, with the reason."""

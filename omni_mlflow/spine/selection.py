@@ -202,6 +202,7 @@ def read_annotation(source: EpisodeFile) -> dict[str, Any]:
         "device_clock_ns": source.device_clock_ns,
         "missing_modalities": source.missing(),
         "coverage": source.coverage(),
+        "coverage_sampled": source.sampled(),
         "synthetic": source.synthetic,
     }
 

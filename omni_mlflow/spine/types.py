@@ -126,6 +126,8 @@ class Episode(Row):
         missing_modalities: name of each absent modality and the reason.
         coverage: share of frames (0..1) for which each modality is present and valid, and that the file of
             each camera holds.
+        coverage_sampled: each modality whose coverage is an estimate, with how many frames, spread evenly
+            over the episode, were looked at; all frames were for the others.
         device_clock_ns: first and last frame on the recording device's own clock.
         synthetic: written by this project's generator; the annotation itself says so.
     """
@@ -144,6 +146,7 @@ class Episode(Row):
     device_clock_ns: tuple[int, int] | None = None
     missing_modalities: dict[str, str] = Field(default_factory=dict)
     coverage: dict[str, float] = Field(default_factory=dict)
+    coverage_sampled: dict[str, int] = Field(default_factory=dict)
     synthetic: bool = False
 
     @property

@@ -59,9 +59,16 @@ def test_a_manifest_row_says_what_is_there(make_episode):
     assert episode.bytes_by_file["annotation.hdf5"] == (folder / "annotation.hdf5").stat().st_size
     assert episode.missing_modalities == {"imu": "annotation lacks imu/accel_xyz"}
     assert episode.coverage["body_mocap"] == 1.0
+    assert episode.coverage_sampled == {}, "of 8 frames all were looked at"
     assert episode.digest is None
     assert episode.split is None
     assert not episode.synthetic
+
+
+def test_a_manifest_row_says_which_coverage_is_an_estimate(make_episode):
+    folder = make_episode(num_frames=60)
+    (episode,), _ = scan_data_root(folder.parents[1])
+    assert episode.coverage_sampled == {"depth": 16}
 
 
 def test_a_manifest_row_says_how_much_of_the_episode_each_camera_s_file_holds(make_episode):
