@@ -89,8 +89,9 @@ def _settled(
 ) -> Iterator[tuple[TaskT, Future[ResultT]]]:
     """Yield every task with its future once that has a result or an error.
 
-    A scheduler can lose a task together with a worker that dies at the wrong moment. Where nobody works on
-    anything at two looks in a row, what is still open is handed out anew.
+    A task can be lost with a worker that dies within some milliseconds of its end: Dask does it again on
+    another one, but never tells its client. Where nobody works on anything at two looks in a row, what is
+    still open is handed out anew.
     """
     pending = {pool.submit(work, task): task for task in tasks}
     idle_before = False
@@ -104,7 +105,7 @@ def _settled(
             pending = {pool.submit(work, task): task for task in lost.values()}
             for future in lost:
                 future.cancel()
-        idle_before = idle
+        idle_before = idle and not idle_before
 
 
 @contextmanager

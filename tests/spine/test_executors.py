@@ -52,6 +52,37 @@ def test_a_task_whose_worker_is_killed_is_done_by_another_one(cluster, tmp_path)
     assert (tmp_path / "3").exists(), "a worker was killed"
 
 
+@pytest.mark.slow
+def test_tasks_that_the_scheduler_loses_with_a_dying_worker_are_handed_out_anew(monkeypatch, tmp_path):
+    from distributed import LocalCluster, SchedulerPlugin
+
+    class LosesTasks(SchedulerPlugin):
+        """Forgets the unfinished tasks as soon as a worker is gone, and tells no client."""
+
+        def __init__(self) -> None:
+            self.lost: list[str] = []
+
+        def remove_worker(self, scheduler, worker, *, stimulus_id, **_):
+            unfinished = [task for task in scheduler.tasks.values() if task.state != "memory"]
+            wanted = [(task.key, client.client_key) for task in unfinished for client in task.who_wants]
+            for key, client in [] if self.lost else wanted:
+                scheduler.client_releases_keys([key], client=client, stimulus_id=stimulus_id)
+                assert key not in scheduler.tasks
+            self.lost += [key for key, _ in wanted]
+
+    monkeypatch.setattr("omni_mlflow.spine.executors.LOOK_EVERY_S", 2)
+    loses_tasks = LosesTasks()
+    work = partial(square_and_die_once, folder=tmp_path)
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
+    ) as cluster:
+        cluster.scheduler.add_plugin(loses_tasks)
+        address = cluster.scheduler_address
+        done = dict(each_task(work, range(8), workers=1, cluster=address, code=same, died=lost))
+    assert len(loses_tasks.lost) > 0
+    assert done == {number: number * number for number in range(8)}
+
+
 def die_at_three(number: int) -> int:
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
