@@ -7,7 +7,7 @@ same folders under the same names as this machine, and hold the same packages.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,10 @@ CONNECT_TIMEOUT_S = 20
 LOOK_EVERY_S = 15
 SAME_BYTES = ("av", "h5py", "numpy")
 """Packages whose version shapes the bytes that a task writes."""
+
+
+class _Killed:
+    """What a task came to whose workers died, as many as the scheduler's "allowed-failures" says."""
 
 
 class ClusterError(Exception):
@@ -58,54 +62,73 @@ def _each_on_a_cluster(
 ) -> Iterator[tuple[TaskT, ResultT]]:
     """A task whose worker dies is given to another one, so ``work`` may see a task twice, even at once."""
     with _client(address) as client:
-        from distributed import KilledWorker
-
         _check_code(client, address, code)
-        pool = client.get_executor(pure=False)
         try:
             suspects = []
-            for task, future in _settled(client, pool, work, tasks):
-                try:
-                    yield task, future.result()
-                except KilledWorker:  # its workers died, as many as the scheduler's "allowed-failures" says
+            for task, result in _settled(client, work, tasks):
+                if isinstance(result, _Killed):
                     suspects.append(task)
+                else:
+                    yield task, result
             for suspect in suspects:  # alone, since a task dies with the one its worker began before it
-                for task, future in _settled(client, pool, work, [suspect]):
-                    try:
-                        yield task, future.result()
-                    except KilledWorker:
-                        yield task, died(task)
+                for task, result in _settled(client, work, [suspect]):
+                    yield (task, died(task)) if isinstance(result, _Killed) else (task, result)
         except CancelledError as error:
             raise ClusterError(
                 f"the scheduler at {address} went away; what was finished stays, so start it again and run "
                 "the same command"
             ) from error
-        finally:
-            pool.shutdown(wait=False)  # cancels what has not begun
 
 
 def _settled(
-    client: Any, pool: Executor, work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT]
-) -> Iterator[tuple[TaskT, Future[ResultT]]]:
-    """Yield every task with its future once that has a result or an error.
+    client: Any, work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT]
+) -> Iterator[tuple[TaskT, ResultT | _Killed]]:
+    """Yield every task with its result, or with the fact that it killed its workers.
 
-    A task can be lost with a worker that dies within some milliseconds of its end: Dask does it again on
-    another one, but never tells its client. Where nobody works on anything at two looks in a row, what is
+    Results are fetched one by one: of several fetched at once from a worker that has just died, Dask does the
+    tasks again and may never tell its client. Where nobody works on anything at two looks in a row, what is
     still open is handed out anew.
     """
-    pending = {pool.submit(work, task): task for task in tasks}
+    pending = {client.submit(work, task, pure=False): task for task in tasks}
     idle_before = False
     while pending:
-        done, _ = wait(pending, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield pending.pop(future), future
-        idle = not done and not any(client.processing().values())
+        num_open = len(pending)
+        for future in _done(client, list(pending)):
+            if settled := _fetched(future):
+                yield pending.pop(future), *settled
+        idle = len(pending) == num_open and not any(client.processing().values())
         if idle and idle_before:
-            lost = dict(pending)
-            pending = {pool.submit(work, task): task for task in lost.values()}
-            for future in lost:
-                future.cancel()
+            pending = {client.submit(work, task, pure=False): task for task in pending.values()}
         idle_before = idle and not idle_before
+
+
+def _done(client: Any, futures: list[Any]) -> list[Any]:
+    """Wait for some futures; none of them when nothing happens for a while."""
+    from distributed import wait
+
+    try:
+        with client.as_current():
+            return list(wait(futures, timeout=LOOK_EVERY_S, return_when="FIRST_COMPLETED").done)
+    except TimeoutError:
+        return []
+
+
+def _fetched(future: Any) -> tuple[Any] | None:
+    """Return what a task came to; None when it went with a worker.
+
+    Raises:
+        Exception: of the task.
+    """
+    from distributed import KilledWorker
+
+    try:
+        return (future.result(timeout=LOOK_EVERY_S),)
+    except KilledWorker:
+        return (_Killed(),)
+    except TimeoutError:
+        if future.status == "error":  # the task's own
+            raise
+        return None
 
 
 @contextmanager
