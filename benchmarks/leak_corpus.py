@@ -1,9 +1,10 @@
-"""What the leak detector finds, what it takes for a leak, and what it costs.
+"""What the leak detector finds, what it takes for a leak, and how little of a recording is enough.
 
-    python -m benchmarks.leak_corpus [--sessions 200] [--copies 24] [--frames 200]
+    OMP_NUM_THREADS=1 python -m benchmarks.leak_corpus [--sessions 200] [--copies 24] [--frames 200]
 
-First the scores of planted copies and of all pairs of unrelated sessions, rule by rule; then the seconds to
-fingerprint one episode of real picture sizes, and to check a manifest of 128 episodes of 5 minutes again.
+First the scores of planted copies and of all pairs of unrelated sessions, rule by rule. Then, of copies cut
+to a few seconds and of cuts that overlap by a few, how many are found, and how many pairs of a cut and a
+session that it is not of are taken for copies. Last the pictures of videos that were copied alone.
 """
 
 from __future__ import annotations
@@ -11,36 +12,23 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from omni_mlflow.spine import key_frames, motion_trace, path_trace, sound_bits
 from omni_mlflow.spine.alignment import Match, best_match, transform_size, transformed
-from omni_mlflow.spine.contents import RECORDED_ARRAYS
-from omni_mlflow.spine.fingerprints import (
-    FilePrint,
-    Fingerprint,
-    FingerprintStore,
-    fingerprint_episode,
-    known_fingerprint,
-)
-from omni_mlflow.spine.key_frames import KeyFrames, best_view
-from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks
-from omni_mlflow.spine.motion_trace import MotionTrace
-from omni_mlflow.spine.path_trace import PathTrace
+from omni_mlflow.spine.fingerprints import Fingerprint, FingerprintStore, fingerprint_episode
+from omni_mlflow.spine.key_frames import best_view
 from omni_mlflow.spine.processes import each_in_a_process
-from omni_mlflow.spine.recording import Recording
-from omni_mlflow.spine.sound_bits import SoundBits
 from omni_mlflow.spine.synthetic import write_episode_set
-from omni_mlflow.spine.types import CAMERAS, Episode, Split
-from tests.spine.planted_leaks import CHANGES, disguised
+from omni_mlflow.spine.types import CAMERAS
+from tests.spine.planted_leaks import CHANGES, FPS, VIDEO_CHANGES, copy_videos, cut, disguised
 
 THRESHOLDS = {
     "motion": motion_trace.THRESHOLD,
@@ -48,9 +36,15 @@ THRESHOLDS = {
     "sound": sound_bits.THRESHOLD,
     "pictures": key_frames.THRESHOLD,
 }
-SIZES = {camera: (512, 512) if camera.startswith("stereo") else (1312, 1080) for camera in CAMERAS}
-LONG_S = 300
-WIDE_ARRAYS = RECORDED_ARRAYS[:8]  # as many as are wide enough for their rows to be remembered
+BLOCKING = ("motion", "path", "sound")
+
+PICTURE_BARS = (key_frames.THRESHOLD, 0.95, 0.97)
+
+KEPT_S = {10: (4, 5, 5.5, 6, 8), 40: (4, 5, 5.5, 6, 8, 10, 20)}
+"""Of sessions of so many seconds: to how many a copy is cut."""
+
+SHARED_S = (2.5, 5, 6, 8, 10)
+"""Two cuts of 20 s have so many seconds in common."""
 
 
 def scores_between(one: Fingerprint, other: Fingerprint) -> dict[str, float]:
@@ -102,10 +96,24 @@ def show_scores(name: str, scores: list[Mapping[str, float]]) -> None:
     print(f"{name:<25}{'any':<10}{caught:>7} of {len(scores)} pairs taken for copies")
 
 
-def measure_corpus(root: Path, *, sessions: int, copies: int, frames: int, workers: int) -> None:
-    data, store = root / "episodes", FingerprintStore(root / "prints", code="this code")
-    write_episode_set(data, sessions=sessions, frames=frames, seed=17, anomalies="none", workers=workers)
-    folders = sorted(data.glob("*/ep1"))
+def show_recall(name: str, copies: list[Mapping[str, float]], unrelated: list[Mapping[str, float]]) -> None:
+    """Print by how many copies each signal that may block finds, and what it takes for a copy and is none."""
+    found = {signal: _taken(copies, (signal,)) for signal in BLOCKING}
+    told = "   ".join(f"{signal} {count:>2}" for signal, count in found.items())
+    print(
+        f"{name:<38}{told}   any {_taken(copies, BLOCKING):>2} of {len(copies)}"
+        f"   of {len(unrelated)} unrelated pairs {_taken(unrelated, BLOCKING)}"
+    )
+
+
+def _taken(scores: list[Mapping[str, float]], signals: Collection[str]) -> int:
+    return sum(any(each.get(name, -1) >= THRESHOLDS[name] for name in signals) for each in scores)
+
+
+def measure_corpus(
+    root: Path, store: FingerprintStore, *, sessions: int, copies: int, frames: int, workers: int
+) -> None:
+    folders = sessions_of(root / "episodes", sessions=sessions, frames=frames, workers=workers)
     clean = fingerprints_of(folders, store, workers=workers)
     show_scores("unrelated", [scores_between(clean[a], clean[b]) for a, b in combinations(folders, 2)])
     for name, change in CHANGES.items():
@@ -114,112 +122,74 @@ def measure_corpus(root: Path, *, sessions: int, copies: int, frames: int, worke
         show_scores(name, [scores_between(clean[made[copy]], found[copy]) for copy in made])
 
 
-def write_full_size(folder: Path, *, frames: int, gop: int) -> None:
-    """Six videos of real size and a moving picture; no annotation."""
-    folder.mkdir(parents=True)
-    texture = np.random.default_rng(1).integers(0, 255, (82, 68, 3), np.uint8).repeat(20, 0).repeat(20, 1)
-    for camera, (height, width) in SIZES.items():
-        with av.open(str(folder / f"{camera}.mp4"), "w") as container:
-            stream = container.add_stream("libx264", rate=20, options={"preset": "ultrafast", "crf": "28"})
-            stream.height, stream.width, stream.pix_fmt, stream.gop_size = height, width, "yuv420p", gop
-            for number in range(frames):
-                top, left = number % 300, (2 * number) % 260
-                image = np.ascontiguousarray(texture[top : top + height, left : left + width])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-            container.mux(stream.encode(None))
-
-
-def measure_reading(root: Path, *, frames: int) -> None:
-    """Seconds to hash the pictures of one full-size episode, beside decoding all of it."""
-    for gop in (30, 250):
-        folder = root / f"gop{gop}"
-        write_full_size(folder, frames=frames, gop=gop)
-        began = time.process_time()
-        for camera in CAMERAS:
-            key_frames.key_frames_of(folder / f"{camera}.mp4")
-        hashing = time.process_time() - began
-        began = time.process_time()
-        for camera in CAMERAS:
-            with av.open(str(folder / f"{camera}.mp4")) as container:
-                container.streams.video[0].codec_context.thread_count = 1
-                for _ in container.decode(video=0):
-                    pass
-        decoding = time.process_time() - began
-        print(
-            f"{frames} frames, 4 x 1080x1312 + 2 x 512x512, GOP {gop}: {hashing:.2f} CPU s to hash, "
-            f"{decoding:.2f} CPU s to decode every frame"
+def measure_cuts(root: Path, store: FingerprintStore, *, copies: int, workers: int) -> None:
+    """How little a copy may keep of a session; and how little two cuts of one may have in common."""
+    for length_s, kept_s in KEPT_S.items():
+        folders = sessions_of(
+            root / f"of {length_s}", sessions=copies, frames=length_s * FPS, workers=workers
         )
+        whole = fingerprints_of(folders, store, workers=workers)
+        for seconds in kept_s:
+            first = round((length_s - seconds) / 2 * FPS)
+            out = root / f"{seconds} of {length_s}"
+            pieces = cuts_of(folders, out, store, first=first, seconds=seconds, workers=workers)
+            show_pairs(f"{seconds:g} s of {length_s} s", whole, pieces)
+    heads = cuts_of(folders, root / "heads", store, first=0, seconds=20, workers=workers)
+    for shared_s in SHARED_S:
+        first = round((20 - shared_s) * FPS)
+        out = root / f"shared {shared_s}"
+        pieces = cuts_of(folders, out, store, first=first, seconds=20, workers=workers)
+        show_pairs(f"{shared_s:g} s common to two cuts of 20 s", heads, pieces)
 
 
-def measure_recheck(root: Path, *, episodes: int) -> None:
-    """Seconds to check a manifest again whose files are known: 96/16/16 episodes of 5 minutes."""
-    store = FingerprintStore(root / "known", code="this code")
-    splits = [Split.TRAIN] * 96 + [Split.VAL] * 16 + [Split.TEST] * 16
-    rows = []
-    for number, split in zip(range(episodes), splits, strict=True):
-        folder = root / "manifest" / f"s{number:03d}" / "ep1"
-        folder.mkdir(parents=True)
-        for name, found in long_episode(number).items():
-            (folder / name).write_bytes(b"x")
-            store.remember(folder / name, found)
-        name = folder.parent.name
-        rows.append(
-            Episode(
-                episode_id=name,
-                session_id=name,
-                path=f"{name}/ep1",
-                split=split,
-                num_frames=6000,
-                fps=20,
-                bytes_by_file={},
+def measure_videos_alone(root: Path, store: FingerprintStore, *, copies: int, workers: int) -> None:
+    """What pictures tell of videos without sound, of 10 and 30 s, at their threshold and above it."""
+    for length_s in (10, 30):
+        folders = sessions_of(
+            root / f"seen {length_s}", sessions=copies, frames=length_s * FPS, workers=workers
+        )
+        whole = fingerprints_of(folders, store, workers=workers)
+        for name, change in VIDEO_CHANGES.items():
+            kept = replace(change, stop=change.stop and length_s * FPS - change.first)
+            made = {folder: root / f"{name} {length_s}" / folder.parent.name for folder in folders}
+            for folder, out in made.items():
+                out.mkdir(parents=True)
+                copy_videos(folder, out, kept)
+            scores = [
+                scores_between(whole[folder], watched(out)).get("pictures") for folder, out in made.items()
+            ]
+            told = [score for score in scores if score is not None]
+            found = "   ".join(f"at {bar} {sum(score >= bar for score in told):>2}" for bar in PICTURE_BARS)
+            print(
+                f"videos of {length_s} s, {name:<16}{len(told):>3} of {len(scores)} compared   found {found}"
             )
-        )
-    began = time.perf_counter()
-    known = {row.episode_id: known_fingerprint(root / "manifest" / row.path, store) for row in rows}
-    prints = {name: found for name, found in known.items() if found is not None}
-    loaded = time.perf_counter()
-    graph = find_leaks(rows, prints, blocking=LEAK_RULES)
-    done = time.perf_counter()
-    pairs = {rule.rule: rule.pairs for rule in graph.rules}
-    print(
-        f"{len(prints)} episodes known again in {loaded - began:.2f} s, {pairs['content_disjoint']} pairs "
-        f"compared in {done - loaded:.2f} s (motion {pairs['motion_disjoint']}, sound "
-        f"{pairs['sound_disjoint']}, pictures {pairs['pictures_disjoint']}); {len(graph.edges)} edges"
-    )
 
 
-def long_episode(seed: int) -> dict[str, FilePrint]:
-    """File prints as large as those of 5 minutes, with random content."""
-    rng = np.random.default_rng(seed)
-    keys = np.arange(0, LONG_S, 4.0)
-    bursts = (np.arange(0, 3, 0.25) + LONG_S * (np.arange(8) + 0.5)[:, None] / 8).ravel()
-    seconds = np.sort(np.concatenate([keys, bursts])).astype(np.float32)
-    moved = np.clip(rng.normal(0, 40, (2, int(LONG_S * motion_trace.RATE_HZ))), -120, 120).astype(np.int8)
-    went = np.clip(rng.normal(0, 40, (6, int(LONG_S * path_trace.RATE_HZ))), -120, 120).astype(np.int8)
-    heard = int(LONG_S * sound_bits.RATE_HZ)
-    recording = Recording(
-        datasets={name: f"{name} of {seed}" for name in RECORDED_ARRAYS},
-        device_id=f"device {seed}",
-        device_clock_ns=(0, LONG_S * 10**9),
-        motion=MotionTrace(levels=moved),
-        path=PathTrace(levels=went),
-        rows={name: tuple(map(int, np.sort(rng.integers(0, 2**63, 64)))) for name in WIDE_ARRAYS},
-    )
-    found = {"annotation.hdf5": FilePrint(sha256=f"{seed}", recording=recording)}
-    for place, camera in enumerate(CAMERAS):
-        signs, strong = key_frames.perceptual_hashes(
-            rng.normal(size=(len(seconds), 32, 32)).astype(np.float32)
-        )
-        found[f"{camera}.mp4"] = FilePrint(
-            sha256=f"{seed} {camera}",
-            key_frames=KeyFrames(seconds=seconds, signs=signs, strong=strong, length_s=LONG_S),
-            sound=SoundBits(
-                bits=rng.integers(0, 2**16, heard, dtype=np.uint16), heard=np.ones(heard, dtype=bool)
-            )
-            if place == 0
-            else None,
-        )
-    return found
+def watched(folder: Path) -> Fingerprint:
+    """What can be told of videos that have no annotation."""
+    views = {camera: key_frames.key_frames_of(folder / f"{camera}.mp4") for camera in CAMERAS}
+    return Fingerprint(datasets={}, device_id=None, device_clock_ns=None, files={}, key_frames=views)
+
+
+def show_pairs(name: str, whole: Mapping[Path, Fingerprint], pieces: Mapping[Path, Fingerprint]) -> None:
+    copies = [scores_between(whole[folder], pieces[folder]) for folder in whole]
+    others = [scores_between(whole[one], pieces[other]) for one in whole for other in whole if one != other]
+    show_recall(name, copies, others)
+
+
+def cuts_of(
+    folders: Iterable[Path], out: Path, store: FingerprintStore, *, first: int, seconds: float, workers: int
+) -> dict[Path, Fingerprint]:
+    """Fingerprints of a cut of every folder, from frame ``first``, by the folder."""
+    stop = first + round(seconds * FPS)
+    made = {cut(each, out / each.parent.name, first=first, stop=stop): each for each in folders}
+    found = fingerprints_of(made, store, workers=workers)
+    return {source: found[copy] for copy, source in made.items()}
+
+
+def sessions_of(data: Path, *, sessions: int, frames: int, workers: int) -> list[Path]:
+    write_episode_set(data, sessions=sessions, frames=frames, seed=17, anomalies="none", workers=workers)
+    return sorted(data.glob("*/ep1"))
 
 
 def main() -> None:
@@ -231,11 +201,17 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        measure_recheck(root, episodes=128)
-        measure_reading(root, frames=400)
+        store = FingerprintStore(root / "prints", code="this code")
         measure_corpus(
-            root, sessions=given.sessions, copies=given.copies, frames=given.frames, workers=given.workers
+            root,
+            store,
+            sessions=given.sessions,
+            copies=given.copies,
+            frames=given.frames,
+            workers=given.workers,
         )
+        measure_cuts(root, store, copies=given.copies, workers=given.workers)
+        measure_videos_alone(root, store, copies=given.copies, workers=given.workers)
 
 
 if __name__ == "__main__":

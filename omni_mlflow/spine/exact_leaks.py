@@ -20,7 +20,10 @@ from omni_mlflow.spine.leak_graph import (
 from omni_mlflow.spine.types import Episode
 
 MIN_SHARED_ROWS = 4
-"""Remembered rows of one array from which a run of it was copied; of a quarter of it about 16 are found."""
+"""Remembered rows of one array, or pictures of one video, from which a run of it was copied.
+
+Of a quarter of it about 16 are found.
+"""
 
 
 def unknown_identities(episodes: Sequence[Episode], fingerprints: Fingerprints) -> list[Leak]:
@@ -85,7 +88,7 @@ def _device_clock_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprin
 
 
 def _content_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) -> Finding:
-    """No file, no array, and no run of rows of an array is in two splits."""
+    """No file, no array, and no run of rows of an array or of encoded pictures is in two splits."""
     names: dict[tuple[str, str], str] = {}
     occurrences = []
     for episode in episodes:
@@ -99,7 +102,7 @@ def _content_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) -
     for first, second, name, count in _shared_rows(episodes, fingerprints):
         whole = same[first.episode_id, second.episode_id]
         if name not in whole:
-            whole.append(f"{name} ({count} remembered rows)")
+            whole.append(f"{name} ({count} of {SKETCHED_ROWS} remembered parts)")
     by_id = {each.episode_id: each for each in episodes}
     edges = [
         edge_between(
@@ -113,7 +116,7 @@ def _content_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) -
 def _shared_rows(
     episodes: Sequence[Episode], fingerprints: Fingerprints
 ) -> Iterator[tuple[Episode, Episode, str, int]]:
-    """Yield the pairs with enough remembered rows of an array in common, with its name and their number."""
+    """Yield pairs with enough remembered parts of an array or a video in common: its name, their number."""
     by_id = {each.episode_id: each for each in episodes}
     rows = (
         ((name, row), each)
@@ -140,8 +143,9 @@ EXACT_RULES = {
     "content_disjoint": LeakRule(
         "bytes",
         f"sha256 of every file and of the {len(RECORDED_ARRAYS)} arrays with content of their own "
-        f"({SAMPLED_IMAGES} images of each of depth), and hashes of {SKETCHED_ROWS} rows of each wide array",
-        f"one file, one array, or {MIN_SHARED_ROWS} remembered rows of an array",
+        f"({SAMPLED_IMAGES} images of each of depth), hashes of {SKETCHED_ROWS} rows of each wide array and "
+        f"of {SKETCHED_ROWS} encoded pictures of each video",
+        f"one file, one array, or {MIN_SHARED_ROWS} remembered parts of an array or a video",
         _content_disjoint,
     ),
 }

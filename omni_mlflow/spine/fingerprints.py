@@ -26,11 +26,13 @@ class FilePrint(Row):
     """What one file of an episode holds.
 
     Attributes:
+        encoded_pictures: hashes of some: see :func:`omni_mlflow.spine.encoded_pictures.encoded_pictures`.
         unreadable: why its pictures or sound could not be decoded.
     """
 
     sha256: str
     recording: Recording | None = None
+    encoded_pictures: tuple[int, ...] = ()
     key_frames: KeyFrames | None = None
     sound: SoundBits | None = None
     unreadable: str | None = None
@@ -41,6 +43,7 @@ class Fingerprint(Recording):
 
     Attributes:
         files: sha256 of every file that is read, by name.
+        rows: also of each video, by its file, hashes of some encoded pictures.
         key_frames: by camera.
         unreadable: why the pictures or sound of a file could not be decoded, by its name.
         changed_files: files whose bytes are others than those that were remembered under the same path,
@@ -146,6 +149,7 @@ def print_of(path: Path) -> FilePrint:
     Raises:
         UnreadableEpisodeError: it is an annotation that cannot be read.
     """
+    from omni_mlflow.spine.encoded_pictures import encoded_pictures
     from omni_mlflow.spine.episodes import ANNOTATION, open_episode
     from omni_mlflow.spine.key_frames import key_frames_of
     from omni_mlflow.spine.sound_bits import sound_of
@@ -158,6 +162,7 @@ def print_of(path: Path) -> FilePrint:
     try:
         return FilePrint(
             sha256=sha256,
+            encoded_pictures=encoded_pictures(path),
             key_frames=key_frames_of(path),
             sound=sound_of(path) if path.stem == SOUND_CAMERA else None,
         )
@@ -185,8 +190,10 @@ def _assembled(prints: Mapping[str, FilePrint]) -> Fingerprint:
     """Put together what the files of one episode hold, by their names."""
     recording = next((each.recording for each in prints.values() if each.recording), None)
     by_camera = {camera: prints[f"{camera}.mp4"] for camera in CAMERAS if f"{camera}.mp4" in prints}
+    recorded = dict(recording) if recording else {"datasets": {}, "device_id": None, "device_clock_ns": None}
+    pictures = {name: each.encoded_pictures for name, each in prints.items() if each.encoded_pictures}
     return Fingerprint(
-        **(dict(recording) if recording else {"datasets": {}, "device_id": None, "device_clock_ns": None}),
+        **{**recorded, "rows": {**recorded.get("rows", {}), **pictures}},
         files={name: each.sha256 for name, each in prints.items()},
         key_frames={camera: each.key_frames for camera, each in by_camera.items() if each.key_frames},
         sound=next((each.sound for each in by_camera.values() if each.sound), None),

@@ -40,6 +40,7 @@ class Change:
         crf, gop: quality and key frame distance of the new encoding.
         shrink: each picture is so many times smaller.
         imu_noise: noise added to inertial samples, in units of their spread, gravity included.
+        encoded: pictures are encoded anew; otherwise the videos are the same ones without their sound.
         caption: keep the caption; otherwise somebody else wrote one, about nothing in it.
     """
 
@@ -52,6 +53,7 @@ class Change:
     sound: bool = True
     shrink: int = 1
     imu_noise: float = 0.0
+    encoded: bool = True
     caption: bool = True
 
 
@@ -64,6 +66,16 @@ CHANGES = {
 }
 
 
+VIDEO_CHANGES = {
+    "sound stripped": Change(encoded=False, sound=False),
+    "re-encoded": Change(crf=33, gop=250, sound=False),
+    "trimmed": Change(first=37, stop=163, gop=48, sound=False),
+    "mirrored": Change(mirror=True, sound=False),
+    "half the size": Change(crf=34, shrink=2, sound=False),
+}
+"""What becomes of the videos of a session beside the annotation of another one, without their sound."""
+
+
 def renamed(folder: Path, out: Path) -> Path:
     """The same bytes under another session."""
     shutil.copytree(folder, out)
@@ -74,6 +86,14 @@ def disguised(folder: Path, out: Path, change: Change) -> Path:
     """Another recording by every id, clock and digest, with the signals of ``folder``."""
     copy_annotation(folder, out, change)
     copy_videos(folder, out, change)
+    return out
+
+
+def cut(folder: Path, out: Path, *, first: int, stop: int) -> Path:
+    """A disguised copy of some frames of ``folder``, of whose videos it has only one, for the sound."""
+    change = Change(first=first, stop=stop)
+    copy_annotation(folder, out, change)
+    copy_video(folder / "fisheye_cam0.mp4", out / "fisheye_cam0.mp4", change)
     return out
 
 
@@ -178,8 +198,19 @@ def _give_new_identity(target: h5py.File, stamps: np.ndarray, *, lead_ns: int) -
 
 
 def copy_videos(folder: Path, out: Path, change: Change) -> None:
+    write = copy_video if change.encoded else copy_pictures
     for camera in CAMERAS:
-        copy_video(folder / f"{camera}.mp4", out / f"{camera}.mp4", change)
+        write(folder / f"{camera}.mp4", out / f"{camera}.mp4", change)
+
+
+def copy_pictures(source: Path, out: Path, _: Change) -> None:
+    """The encoded pictures of ``source`` as they are, in a file of other bytes."""
+    with av.open(str(source)) as given, av.open(str(out), "w") as container:
+        video = container.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = video
+                container.mux(packet)
 
 
 def copy_video(source: Path, out: Path, change: Change) -> None:

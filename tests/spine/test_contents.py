@@ -101,7 +101,7 @@ def test_two_recordings_share_nothing(shared):
 @pytest.mark.parametrize("name", ["hand_mocap/left_joints_3d", "full_body_mocap/keypoints"])
 def test_a_copy_that_lacks_the_head_of_its_source_is_found_by_its_rows(shared, name):
     copied = recorded(2) | {name: recorded(1)[name][15:]}
-    assert shared(recorded(1), copied) == [f"same content: {name} (25 remembered rows)"]
+    assert shared(recorded(1), copied) == [f"same content: {name} (25 of 64 remembered parts)"]
 
 
 def test_a_third_of_a_long_recording_is_found_wherever_it_was_cut(shared):

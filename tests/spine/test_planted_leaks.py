@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from planted_leaks import (
     CHANGES,
+    VIDEO_CHANGES,
     Change,
     disguised,
     renamed,
@@ -108,6 +109,25 @@ def test_videos_of_one_session_beside_the_annotation_of_another_are_found_by_the
 ):
     copy = with_videos_of(sessions[0], sessions[1], tmp_path / "copy", CHANGES["trimmed"])
     assert "sound_disjoint" in rules_between(graph_of([sessions[0], copy], store), "e000", "e001")
+
+
+def test_videos_without_their_sound_beside_another_annotation_are_found_by_their_encoded_pictures(
+    sessions, store, tmp_path
+):
+    copy = with_videos_of(sessions[0], sessions[1], tmp_path / "copy", VIDEO_CHANGES["sound stripped"])
+    graph = graph_of([sessions[0], copy], store)
+    assert rules_between(graph, "e000", "e001") == {"content_disjoint", "pictures_disjoint"}
+    [edge] = graph.blocking
+    assert "stereo_left.mp4 (64 of 64 remembered parts)" in edge.evidence
+
+
+def test_videos_that_were_encoded_anew_without_their_sound_are_told_of_and_block_nothing(
+    sessions, store, tmp_path
+):
+    copy = with_videos_of(sessions[0], sessions[1], tmp_path / "copy", VIDEO_CHANGES["trimmed"])
+    graph = graph_of([sessions[0], copy], store)
+    assert rules_between(graph, "e000", "e001") == {"pictures_disjoint"}
+    assert graph.blocking == []
 
 
 def test_an_annotation_beside_the_videos_of_another_session_is_found_by_its_motion(sessions, store, tmp_path):
