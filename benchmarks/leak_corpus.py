@@ -111,9 +111,8 @@ def _taken(scores: list[Mapping[str, float]], signals: Collection[str]) -> int:
 
 
 def measure_corpus(
-    root: Path, store: FingerprintStore, *, sessions: int, copies: int, frames: int, workers: int
+    root: Path, folders: list[Path], store: FingerprintStore, *, copies: int, workers: int
 ) -> None:
-    folders = sessions_of(root / "episodes", sessions=sessions, frames=frames, workers=workers)
     clean = fingerprints_of(folders, store, workers=workers)
     show_scores("unrelated", [scores_between(clean[a], clean[b]) for a, b in combinations(folders, 2)])
     for name, change in CHANGES.items():
@@ -142,27 +141,20 @@ def measure_cuts(root: Path, store: FingerprintStore, *, copies: int, workers: i
         show_pairs(f"{shared_s:g} s common to two cuts of 20 s", heads, pieces)
 
 
-def measure_videos_alone(root: Path, store: FingerprintStore, *, copies: int, workers: int) -> None:
-    """What pictures tell of videos without sound, of 10 and 30 s, at their threshold and above it."""
-    for length_s in (10, 30):
-        folders = sessions_of(
-            root / f"seen {length_s}", sessions=copies, frames=length_s * FPS, workers=workers
-        )
-        whole = fingerprints_of(folders, store, workers=workers)
-        for name, change in VIDEO_CHANGES.items():
-            kept = replace(change, stop=change.stop and length_s * FPS - change.first)
-            made = {folder: root / f"{name} {length_s}" / folder.parent.name for folder in folders}
-            for folder, out in made.items():
-                out.mkdir(parents=True)
-                copy_videos(folder, out, kept)
-            scores = [
-                scores_between(whole[folder], watched(out)).get("pictures") for folder, out in made.items()
-            ]
-            told = [score for score in scores if score is not None]
-            found = "   ".join(f"at {bar} {sum(score >= bar for score in told):>2}" for bar in PICTURE_BARS)
-            print(
-                f"videos of {length_s} s, {name:<16}{len(told):>3} of {len(scores)} compared   found {found}"
-            )
+def measure_videos_alone(root: Path, folders: list[Path], store: FingerprintStore, *, frames: int) -> None:
+    """What pictures tell of videos without sound, at their threshold and above it."""
+    whole = fingerprints_of(folders, store, workers=1)
+    for name, change in VIDEO_CHANGES.items():
+        kept = replace(change, stop=change.stop and frames - change.first)
+        made = {folder: root / f"{name} {frames}" / folder.parent.name for folder in folders}
+        for folder, out in made.items():
+            out.mkdir(parents=True)
+            copy_videos(folder, out, kept)
+        scores = [scores_between(whole[folder], watched(out)).get("pictures") for folder, out in made.items()]
+        told = [score for score in scores if score is not None]
+        found = "   ".join(f"at {bar} {sum(score >= bar for score in told):>2}" for bar in PICTURE_BARS)
+        length = f"{frames / FPS:g} s"
+        print(f"videos of {length}, {name:<16}{len(told):>3} of {len(scores)} compared   found {found}")
 
 
 def watched(folder: Path) -> Fingerprint:
@@ -202,16 +194,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         store = FingerprintStore(root / "prints", code="this code")
-        measure_corpus(
-            root,
-            store,
-            sessions=given.sessions,
-            copies=given.copies,
-            frames=given.frames,
-            workers=given.workers,
+        folders = sessions_of(
+            root / "episodes", sessions=given.sessions, frames=given.frames, workers=given.workers
         )
+        measure_corpus(root, folders, store, copies=given.copies, workers=given.workers)
         measure_cuts(root, store, copies=given.copies, workers=given.workers)
-        measure_videos_alone(root, store, copies=given.copies, workers=given.workers)
+        measure_videos_alone(root / "short", folders[: given.copies], store, frames=given.frames)
+        longer = sessions_of(root / "30 s", sessions=given.copies, frames=30 * FPS, workers=given.workers)
+        measure_videos_alone(root / "long", longer, store, frames=30 * FPS)
 
 
 if __name__ == "__main__":
