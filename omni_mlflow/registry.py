@@ -137,8 +137,19 @@ def own_backbones() -> dict[str, str]:
 
 
 def installed_backbones() -> dict[str, str]:
-    """The module of each backbone that an installed package adds, by id."""
-    return {each.name: each.value for each in entry_points(group=ENTRY_POINT_GROUP)}
+    """The module of each backbone that an installed package adds, by id.
+
+    Raises:
+        ContractError: two packages add a backbone of the same id.
+    """
+    found: dict[str, str] = {}
+    for each in entry_points(group=ENTRY_POINT_GROUP):
+        if found.setdefault(each.name, each.value) != each.value:
+            raise ContractError(
+                f"two installed packages add the backbone {each.name!r}: {found[each.name]} and "
+                f"{each.value}; uninstall one of them"
+            )
+    return found
 
 
 def unbuilt_methods(backbone: Backbone) -> list[str]:

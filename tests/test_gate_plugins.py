@@ -17,7 +17,7 @@ from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import Context
 from omni_mlflow.contract import ContractError
 from omni_mlflow.gates import ENTRY_POINT_GROUP
-from omni_mlflow.registry import load_bound
+from omni_mlflow.registry import load_backbone, load_bound
 from omni_mlflow.spine.types import Check
 from omni_mlflow.stage_report import RulesBrokenError
 from omni_mlflow.stage_run import run_stage
@@ -185,6 +185,19 @@ def test_a_backbone_whose_import_exits_is_an_issue_of_its_contract(contract_of, 
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(ContractError, match="omni_leaver cannot be imported: SystemExit"):
         load_bound(path, profile=None, changes={})
+
+
+def test_two_installed_backbones_of_one_id_are_told_and_none_is_taken(tmp_path, monkeypatch):
+    for package in ("one", "other"):
+        info = tmp_path / f"omni_{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: omni-{package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[omni_mlflow.backbones]\ntwice = omni_{package}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ContractError) as told:
+        load_backbone("twice")
+    assert "two installed packages add the backbone 'twice'" in str(told.value)
+    assert all(name in str(told.value) for name in ("omni_one", "omni_other"))
 
 
 def test_another_version_of_an_installed_gate_is_asked_anew(contract_of, installed):

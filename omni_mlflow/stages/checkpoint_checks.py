@@ -48,6 +48,10 @@ def manifest_checks(checkpoint: Path, *, dataset_digest: str, ledger: Path) -> l
     ]
     strange = sorted({*found} - {*claimed})
     checks.append(_check("checkpoint_has_no_other_file", MANIFEST, "[]", str(strange)))
+    links = sorted(
+        path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_symlink()
+    )
+    checks.append(_check("checkpoint_holds_no_link", MANIFEST, "[]", str(links)))
     pickled = sorted(name for name in found if DETECTORS["checkpoints"](checkpoint / name))
     checks.append(_check("checkpoint_holds_no_pickle", MANIFEST, "[]", str(pickled)))
     checks.append(_check("trained_on_this_dataset", MANIFEST, dataset_digest, manifest.dataset_digest))

@@ -134,6 +134,14 @@ def config(**changes: Any) -> Damage:
     return lambda trained: change_json(trained.config, **changes)
 
 
+def linked_elsewhere(trained: TrainedFolder) -> None:
+    """The same bytes today; whoever changes the file behind the link changes the checkpoint."""
+    weights = trained.root / WEIGHTS
+    elsewhere = trained.root / "elsewhere.safetensors"
+    weights.rename(elsewhere)
+    weights.symlink_to(elsewhere)
+
+
 def cut(trained: TrainedFolder) -> None:
     trained.weights.write_bytes(trained.weights.read_bytes()[:-100])
 
@@ -196,6 +204,7 @@ FAULTS: dict[str, Fault] = {
     "weights missing": Fault(removed(WEIGHTS), UNREADABLE_WEIGHTS),
     "weights empty": Fault(written(WEIGHTS, b""), UNREADABLE_WEIGHTS),
     "weights of 40 zero bytes": Fault(written(WEIGHTS, b"\0" * 40), UNREADABLE_WEIGHTS),
+    "weights are a link to a file elsewhere": Fault(linked_elsewhere, "checkpoint_holds_no_link"),
     "weights truncated": Fault(cut, UNREADABLE_WEIGHTS),
     "weights claim an absurd header": Fault(claim_a_longer_header, UNREADABLE_WEIGHTS),
     "weights are a renamed pickle": Fault(
