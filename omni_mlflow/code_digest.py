@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -32,49 +31,45 @@ _PLUMBING = frozenset(
 
 
 @cache
-def code_digest(*modules: str) -> str:
+def code_digest(*modules: str, needed: frozenset[str] = frozenset(), without: str | None = None) -> str:
     """Return the sha256 over the source of ``modules`` and what they import of ours or of their own package.
 
     Args:
         modules: dotted names; a package stands for every module in it, ``package.__init__`` for itself.
+        needed: names that are imported by code which is no whole module, as :func:`imports_of` gives them.
+        without: a module that is left out, with what only it imports.
     """
-    roots = (PACKAGE, *(name.partition(".")[0] for name in modules))
-    pending = [module for name in modules for module in _with_children(name)]
+    roots = {PACKAGE, *(name.partition(".")[0] for name in (*modules, without or PACKAGE))}
+    pending = [*needed, *(module for name in modules for module in _with_children(name))]
     sources: dict[str, bytes] = {}
     while pending:
         name = pending.pop()
-        if name in sources or name in _PLUMBING:
+        if name in sources or name == without or name in _PLUMBING or name.partition(".")[0] not in roots:
             continue
         path = _path_of(name)
         if path is None:
             continue
         sources[name] = path.read_bytes()
-        pending.extend(_imports(sources[name], name, path.name == "__init__.py", roots))
+        pending.extend(imports_of(ast.parse(sources[name]), name, is_package=path.name == "__init__.py"))
     whole = hashlib.sha256()
     for name in sorted(sources):
         whole.update(f"{name}:{hashlib.sha256(sources[name]).hexdigest()}\n".encode())
     return whole.hexdigest()
 
 
-def package_of(instance: object) -> str:
-    """Return the dotted name of the package that defines the class of ``instance``."""
-    return sys.modules[type(instance).__module__].__package__ or type(instance).__module__
-
-
-def _imports(source: bytes, name: str, is_package: bool, roots: tuple[str, ...]) -> Iterator[str]:
-    """Yield every module below ``roots`` that is imported anywhere in ``source``, also inside functions."""
+def imports_of(tree: ast.AST, name: str, *, is_package: bool) -> Iterator[str]:
+    """Yield every name that code of the module ``name`` imports, also inside functions."""
     package = name if is_package else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] in roots)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parents, base]) if base else ".".join(parents)
-            if base.partition(".")[0] in roots:
-                yield base
-                yield from (f"{base}.{alias.name}" for alias in node.names)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def _with_children(name: str) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from omni_mlflow import stage_report
-from omni_mlflow.code_digest import code_digest, package_of
+from omni_mlflow.backbone_code import code_behind
+from omni_mlflow.code_digest import code_digest
 from omni_mlflow.contract import Contract
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.rows import UNREADABLE, digest_of, file_digest
@@ -55,12 +56,9 @@ class Context:
 
 def fingerprint_of(stage: Stage, context: Context, seals: Mapping[str, Seal]) -> str:
     """Identity of the work: what it reads, the settings that shape it, and the code behind it."""
-    modules = [stage.run.__module__]
-    if stage.per_backbone:
-        package = package_of(context.bound.backbone)
-        entries = context.bound.backbone.stage_modules.get(stage.name)
-        modules += [package] if entries is None else [f"{package}.{entry}" for entry in entries]
-        modules.append(f"{package}.__init__")
+    modules = (stage.run.__module__, stage_report.__name__)
+    backbone = context.bound.backbone
+    code = code_behind(backbone, stage.asks, *modules) if stage.per_backbone else code_digest(*modules)
     suites = {name: file_digest(context.suites / f"{name}.yaml") for name in stage.suites}
     return digest_of(
         {
@@ -69,7 +67,7 @@ def fingerprint_of(stage: Stage, context: Context, seals: Mapping[str, Seal]) ->
             "options": flat(stage.choices(context.options)),
             "inputs": {name: seal.digest for name, seal in sorted(seals.items())},
             "settings": settings_of(stage, context),
-            "code": code_digest(*modules, stage_report.__name__),
+            "code": code,
         }
     )
 

@@ -276,8 +276,6 @@ class {name}:
     predictions_file = "predictions.jsonl"
     controls: tuple[str, ...] = ()
     stage_settings: Mapping[str, tuple[str, ...]] = {{}}
-    stage_modules: Mapping[str, tuple[str, ...]] = {{}}
-    answer_modules: tuple[str, ...] = ()
 
 {methods}
 

@@ -14,7 +14,7 @@ from omni_mlflow.stages.asked import questions
 from omni_mlflow.stages.evaluation_identity import differing
 from omni_mlflow.workspace import Seal
 from tests.conftest import TRIVIAL
-from tests.workbench import Workbench, contents
+from tests.workbench import Workbench, contents, edited_backbone
 
 PARTS = {"checkpoint", "dataset", "media", "frame_plan", "contract", "code", "limit"}
 
@@ -81,22 +81,9 @@ def change_contract(bench):
 
 
 def change_code(bench):
-    """A byte of the module that answers; it is read by its path, which the digest remembers."""
-    from omni_trivial import BACKBONE
-
-    elsewhere = bench.place.root / "elsewhere"
-    elsewhere.mkdir()
-    text = (TRIVIAL / "omni_trivial/__init__.py").read_text()
-    (elsewhere / "omni_answers.py").write_text(text.replace("sort_keys=True", "sort_keys=False", 1))
-    (elsewhere / "omni_answered.py").write_text(text)
-    from omni_mlflow.code_digest import code_digest
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(elsewhere))
-        changed, same = code_digest("omni_answers"), code_digest("omni_answered")
-    assert changed != same
-    assert BACKBONE.answer_modules == ()
-    return {**identity_of(bench), "code": changed}
+    """What the model says, spelled otherwise."""
+    with edited_backbone(bench.place.root, '"action": None if silent', '"action": "none" if silent'):
+        return identity_of(bench)
 
 
 def change_limit(bench):
@@ -125,6 +112,14 @@ def test_the_least_change_of_a_part_is_another_evaluation_and_the_part_is_named(
         AnswerJournal(rows, before, batch_size=lambda: 1)
     with Journal(path) as rows, pytest.raises(ForeignAnswersError, match=rf"\(different: {part}\)"):
         AnswerJournal(rows, after, batch_size=lambda: 1)
+
+
+def test_another_scoring_asks_nobody_again(bench):
+    before = identity_of(bench)
+    with edited_backbone(bench.place.root, "1.0 / step", "2.0 / step"):
+        assert identity_of(bench) == before, "nor does another training: its checkpoint speaks for it"
+    with edited_backbone(bench.place.root, "int(predicted == target", "int(predicted != target"):
+        assert identity_of(bench) == before
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from rich.console import Console
 
 from omni_mlflow.console import TerminalBar
@@ -68,6 +71,21 @@ class Workbench(NamedTuple):
         ledger = self.place.workspace / "seal_ledger.jsonl"
         lines = ledger.read_text().splitlines() if ledger.is_file() else []
         return [json.loads(line) for line in lines]
+
+
+@contextmanager
+def edited_backbone(folder: Path, old: str, new: str) -> Iterator[None]:
+    """As if somebody edited the module of the trivial backbone: the code that runs is the one it had."""
+    import omni_trivial
+
+    source = Path(omni_trivial.__file__).read_text()
+    assert source.count(old) == 1
+    edited = folder / "edited/__init__.py"
+    edited.parent.mkdir(exist_ok=True)
+    edited.write_text(source.replace(old, new))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(omni_trivial, "__file__", str(edited))
+        yield
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -217,10 +217,6 @@ class Backbone(Protocol):
         controls: names of the input controls that :meth:`control` knows.
         stage_settings: for each stage, the blocks of ``settings:`` that shape its output; changing another
             block does not run the stage again. A stage that is not listed depends on all of them.
-        stage_modules: for each stage, the modules of this package that shape its output; a stage that is
-            not listed depends on the whole package.
-        answer_modules: the modules of this package that shape an answer; answers outlive a change of any
-            other, such as one of the scoring. Empty stands for the whole package.
     """
 
     id: str
@@ -233,8 +229,6 @@ class Backbone(Protocol):
     predictions_file: str
     controls: tuple[str, ...]
     stage_settings: Mapping[str, tuple[str, ...]]
-    stage_modules: Mapping[str, tuple[str, ...]]
-    answer_modules: tuple[str, ...]
 
     def export(self, window: Window, *, media_root: Path, settings: Any) -> Exported | Skip:
         """Turn one neutral window into this model's sample, or say why it cannot be asked."""

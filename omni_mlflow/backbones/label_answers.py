@@ -1,4 +1,4 @@
-"""What backbones that answer label questions share: the answer's JSON, prediction rows, and a second look.
+"""What backbones that answer label questions share: the answer's JSON, and prediction rows.
 
 Only in that JSON a missing annotation is spelled ``unknown``; everywhere else it is None.
 """
@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from omni_mlflow.backbones.base import Exam
 from omni_mlflow.metrics.answers import ANSWER_KEYS, UNKNOWN, parse_reply
 from omni_mlflow.metrics.priors import yes_no
-from omni_mlflow.spine.rows import read_json_rows
-from omni_mlflow.spine.types import Answer, Check, Labels, Sample, Span, Target
+from omni_mlflow.spine.types import Answer, Labels, Sample, Span, Target
 
 Row = dict[str, Any]
 
@@ -74,23 +72,6 @@ def _row(sample: Sample, target: Target, answer: Answer, *, asked: Collection[st
         "correct": int(label == truth["action"]),
         "true_label_seen_in_train": int(seen),
     }
-
-
-def recomputed_metrics_check(evaluation: Path) -> Check:
-    """Compute every published metric again from ``predictions.jsonl``; ``metrics.json`` must say the same."""
-    from omni_mlflow.metrics.labels import published_metrics
-
-    claimed = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
-    rows = list(read_json_rows(evaluation / "predictions.jsonl"))
-    found = published_metrics(rows, label_options=claimed["labels"])
-    differing = {key: (claimed.get(key), value) for key, value in found.items() if claimed.get(key) != value}
-    return Check(
-        rule="metrics_follow_from_predictions",
-        subject="metrics.json",
-        expected="what predictions.jsonl gives",
-        found=f"{differing}" if differing else "the same",
-        ok=not differing,
-    )
 
 
 def of_another_episode(samples: Sequence[Sample]) -> list[Sample]:

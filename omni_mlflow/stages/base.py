@@ -243,6 +243,8 @@ class Stage:
         makes: names of the small files that it may seal, beside those that its backbone names, the pages of
             its suites and the rows it left out.
         per_backbone: it has one folder per backbone.
+        asks: the members of its backbone that shape its output; a change of the code behind any other does
+            not run it again.
         resumable: it goes on from what an interrupted attempt left in its folder.
         serves: whether an output made with the first settings holds what the second ones ask for; by default
             only equal ones do.
@@ -263,6 +265,7 @@ class Stage:
     inputs: Mapping[str, tuple[str, ...]]
     settings: Callable[[Contract], Mapping[str, Any]]
     per_backbone: bool
+    asks: tuple[str, ...] = ()
     choices: Callable[[Options], Mapping[str, Any]] = field(default=lambda _: {})
     suites: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from omni_mlflow.stages.answer_sheets import PARTIAL
 from omni_mlflow.stages.answering import AnswerJournal, answer_all
 from omni_mlflow.stages.asked import INTACT, Passes, Questions, questions
 from omni_mlflow.stages.base import Options, Report, Run, Stage
+from omni_mlflow.stages.evaluation_identity import ANSWER_WITH
 from omni_mlflow.stages.finalising import JOURNALS, Answered, finalise, lost_samples
 from omni_mlflow.stages.known_answers import broken_answers, known_answers
 from omni_mlflow.stages.manifests import (
@@ -167,6 +168,7 @@ EVALUATE = Stage(
     settings=_settings,
     choices=_choices,
     per_backbone=True,
+    asks=(*ANSWER_WITH, "controls", "fitted_type", "score", "metrics", "predictions_file"),
     resumable=True,
     suites=("predictions",),
     folder=_folder,

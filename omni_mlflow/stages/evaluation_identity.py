@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from omni_mlflow.code_digest import code_digest, package_of
+from omni_mlflow.backbone_code import code_behind
 from omni_mlflow.contract import Contract
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import Split
@@ -10,6 +10,9 @@ from omni_mlflow.stages.base import Ground
 from omni_mlflow.stages.manifests import MEDIA, DatasetManifest, checkpoint_digest
 
 Identity = dict[str, str]
+
+ANSWER_WITH = ("load", "control", "answer_parts")
+"""What of a backbone shapes an answer; answers outlive a change of the rest, such as its scoring."""
 
 _DECIDED_AFTERWARDS = {"profiles", "evaluation", "primary_metrics", "artifact_contract"}
 _NAMED_BY_THEMSELVES = {"windows", "settings"}
@@ -21,8 +24,6 @@ def evaluation_identity(ground: Ground, dataset: DatasetManifest) -> Identity:
     ``limit`` is one because what a control exchanges is taken from the samples that are asked.
     """
     checkpoint = ground.folder_of("train") / "checkpoint"
-    package = package_of(ground.model)
-    modules = [f"{package}.{name}" for name in ground.model.answer_modules] or [package]
     limit = ground.options.limit
     return {
         **ground.model.answer_parts(checkpoint, settings=ground.settings),
@@ -31,7 +32,7 @@ def evaluation_identity(ground: Ground, dataset: DatasetManifest) -> Identity:
         "media": _held_out_media(ground),
         "frame_plan": digest_of(ground.contract.windows),
         "contract": _contract(ground.contract),
-        "code": code_digest(*modules),
+        "code": code_behind(ground.model, ANSWER_WITH),
         "limit": "none" if limit is None else str(limit),
     }
 

@@ -223,5 +223,6 @@ EXPORT = Stage(
     },
     settings=_settings,
     per_backbone=True,
+    asks=("export", "episodes_folder", "export_episodes"),
     makes=("dataset_manifest.json", *(f"samples/{split}.jsonl" for split in Split)),
 )

@@ -111,6 +111,7 @@ GATE = Stage(
     },
     settings=_settings,
     per_backbone=True,
+    asks=("gates", "fit"),
     suites=("training_ledger",),
     makes=("gate.json",),
 )

@@ -129,4 +129,5 @@ REGISTER = Stage(
     },
     settings=_settings,
     per_backbone=True,
+    asks=("describe_served",),
 )

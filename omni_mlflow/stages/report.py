@@ -99,4 +99,5 @@ REPORT = Stage(
     },
     settings=_settings,
     per_backbone=True,
+    asks=("predictions_file", "eval_files"),
 )

@@ -6,8 +6,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+from omni_mlflow.backbone_code import code_behind
 from omni_mlflow.backbones.base import SampleSet, TrainingFacts
-from omni_mlflow.code_digest import code_digest, package_of
 from omni_mlflow.contract import Contract
 from omni_mlflow.spine.rows import (
     digest_of,
@@ -29,6 +29,9 @@ from omni_mlflow.stages.manifests import (
     sample_set,
 )
 from omni_mlflow.stages.training_log import StageTrainingLog
+
+TRAIN_WITH = ("fit", "train")
+"""What of a backbone shapes a checkpoint."""
 
 
 def _train(run: Run) -> Report:
@@ -101,7 +104,7 @@ def _write_evidence(
         "fitted_digest": digest_of(fitted),
         "num_samples_consumed": len(consumed),
         "training_ledger_digest": file_digest(ledger),
-        "code_digest": code_digest(__name__, package_of(run.model)),
+        "code_digest": code_behind(run.model, TRAIN_WITH, __name__),
         "synthetic": dataset.synthetic,
         "environment": {"python": platform.python_version(), "machine": platform.machine()},
         **facts.model_dump(mode="json"),
@@ -133,6 +136,7 @@ TRAIN = Stage(
     },
     settings=_settings,
     per_backbone=True,
+    asks=TRAIN_WITH,
     resumable=True,
     makes=(
         "training_metadata.json",

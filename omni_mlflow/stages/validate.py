@@ -106,6 +106,7 @@ VALIDATE = Stage(
     settings=_settings,
     choices=_choices,
     per_backbone=True,
+    asks=("check_outputs", "predictions_file"),
     only_needs=_needed,
     judges_inputs=True,
     looks_again=lambda ground: bool(broken(_looks(ground))),

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import pytest
 from pydantic import ValidationError
 
 from omni_mlflow.backbones.base import Backbone, CheckpointUnderTest, Exported, SampleSet
-from omni_mlflow.code_digest import package_of
 from omni_mlflow.contract import Contract
 from omni_mlflow.contract_file import load_contract, parse_changes
 from omni_mlflow.gates import gates_of
@@ -83,12 +81,9 @@ def test_every_attribute_is_there_and_names_what_exists(bound):
     backbone = bound.backbone
     assert [name for name in Backbone.__annotations__ if not hasattr(backbone, name)] == []
     assert backbone.id == bound.contract.id
-    assert {*backbone.stage_settings, *backbone.stage_modules} <= {*STAGES}
+    assert {*backbone.stage_settings} <= {*STAGES}
     blocks = {block for blocks in backbone.stage_settings.values() for block in blocks}
     assert blocks <= {*bound.contract.settings}
-    package = package_of(backbone)
-    modules = {f"{package}.{module}" for modules in backbone.stage_modules.values() for module in modules}
-    assert [module for module in sorted(modules) if find_spec(module) is None] == []
     assert backbone.predictions_file in backbone.eval_files
 
 

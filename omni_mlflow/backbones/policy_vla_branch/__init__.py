@@ -83,15 +83,6 @@ class PolicyVlaBranch:
         "register": ("base", "action", "decoding"),
         **dict.fromkeys(("validate", "report", "publish"), ()),
     }
-    stage_modules: Mapping[str, tuple[str, ...]] = {
-        "export": ("sample", "whole_episodes"),
-        "train": ("training", "learning_data"),
-        "gate": ("gate", "learning_data"),
-        "evaluate": ("inference", "controls", "scoring"),
-        "register": ("served",),
-        **dict.fromkeys(("validate", "report", "publish"), ()),
-    }
-    answer_modules: tuple[str, ...] = ("inference", "learning_data", "controls")
     episodes_folder = "lerobot"
 
     def export(self, window: Window, *, media_root: Path, settings: Any) -> Exported | Skip:

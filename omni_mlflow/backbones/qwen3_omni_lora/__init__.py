@@ -72,15 +72,6 @@ class Qwen3OmniLora:
         "evaluate": ("base", "prompt", "decoding"),
         **dict.fromkeys(("validate", "report", "register", "publish"), ()),
     }
-    stage_modules: Mapping[str, tuple[str, ...]] = {
-        "export": ("sample",),
-        "train": ("training",),
-        "gate": ("gate",),
-        "evaluate": ("inference", "controls", "scoring"),
-        **dict.fromkeys(("validate", "report", "register", "publish"), ()),
-    }
-
-    answer_modules: tuple[str, ...] = ("inference", "controls")
 
     def export(self, window: Window, *, media_root: Path, settings: Any) -> Exported | Skip:
         from omni_mlflow.backbones.qwen3_omni_lora.sample import export_window
@@ -118,7 +109,7 @@ class Qwen3OmniLora:
         return score_exam(exam, settings)
 
     def check_outputs(self, evaluation: Path, *, settings: Any) -> list[Check]:
-        from omni_mlflow.backbones.label_answers import recomputed_metrics_check
+        from omni_mlflow.backbones.recomputed_metrics import recomputed_metrics_check
 
         return [recomputed_metrics_check(evaluation)]
 

@@ -79,8 +79,6 @@ class Trivial:
     predictions_file = "predictions.jsonl"
     controls: tuple[str, ...] = ("nothing_shown",)
     stage_settings: Mapping[str, tuple[str, ...]] = {"export": (), "gate": (), "evaluate": ()}
-    stage_modules: Mapping[str, tuple[str, ...]] = {}
-    answer_modules: tuple[str, ...] = ()
 
     @property
     def gates(self) -> Mapping[str, Any]:
