@@ -25,22 +25,20 @@ from omni_mlflow.terminal import in_words, tell, tell_error
 if TYPE_CHECKING:
     import click
 
-    from omni_mlflow.stage_run import Finished
-
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
     """Run one stage, or ``main``, and show what it made."""
-    from omni_mlflow.command import execute
+    from omni_mlflow.command import execute, facts_of, line_of
     from omni_mlflow.console import terminal_bar
     from omni_mlflow.stage_options import request_of
 
     request = request_of(name, given, project=PROJECT)
     with terminal_bar() as bar:
         finished = execute(request, bar=bar, say=tell)
-    rows = [_facts(each, request.workspace) for each in finished]
-    print(json.dumps(rows, allow_nan=False) if as_json else "\n".join(map(_line, rows)))
+    rows = [facts_of(each, request.workspace) for each in finished]
+    print(json.dumps(rows, allow_nan=False) if as_json else "\n".join(map(line_of, rows)))
 
 
 def validate_command(*, as_json: bool, **given: Any) -> None:
@@ -85,22 +83,6 @@ def compare_command(*, as_json: bool, **given: Any) -> None:
     for table in told.tables(facts):
         print_table(table)
     print("\n".join((told.common_anchors(facts), *told.remarks(facts))))
-
-
-def _facts(finished: Finished, workspace: Path) -> dict[str, Any]:
-    return {
-        "stage": finished.stage,
-        "run": finished.key,
-        "reused": finished.reused,
-        "folder": finished.folder.relative_to(workspace).as_posix(),
-        "metrics": finished.seal.metrics,
-    }
-
-
-def _line(row: dict[str, Any]) -> str:
-    verb = "reused" if row["reused"] else "done"
-    numbers = ", ".join(f"{key} {value:g}" for key, value in sorted(row["metrics"].items())[:5])
-    return f"{row['stage']:<11}{verb:<8}{row['folder']:<30}{numbers}"
 
 
 def contracts_command(
@@ -167,7 +149,10 @@ def sync_command(*, workspace: str, as_json: bool) -> None:
     """Bring the store to what the journals say."""
     from omni_mlflow.tracking import store_uri, sync
 
-    report = sync(Path(workspace).resolve(), store=store_uri(PROJECT))
+    folder = Path(workspace).resolve()
+    if not folder.is_dir():
+        tell(f"there is no workspace at {folder}, so no journal has anything to show")
+    report = sync(folder, store=store_uri(PROJECT))
     print(json.dumps(asdict(report)) if as_json else "\n".join((*report.notes, report.sentence)))
     if not report.complete:
         sys.exit(1)
@@ -279,6 +264,7 @@ def _run(group: click.Group) -> None:
         sys.exit(done.exit_code)
     except click.ClickException as error:
         error.show()
+        _leave_last_words(error.format_message())
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         tell("stopped by Ctrl-C; what was finished stays, the same command goes on from there")
@@ -292,7 +278,16 @@ def _run(group: click.Group) -> None:
         raise
     except Exception as error:  # the one place that turns an error into words for a person
         tell_error(in_words(error))
+        _leave_last_words(in_words(error))
         sys.exit(1)
+
+
+def _leave_last_words(reason: str) -> None:
+    """Under ``mlflow run``, show the reason in the run that it made, where no journal could be written."""
+    if "MLFLOW_RUN_ID" in os.environ:
+        from omni_mlflow.tracking import leave_last_words
+
+        leave_last_words(reason, project=PROJECT)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from omni_mlflow.context import Context, OuterRun
 from omni_mlflow.contract import ContractError, SplitCounts
@@ -130,3 +131,21 @@ def bind_all(request: Request) -> list[Bound]:
                 f"give --backbone {bound.contract.id}"
             )
     return bounds
+
+
+def facts_of(finished: Finished, workspace: Path) -> dict[str, Any]:
+    """What a program is told of a finished stage."""
+    return {
+        "stage": finished.stage,
+        "run": finished.key,
+        "reused": finished.reused,
+        "folder": finished.folder.relative_to(workspace).as_posix(),
+        "metrics": finished.seal.metrics,
+    }
+
+
+def line_of(facts: Mapping[str, Any]) -> str:
+    """What a person is told of a finished stage."""
+    verb = "reused" if facts["reused"] else "done"
+    numbers = ", ".join(f"{key} {value:g}" for key, value in sorted(facts["metrics"].items())[:5])
+    return f"{facts['stage']:<11}{verb:<8}{facts['folder']:<30}{numbers}"

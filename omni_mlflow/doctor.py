@@ -18,11 +18,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from omni_mlflow.contract import Contract, ContractError
+from omni_mlflow.contract import ContractError
 from omni_mlflow.contract_file import load_contract
 from omni_mlflow.spine.types import Row
 from omni_mlflow.tracking import UnsupportedStoreError, store_uri, trouble_with
 from omni_mlflow.tracking.stores import without_password
+from omni_mlflow.weights_at_hand import weights_of
 from omni_mlflow.workspace_trouble import trouble_with as trouble_with_workspace
 
 PYTHON = (3, 11)
@@ -258,29 +259,11 @@ def check_base_model(contract_file: Path) -> Finding:
     except ContractError as error:
         advice = "omni-mlflow contracts --validate lists every issue"
         return Finding(name=name, ok=False, found=str(error), what_to_do=advice)
-    ok, found = _weights(contract)
+    ok, found = weights_of(contract)
     advice = f"hf download {contract.default_model_id}, or point {contract.local_model_env} at its folder"
     if "demo" in contract.profiles:
         advice += "; --profile demo makes a small one itself"
     return Finding(name=name, ok=ok, required=False, found=found, what_to_do="" if ok else advice)
-
-
-def _weights(contract: Contract) -> tuple[bool, str]:
-    """Return whether the base model can be loaded, and from where."""
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    if contract.status == "planned_adapter":
-        return True, "not built yet: nothing loads it"
-    model = contract.default_model_id
-    folder = os.environ.get(contract.local_model_env)
-    if folder:
-        ok = (Path(folder) / "config.json").is_file()
-        return ok, f"{contract.local_model_env}={folder}{'' if ok else ' holds no config.json'}"
-    if model is None or isinstance(try_to_load_from_cache(model, "config.json"), str):
-        return True, f"{model} in the local cache" if model else "needs none"
-    if constants.HF_HUB_OFFLINE:
-        return False, f"{model} is not in the local cache, and HF_HUB_OFFLINE forbids to fetch it"
-    return True, f"{model} is not in the local cache: train would fetch it"
 
 
 def _finding(name: str, check: Callable[[], Finding]) -> Finding:

@@ -44,10 +44,14 @@ class RunRecord:
             run was healed: one sentence each, for the terminal.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, reserve: bool = True) -> None:
         """Open (or continue) the journal in ``folder``.
 
+        Args:
+            reserve: set room aside for the row that says how the run ended.
+
         Raises:
+            OSError: naming the file for which there is no room.
             JournalBusyError: another process is writing it.
             NewerSchemaError, BadRowError: it holds rows that this version cannot read.
         """
@@ -66,8 +70,8 @@ class RunRecord:
                 self._points.update((key, event.step) for key in event.values)
                 self._results.update(event.values)
         self._reserve = reserve_of(folder / JOURNAL_NAME)
-        if not self._reserve.exists():
-            self._reserve.write_bytes(bytes(RESERVED_BYTES))
+        if reserve:
+            self._set_aside()
         if self._journal.quarantined is not None:
             self.torn.append(str(self._journal.quarantined))
             if self.key is not None:  # the first row of a journal says whose it is
@@ -75,9 +79,9 @@ class RunRecord:
 
     @classmethod
     def new(cls, folder_of: Callable[[str], Path]) -> Self:
-        """Begin a run that has no folder yet: ``folder_of`` names it by the new run's key."""
+        """Begin a run of a few rows that has no folder yet: ``folder_of`` names it by the new run's key."""
         key = uuid.uuid4().hex
-        record = cls(folder_of(key))
+        record = cls(folder_of(key), reserve=False)
         record.key = key
         return record
 
@@ -162,6 +166,17 @@ class RunRecord:
     def close(self) -> None:
         self._reserve.unlink(missing_ok=True)
         self._journal.close()
+
+    def _set_aside(self) -> None:
+        """A process that found the disk full may have left a reserve that is too short."""
+        if self._reserve.is_file() and self._reserve.stat().st_size >= RESERVED_BYTES:
+            return
+        try:
+            self._reserve.write_bytes(bytes(RESERVED_BYTES))
+        except OSError as error:
+            self._reserve.unlink(missing_ok=True)
+            self._journal.close()
+            raise OSError(error.errno, error.strerror, str(self._reserve)) from error
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()

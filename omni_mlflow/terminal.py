@@ -38,7 +38,7 @@ def tell_error(text: str) -> None:
 
 def in_words(error: Exception) -> str:
     """Say what went wrong and, where the disk is at fault, what to do about it."""
-    if not isinstance(error, OSError) or error.filename is None:
+    if not isinstance(error, OSError) or error.strerror is None:
         return str(error) or type(error).__name__
     advice = {
         errno.EACCES: "see who may write there, or name another folder with --workspace",
@@ -48,5 +48,5 @@ def in_words(error: Exception) -> str:
         errno.EISDIR: "a folder lies where a file belongs; move it away",
         errno.ENOTDIR: "a file lies where a folder belongs; move it away",
     }
-    told = f"{error.filename}: {error.strerror}"
+    told = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return f"{told}; {advice[error.errno]}" if error.errno in advice else told

@@ -195,7 +195,8 @@ class StageFolder:
         return True
 
     def clear(self) -> None:
-        """Remove what an unfinished attempt left, except its journal."""
+        """Remove what an attempt left but its journal; the seal goes first, for it vouches for the rest."""
+        (self.path / SEAL_NAME).unlink(missing_ok=True)
         for child in list(self.path.iterdir()):
             if not child.name.startswith(JOURNAL_NAME):
                 _remove(child)
@@ -227,15 +228,15 @@ class StageFolder:
         """Check one file; tell whether it had to be read."""
         path = self.path / name
         if not path.is_file():
-            raise StaleInputError(f"{path} is gone; run {self.stage!r} again")
+            raise StaleInputError(f"{path} is gone; {self._how_to_mend()}")
         if self._stats().get(name) == _stat(path):
             return False
         if file_digest(path) != digest:
-            raise StaleInputError(
-                f"{path} changed after {self.stage!r} sealed it; restore the file, or delete "
-                f"{self.path / SEAL_NAME} and run {self.stage!r} again"
-            )
+            raise StaleInputError(f"{path} changed after {self.stage!r} sealed it; {self._how_to_mend()}")
         return True
+
+    def _how_to_mend(self) -> str:
+        return f"restore the file, or delete {self.path / SEAL_NAME} and run {self.stage!r} again"
 
     def _stats(self) -> Mapping[str, list[int]]:
         """What was noted about the files; where it is lost or damaged, they are read again."""

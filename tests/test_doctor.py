@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from omni_mlflow import doctor
+from omni_mlflow import doctor, weights_at_hand
 from omni_mlflow.doctor import Finding
 
 PROJECT = Path(__file__).parent.parent
@@ -204,6 +206,26 @@ def test_a_base_model_that_is_not_cached_is_a_note_where_the_hub_is_switched_off
     assert "nobody/no-such-model is not in the local cache" in found.found
     assert "hf download nobody/no-such-model" in found.what_to_do
     assert "--profile demo" in found.what_to_do
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_weights_that_would_be_fetched_need_a_hub_that_answers(tmp_path, monkeypatch, answers):
+    import huggingface_hub
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(
+            huggingface_hub.constants, "ENDPOINT", endpoint if answers else "http://127.0.0.1:9"
+        )
+        weights_at_hand.trouble_with_hub.cache_clear()
+        found = doctor.check_base_model(absent_model(tmp_path))
+        server.shutdown()
+    weights_at_hand.trouble_with_hub.cache_clear()
+    assert found.ok is answers
+    assert ("train would fetch it" in found.found) is answers
+    assert answers or "http://127.0.0.1:9 does not answer" in found.found
 
 
 def test_a_folder_with_the_weights_replaces_the_hub(tmp_path):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 
+from omni_mlflow.events import JOURNAL_NAME, Ended, read_events
 from omni_mlflow.spine.splits import assign_splits
 from omni_mlflow.spine.types import Split
+from omni_mlflow.stage_run import StageFailedError
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.manifests import TEST_TARGETS
+from omni_mlflow.workspace import StageFolder
 from tests.conftest import PROJECT, TRIVIAL
+from tests.workbench import Workbench
 
 MAIN_STAGES = [name for name, stage in STAGES.items() if name != "synthesize" and stage.fills is None]
 
@@ -273,3 +279,19 @@ def test_a_contract_of_another_backbone_is_refused(empty):
     wrong = empty.run("select", "--backbone", "qwen3_omni_lora", "--contract", str(TRIVIAL / "trivial.yaml"))
     assert wrong.returncode == 1
     assert "is the contract of 'trivial'" in wrong.stderr
+
+
+def test_a_stage_whose_seal_cannot_be_written_is_failed_and_goes_on_later(place, monkeypatch):
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+    bench = Workbench(place, [])
+    with monkeypatch.context() as full:
+        full.setattr(StageFolder, "close", full_disk)
+        with pytest.raises(StageFailedError, match="No space left on device"):
+            bench.run("train", changes={"settings.training.steps": 6})
+    events = read_events(bench.backbone / "train" / JOURNAL_NAME)
+    assert [event.status for event in events if isinstance(event, Ended)] == ["FAILED"]
+    assert not bench.run("train", changes={"settings.training.steps": 6}).reused
+
+
+def full_disk(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

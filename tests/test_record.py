@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import pytest
 
 from omni_mlflow.events import JOURNAL_NAME, Metrics, Started, parse_event, read_events, run_journals
 from omni_mlflow.journal import JournalBusyError
-from omni_mlflow.record import RunRecord
+from omni_mlflow.record import RESERVED_BYTES, RunRecord, reserve_of
 from omni_mlflow.spine.processes import is_alive, this_process
 from omni_mlflow.spine.rows import NewerSchemaError
 
@@ -53,6 +54,27 @@ def test_a_loss_that_is_no_number_is_recorded_and_read_back(record):
     [row] = metrics_of(record)
     assert math.isnan(row.values["train/loss"])
     assert row.values["train/grad"] == -math.inf
+
+
+def full_disk(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_reserve_that_finds_no_room_names_its_file_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
+    with pytest.raises(OSError, match=r"journal\.jsonl\.reserve") as told:
+        RunRecord(tmp_path / "train")
+    assert told.value.errno == errno.ENOSPC
+    assert not reserve_of(tmp_path / "train" / JOURNAL_NAME).exists()
+    RunRecord(tmp_path / "other", reserve=False).close()
+
+
+def test_a_reserve_that_is_too_short_is_set_aside_anew(tmp_path):
+    reserve = reserve_of(tmp_path / JOURNAL_NAME)
+    reserve.write_bytes(bytes(20_480))
+    record = RunRecord(tmp_path)
+    assert reserve.stat().st_size == RESERVED_BYTES
+    record.close()
 
 
 def test_an_artifact_is_named_by_its_place_in_the_run_and_its_bytes(record):

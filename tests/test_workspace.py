@@ -57,8 +57,18 @@ def test_an_output_that_was_only_touched_still_opens(folder):
 def test_a_deleted_output_is_refused(folder):
     finish(folder)
     (folder.path / "episodes.jsonl").unlink()
-    with pytest.raises(StaleInputError, match="is gone; run 'select' again"):
+    with pytest.raises(
+        StaleInputError, match=r"is gone; restore the file, or delete .*seal\.json and run 'select' again"
+    ):
         folder.verify()
+
+
+def test_a_folder_whose_clearing_was_interrupted_has_no_seal(folder, monkeypatch):
+    finish(folder)
+    monkeypatch.setattr("omni_mlflow.workspace._remove", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        folder.clear()
+    assert folder.seal() is None
 
 
 def test_equal_work_seals_equal_bytes(tmp_path):

@@ -8,6 +8,7 @@ from omni_mlflow.tracking.command import ProjectorHandle, heal, start_projector,
 from omni_mlflow.tracking.connection import trouble_with
 from omni_mlflow.tracking.fetched import fetch_stages, find_run
 from omni_mlflow.tracking.healing import heal_journals
+from omni_mlflow.tracking.last_words import leave_last_words
 from omni_mlflow.tracking.reports import HealedRun, HealReport, SyncReport
 from omni_mlflow.tracking.stores import UnsupportedStoreError, open_ui_command, run_link, store_uri
 
@@ -21,6 +22,7 @@ __all__ = [
     "find_run",
     "heal",
     "heal_journals",
+    "leave_last_words",
     "open_ui_command",
     "run_link",
     "start_projector",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import EDQUOT, ENOSPC
+
 from omni_mlflow.tracking.stores import secrets_of, without_password
 
 _ABOUT_ONE_RUN = {
@@ -29,6 +31,8 @@ def explain(error: Exception, *, store: str) -> str:
         store: the store's address; a password in it is not repeated.
     """
     where = f"the tracking store {without_password(store)}"
+    if isinstance(error, OSError) and error.filename is not None and error.errno in (ENOSPC, EDQUOT):
+        return f"{error.filename}: {error.strerror}, so nobody can note what {where} holds; free some space"
     if isinstance(error, DeletedExperimentError):
         return f"{where} cannot be used: {error}"
     told = f"{type(error).__name__}: {_first_line(error, store)}"
@@ -60,6 +64,11 @@ _MEANINGS: tuple[tuple[tuple[str | int, ...], str], ...] = (
         "is not a SQLite database, or a damaged one; move that file away with what is named like it (-wal, "
         "-journal), then bring all runs back from the journals of each workspace: "
         "omni-mlflow sync --workspace DIR",
+    ),
+    (
+        ("mlflow-artifacts uri was supplied",),
+        "is the file of an MLflow server that keeps the artifacts; set MLFLOW_TRACKING_URI to the server's "
+        "address",
     ),
     (("unable to open database file",), "cannot be opened; check that its folder is yours to write"),
     (("readonly database", "permission denied"), "is not writable for this user; check owner and mode"),

@@ -86,7 +86,7 @@ class StoreHealer:
             process = process_of(run.data.tags)
             if process is not None:
                 judged = self._judge(run, process, before.get(run.info.run_id), now_s)
-            elif _is_ours(run) or self._is_of_project(run):
+            elif is_ours(run) or is_of_project(run, self._project):
                 judged = self._judge_unentered(run, busy=busy, launcher_s=launcher_s)
             else:
                 self.foreign += 1
@@ -107,7 +107,7 @@ class StoreHealer:
         process = process_of(run.data.tags)
         if run.info.status != "RUNNING":
             return f"run {run_id} is {run.info.status} already"
-        if process is None and not _is_ours(run) and not self._is_of_project(run):
+        if process is None and not is_ours(run) and not is_of_project(run, self._project):
             return f"run {run_id} was not made by this project; end it with the tool that made it"
         if process is not None and is_alive(process):
             return f"run {run_id} is alive: process {process.pid} works on it; stop that process"
@@ -160,7 +160,7 @@ class StoreHealer:
 
     def _judge_unentered(self, run: Run, *, busy: Collection[str], launcher_s: float) -> _Dead | RunningRun:
         start_s = run.info.start_time / 1000
-        if _is_ours(run):
+        if is_ours(run):
             return _left(run, "it does not name the process that works on it")
         if run.info.run_id in busy:
             return _left(run, "a living process of this machine carries its id", alive=True)
@@ -173,13 +173,6 @@ class StoreHealer:
             "stage; its output tells why"
         )
         return _Dead(reason, start_s)
-
-    def _is_of_project(self, run: Run) -> bool:
-        """Runs of ``mlflow run`` with a remote address are not recognised."""
-        tags = run.data.tags
-        source = unquote(urlsplit(tags.get("mlflow.source.name", "")).path)
-        made = tags.get("mlflow.source.type") == "PROJECT"
-        return made and bool(source) and Path(source).resolve() == self._project.resolve()
 
     def _is_still(self, run: Run) -> bool:
         """Look twice: the run may have been ended or entered again since it was listed."""
@@ -197,7 +190,16 @@ class StoreHealer:
         self.left = [each for each in self.left if each.run_id != run_id]
 
 
-def _is_ours(run: Run) -> bool:
+def is_of_project(run: Run, project: Path) -> bool:
+    """Whether ``mlflow run`` made a run for ``project``; with a remote address it is not recognised."""
+    tags = run.data.tags
+    source = unquote(urlsplit(tags.get("mlflow.source.name", "")).path)
+    made = tags.get("mlflow.source.type") == "PROJECT"
+    return made and bool(source) and Path(source).resolve() == project.resolve()
+
+
+def is_ours(run: Run) -> bool:
+    """Whether a stage has entered a run."""
     return any(key.startswith("omni.") for key in run.data.tags)
 
 

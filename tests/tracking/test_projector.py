@@ -206,7 +206,9 @@ def test_a_disk_too_full_for_its_log_does_not_end_it(pipeline, workspace):
 
 def test_no_stage_imports_mlflow():
     program = (
-        "import sys, omni_mlflow.tracking, omni_mlflow.record\n"
+        "import sys, omni_mlflow.command, omni_mlflow.record, omni_mlflow.tracking\n"
+        "from omni_mlflow.registry import load_backbone\n"
+        "load_backbone('qwen3_omni_lora'), load_backbone('policy_vla_branch')\n"
         "sys.exit(any(name.partition('.')[0] == 'mlflow' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,60 @@
+"""The reason of a command under ``mlflow run`` that failed before it could write a journal.
+
+``python -m omni_mlflow.tracking.last_words RUN_ID REASON --project DIR``, the store's address in
+``MLFLOW_TRACKING_URI``. ``mlflow run`` has made a run for the command and will end it FAILED; where the
+workspace is full, unusable or not even named, no journal can say why. A run that a stage has entered, or
+that ``mlflow run`` did not make for this project, is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from omni_mlflow.tracking.stores import UnsupportedStoreError, store_uri
+
+PATIENCE_S = 60.0
+
+
+def leave_last_words(reason: str, *, project: Path) -> None:
+    """Show ``reason`` in the run of ``MLFLOW_RUN_ID``; a store that does not take it stops nothing."""
+    environment = dict(os.environ)
+    run_id = environment.pop("MLFLOW_RUN_ID")
+    with suppress(UnsupportedStoreError, OSError, subprocess.TimeoutExpired):
+        environment["MLFLOW_TRACKING_URI"] = store_uri(project)
+        subprocess.run(
+            [sys.executable, "-m", __name__, run_id, reason, "--project", str(project)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+
+def main() -> None:
+    from mlflow import MlflowClient
+
+    from omni_mlflow.events import RunOutcome
+    from omni_mlflow.tracking.store_healing import is_of_project, is_ours
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_id")
+    parser.add_argument("reason")
+    parser.add_argument("--project", type=Path, required=True)
+    given = parser.parse_args()
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    run = client.get_run(given.run_id)
+    if run.info.status == "RUNNING" and is_of_project(run, given.project) and not is_ours(run):
+        entry_point = run.data.tags.get("mlflow.project.entryPoint", "main")
+        client.set_tag(given.run_id, "omni.stage", entry_point)
+        client.set_tag(given.run_id, "omni.outcome", RunOutcome.REFUSED)
+        client.set_tag(given.run_id, "mlflow.note.content", given.reason)
+
+
+if __name__ == "__main__":
+    main()

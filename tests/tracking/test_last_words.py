@@ -1,0 +1,80 @@
+"""Under ``mlflow run``, a command that could write no journal still says why it failed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from omni_mlflow.tracking.last_words import main
+from tests.conftest import PROJECT, Place
+
+REASON = "the disk is full"
+
+
+@pytest.fixture
+def client(empty: Place, monkeypatch) -> mlflow.MlflowClient:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty.store)
+    return mlflow.MlflowClient(empty.store)
+
+
+def made_by_mlflow_run(client: mlflow.MlflowClient, *, project: Path = PROJECT, **tags: str) -> str:
+    made = {
+        "mlflow.source.type": "PROJECT",
+        "mlflow.source.name": f"file://{project}",
+        "mlflow.project.entryPoint": "train",
+    }
+    return client.create_run("0", tags={**made, **tags}).info.run_id
+
+
+def say(run_id: str, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["last_words", run_id, REASON, "--project", str(PROJECT)])
+    main()
+
+
+def test_a_run_that_no_stage_entered_gets_stage_outcome_and_reason(client, monkeypatch):
+    run_id = made_by_mlflow_run(client)
+    say(run_id, monkeypatch)
+    tags = client.get_run(run_id).data.tags
+    assert tags["omni.stage"] == "train"
+    assert tags["omni.outcome"] == "refused"
+    assert tags["mlflow.note.content"] == REASON
+
+
+def test_a_run_of_another_project_one_that_was_entered_and_one_that_ended_are_left_alone(
+    client, monkeypatch, tmp_path
+):
+    ended = made_by_mlflow_run(client)
+    client.set_terminated(ended)
+    entered = made_by_mlflow_run(client, **{"omni.stage": "train"})
+    for run_id in (made_by_mlflow_run(client, project=tmp_path), entered, ended):
+        before = client.get_run(run_id).data.tags
+        say(run_id, monkeypatch)
+        assert client.get_run(run_id).data.tags == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "exit_code", "reason"),
+    [
+        (("train", "--workspace", "/proc/nowhere"), 1, "/proc/nowhere: No such file or directory"),
+        (("train", "--limit", "abc"), 2, "No such option"),
+    ],
+)
+def test_a_command_that_cannot_begin_says_why_in_the_run_that_mlflow_run_made(
+    empty, client, typed, exit_code, reason
+):
+    run_id = made_by_mlflow_run(client)
+    done = subprocess.run(
+        [sys.executable, "-m", "omni_mlflow", *typed],
+        env={**empty.environment, "MLFLOW_RUN_ID": run_id},
+        cwd=empty.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == exit_code
+    assert reason in client.get_run(run_id).data.tags["mlflow.note.content"]
