@@ -108,12 +108,23 @@ def test_an_empty_answer_is_invalid(says):
     assert (given.outcome, given.raw) == (Outcome.MODEL_INVALID, says)
 
 
-def test_answers_to_other_samples_are_a_defect_of_the_backbone_and_no_failure():
+@pytest.mark.parametrize(
+    "confused",
+    [
+        lambda answers: answers[::-1],
+        lambda answers: answers[:1],
+        lambda answers: [*answers, answers[0]],
+        lambda _: None,
+        lambda answers: [each.raw for each in answers],
+    ],
+    ids=["in another order", "too few", "too many", "nothing", "no answers"],
+)
+def test_what_is_no_answer_to_each_sample_is_a_defect_of_the_backbone_and_no_failure(confused):
     class Confused(OutOfMemory):
         def answer(self, samples):
-            return super().answer(samples)[::-1]
+            return confused(super().answer(samples))
 
-    with pytest.raises(WrongAnswersError, match="it must answer each sample once, in order"):
+    with pytest.raises(WrongAnswersError, match="it must return one Answer for each sample, in order"):
         ask(Confused(), [sample(0), sample(1)])
 
 

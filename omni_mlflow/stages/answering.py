@@ -98,6 +98,7 @@ def answer_all(
     *,
     predictor: Callable[[], Predictor] | None,
     on_batch: Callable[[int], None],
+    as_asked: Callable[[Sequence[Sample]], Sequence[Sample]] = lambda samples: samples,
     known: Mapping[Key, Answer] | None = None,
     max_retries: int = 0,
 ) -> list[Answer]:
@@ -106,6 +107,7 @@ def answer_all(
     Args:
         predictor: loads the checkpoint; called only when a sample is still unanswered. None: nobody is asked,
             and ``known`` must hold every sample.
+        as_asked: turns samples into those of this pass; called only with samples that are still unanswered.
         on_batch: told after every batch of the first round how many samples of this pass were seen to.
         known: answers of other journals with the same identity; they are taken over, never asked again.
         max_retries: further rounds over the samples that the infrastructure left unanswered.
@@ -119,7 +121,7 @@ def answer_all(
             said = {each.id: known[name, each.id] for each in missing if (name, each.id) in known}
             unanswered = [sample for sample in missing if not is_given(said.get(sample.id))]
             if unanswered and predictor is not None:
-                said |= {answer.id: answer for answer in ask(predictor(), unanswered)}
+                said |= {answer.id: answer for answer in ask(predictor(), as_asked(unanswered))}
             keep = journal.add if unanswered else journal.take_over
             keep(name, [said[sample.id] for sample in missing])
             if attempt == 0:
@@ -145,10 +147,11 @@ def ask(predictor: Predictor, samples: Sequence[Sample]) -> list[Answer]:
         if len(samples) > 1:
             return [answer for sample in samples for answer in ask(predictor, [sample])]
         return [_failed(samples[0], f"{type(error).__name__}: {error}")]
-    if [each.id for each in given] != [each.id for each in samples]:
+    answered = [each.id if isinstance(each, Answer) else repr(each) for each in given or ()]
+    if answered != [each.id for each in samples]:
         raise WrongAnswersError(
             f"{type(predictor).__name__} was asked {[each.id for each in samples]} and answered "
-            f"{[each.id for each in given]}; it must answer each sample once, in order"
+            f"{answered}; it must return one Answer for each sample, in order"
         )
     return [_judged(answer) for answer in given]
 

@@ -5,17 +5,17 @@ A shard asks its part of the samples and opens nothing; ``merge`` joins the shar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from omni_mlflow.backbones.base import Predictor
 from omni_mlflow.contract import Contract
 from omni_mlflow.journal import Journal
-from omni_mlflow.spine.types import Answer, Split
+from omni_mlflow.spine.types import Answer, Sample, Split
 from omni_mlflow.stages.answer_sheets import PARTIAL
 from omni_mlflow.stages.answering import AnswerJournal, answer_all
-from omni_mlflow.stages.asked import INTACT, Passes, Questions, questions
+from omni_mlflow.stages.asked import INTACT, Questions, questions
 from omni_mlflow.stages.base import Options, Report, Run, Stage
 from omni_mlflow.stages.evaluation_identity import ANSWER_WITH
 from omni_mlflow.stages.finalising import JOURNALS, Answered, finalise, lost_samples
@@ -52,18 +52,17 @@ def conclude(run: Run, asked: Questions, *, predictor: Callable[[], Predictor] |
     Args:
         predictor: None: journals of this workspace hold every answer, and nobody is asked.
     """
-    said = _answers(run, asked, asked.passes, predictor=predictor)
+    said = _answers(run, asked, asked.samples, predictor=predictor)
     intact = said.pop(INTACT)
     return finalise(run, Answered(asked.dataset, asked.identity, asked.samples, intact, said))
 
 
 def _answer_shard(run: Run, asked: Questions, *, predictor: Callable[[], Predictor]) -> Report:
-    """Controls exchange inputs between samples, so they are made of all samples before any are left out."""
     shard = run.options.shard
     assert shard is not None
-    passes = {name: samples[shard.offset :: shard.stride] for name, samples in asked.passes.items()}
-    said = _answers(run, asked, passes, predictor=predictor)
-    lost, failures = lost_samples(run, passes[INTACT], said)
+    samples = asked.samples[shard.offset :: shard.stride]
+    said = _answers(run, asked, samples, predictor=predictor)
+    lost, failures = lost_samples(run, samples, said)
     made = [run.folder / name for name in JOURNALS]
     generated = [run.folder / GENERATED] if (run.folder / GENERATED).is_dir() else []
     return Report(
@@ -71,13 +70,13 @@ def _answer_shard(run: Run, asked: Questions, *, predictor: Callable[[], Predict
         artifacts={"": made},
         failures=failures,
         skipped=lost,
-        taken=len(passes[INTACT]),
-        made=len(passes[INTACT]) - len(lost),
+        taken=len(samples),
+        made=len(samples) - len(lost),
     )
 
 
 def _answers(
-    run: Run, asked: Questions, passes: Passes, *, predictor: Callable[[], Predictor] | None
+    run: Run, asked: Questions, samples: Sequence[Sample], *, predictor: Callable[[], Predictor] | None
 ) -> dict[str, list[Answer]]:
     known = known_answers(run, asked)
     known.bring_look(run.folder)
@@ -89,20 +88,21 @@ def _answers(
         run.report_torn(partial)
         journal = AnswerJournal(partial, asked.identity, batch_size=batch_size)
         run.record.live_artifact(partial.path)
-        if any(journal.missing(name, samples) for name, samples in passes.items()):
+        if any(journal.missing(name, samples) for name in asked.passes):
             known.bring_generated(run.folder / GENERATED)
-        progress = Progress(run, rows, total=len(passes[INTACT]))
+        progress = Progress(run, rows, total=len(samples))
         said = {
             name: answer_all(
                 journal,
                 name,
                 samples,
+                as_asked=asked.as_asked(name),
                 predictor=predictor,
                 known=known.answers,
                 max_retries=run.contract.evaluation.max_retries,
                 on_batch=progress.of(name),
             )
-            for name, samples in passes.items()
+            for name in asked.passes
         }
         progress.complete()
     return said

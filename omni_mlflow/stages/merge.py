@@ -69,8 +69,8 @@ def _altered_truth(ground: Ground, asked: Questions) -> Iterator[Check]:
 
 
 def _missing(asked: Questions, given: Given) -> Iterator[Check]:
-    for name, samples in asked.passes.items():
-        for sample in samples:
+    for name in asked.passes:
+        for sample in asked.samples:
             if (name, sample.id) not in given:
                 yield refused("every_sample_is_answered", f"{name} {sample.id}", "one answer", "none")
 
