@@ -29,6 +29,7 @@ from rich.console import Console
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import Context, folder_of
 from omni_mlflow.journal import Journal
+from omni_mlflow.metrics.label_ledger import LabelLedger
 from omni_mlflow.registry import load_bound
 from omni_mlflow.shared_contract import shared_contract
 from omni_mlflow.spine.rows import (
@@ -39,14 +40,15 @@ from omni_mlflow.spine.rows import (
     write_document,
     write_rows,
 )
-from omni_mlflow.spine.types import Answer, Sample, Span, Split, Target
+from omni_mlflow.spine.types import Answer, LabelledSample, Sample, Span, Split, Target
 from omni_mlflow.stage_run import _ground, run_stage
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answer_sheets import PARTIAL, read_sheet
 from omni_mlflow.stages.answering import answers_in
 from omni_mlflow.stages.asked import questions
 from omni_mlflow.stages.base import Ground, Options
-from omni_mlflow.stages.manifests import TEST_TARGETS, DatasetManifest
+from omni_mlflow.stages.declared_labels import action_counts
+from omni_mlflow.stages.manifests import LABEL_LEDGER, TEST_TARGETS, DatasetManifest
 from omni_mlflow.workspace import Workspace
 
 PROJECT = Path(__file__).parents[1]
@@ -125,6 +127,14 @@ def _lengthen_export(context: Context, samples: list[Sample], *, rows: int) -> N
     frames = frames_of(samples)
     write_rows(export.path / "samples/test.jsonl", copies(samples, rows, frames=frames))
     write_rows(export.path / TEST_TARGETS, copies(targets, rows, frames=frames))
+    learned = {
+        split: action_counts(
+            row.target for row in read_rows(export.path / f"samples/{split}.jsonl", LabelledSample)
+        )
+        for split in (Split.TRAIN, Split.VAL)
+    }
+    counts = {**learned, Split.TEST: action_counts(copies(targets, rows, frames=frames))}
+    write_document(export.path / LABEL_LEDGER, LabelLedger.of(counts))
     manifest = read_document(export.path / "dataset_manifest.json", DatasetManifest)
     files = {name: file_digest(export.path / name) for name in manifest.files}
     per_episode = Counter(sample.episode_id for sample in copies(samples, rows, frames=frames))
