@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow, parse_reply
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow, read_reply
 from omni_mlflow.spine.strict_json import strict_json
 from omni_mlflow.spine.types import Outcome, Split
 
@@ -63,9 +63,8 @@ class PredictionsFile:
                 self._ids.append(_key(row["id"]) if row is not None else _UNREAD)
                 if row is not None and not wrong:
                     self.num_rows += 1
-                    self.num_answers_not_in_reply += row["pred_json"] != (
-                        parse_reply(row["raw_prediction"]) or {}
-                    )
+                    said = read_reply(row["raw_prediction"]).answer or {}
+                    self.num_answers_not_in_reply += row["pred_json"] != said
                     yield row
         self.sha256 = digest.hexdigest()
         for what, numbers in self._doubled():

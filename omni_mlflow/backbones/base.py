@@ -197,8 +197,8 @@ class Scores:
     """
 
     metrics: dict[str, Any]
-    predictions: list[dict[str, Any]]
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    predictions: Sequence[dict[str, Any]]
+    tables: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     headline: dict[str, float] = field(default_factory=dict)
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from omni_mlflow.backbones.base import Exam
-from omni_mlflow.metrics.answers import ANSWER_KEYS, UNKNOWN, parse_reply
+from omni_mlflow.metrics.answers import ANSWER_KEYS, UNKNOWN, read_reply
 from omni_mlflow.metrics.priors import yes_no
+from omni_mlflow.spine.made_rows import MadeRows
 from omni_mlflow.spine.types import Answer, Labels, Sample, Span, Target
 
 Row = dict[str, Any]
@@ -38,22 +40,24 @@ def compact(value: Any) -> str:
 
 def prediction_rows(
     exam: Exam, answers: Sequence[Answer], *, asked: Collection[str] = ANSWER_KEYS
-) -> list[Row]:
+) -> Sequence[Row]:
     """Return the published columns of every sample, in order, and beside them ``anchor`` and ``outcome``.
+
+    Rows are made when they are asked for, so that a million of them need no memory.
 
     Args:
         answers: of the intact samples or of a control; each ``raw`` is a JSON like :func:`answer_of`.
         asked: the keys that are graded; ``true_json`` holds the truth of no other.
     """
-    return [
-        _row(sample, target, answer, asked=asked, seen=target.labels.action in exam.fitted.action)
-        for sample, target, answer in zip(exam.samples, exam.targets, answers, strict=True)
-    ]
+    made = partial(_row, asked=asked, in_train=exam.fitted.action)
+    return MadeRows(made, exam.samples, exam.targets, answers)
 
 
-def _row(sample: Sample, target: Target, answer: Answer, *, asked: Collection[str], seen: bool) -> Row:
+def _row(
+    sample: Sample, target: Target, answer: Answer, *, asked: Collection[str], in_train: Collection[str]
+) -> Row:
     truth = answer_of(target.labels, target.span)
-    given = parse_reply(answer.raw) or {}
+    given = read_reply(answer.raw).answer or {}
     predicted = given.get("action")
     label = predicted if isinstance(predicted, str) else None
     return {
@@ -70,7 +74,7 @@ def _row(sample: Sample, target: Target, answer: Answer, *, asked: Collection[st
         "true_label": truth["action"],
         "predicted_label": label,
         "correct": int(label == truth["action"]),
-        "true_label_seen_in_train": int(seen),
+        "true_label_seen_in_train": int(target.labels.action in in_train),
     }
 
 

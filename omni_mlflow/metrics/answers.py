@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -33,6 +35,7 @@ ANSWER_KEYS = (
 LABEL_QUESTIONS = ("action", "subtask", "contact", "transition", "next_action", "next_contact")
 """The questions whose answer is one label."""
 
+_ALL_KEYS = frozenset(ANSWER_KEYS)
 _FENCE = re.compile(r"^```[a-zA-Z]*\s*")
 
 
@@ -63,6 +66,34 @@ class _StrictAnswer(BaseModel):
     evidence_window: _EvidenceWindow
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What can be read of one reply.
+
+    Attributes:
+        answer: as :func:`parse_reply` finds it; several rows may hold it, so nobody changes it.
+        is_strict: taken as it is, the reply is the specified JSON with every value of the right kind.
+    """
+
+    answer: Mapping[str, Any] | None
+    is_strict: bool
+
+
+@lru_cache(maxsize=64)  # a row reads its reply for several columns and metrics, one after the other
+def read_reply(raw: str) -> Reply:
+    """Read a reply both as leniently as the published evaluation does and strictly, and parse it once."""
+    try:
+        found = strict_json(raw)
+    except ValueError:
+        return Reply(parse_reply(raw), is_strict=False)
+    answer = found if isinstance(found, dict) else parse_reply(raw)
+    try:
+        _StrictAnswer.model_validate(found)
+    except ValidationError:
+        return Reply(answer, is_strict=False)
+    return Reply(answer, is_strict=True)
+
+
 def parse_reply(raw: str) -> dict[str, Any] | None:
     """Read a reply as leniently as the published evaluation does; None when no object can be found.
 
@@ -84,11 +115,7 @@ def parse_reply(raw: str) -> dict[str, Any] | None:
 
 def is_strict_answer(raw: str) -> bool:
     """Tell whether a reply, taken as it is, is the specified JSON with every value of the right kind."""
-    try:
-        _StrictAnswer.model_validate(strict_json(raw))
-    except ValueError:
-        return False
-    return True
+    return read_reply(raw).is_strict
 
 
 def true_answer(row: PredictionRow, question: str) -> Any:
@@ -109,12 +136,15 @@ def given_answer(row: PredictionRow, question: str) -> Any:
 
 def valid_json(row: PredictionRow) -> tuple[float, float]:
     """Published: a JSON object with all seven keys can be found in the reply."""
-    answer = parse_reply(row["raw_prediction"])
-    return (1.0 if answer is not None and answer.keys() >= set(ANSWER_KEYS) else 0.0, 1.0)
+    answer = read_reply(row["raw_prediction"]).answer
+    return _RIGHT if answer is not None and answer.keys() >= _ALL_KEYS else _WRONG
 
 
 def strictly_valid_json(row: PredictionRow) -> tuple[float, float]:
-    return (float(is_strict_answer(row["raw_prediction"])), 1.0)
+    return _RIGHT if read_reply(row["raw_prediction"]).is_strict else _WRONG
+
+
+_RIGHT, _WRONG = (1.0, 1.0), (0.0, 1.0)
 
 
 def correct(question: str) -> RowScore:
@@ -122,16 +152,18 @@ def correct(question: str) -> RowScore:
 
     def score(row: PredictionRow) -> tuple[float, float] | None:
         truth = true_answer(row, question)
-        return None if truth is None else (float(given_answer(row, question) == truth), 1.0)
+        if truth is None:
+            return None
+        return _RIGHT if given_answer(row, question) == truth else _WRONG
 
     return score
 
 
 def correct_action_where(*, seen_in_train: bool) -> RowScore:
+    correct_action = correct("action")
+
     def score(row: PredictionRow) -> tuple[float, float] | None:
-        if bool(row["true_label_seen_in_train"]) is not seen_in_train:
-            return None
-        return correct("action")(row)
+        return correct_action(row) if bool(row["true_label_seen_in_train"]) is seen_in_train else None
 
     return score
 
@@ -169,16 +201,17 @@ def _names(value: Any) -> set[str]:
     return {name for name in value if isinstance(name, str)} if isinstance(value, list | tuple) else set()
 
 
-def _frames(window: Any) -> _EvidenceWindow | None:
-    """Read a window; other keys beside the two frames (``num_frames``) do not matter."""
+def _frames(window: Any) -> tuple[int, int] | None:
+    """First and last frame of a window; other keys beside the two (``num_frames``) do not matter."""
     try:
-        return _EvidenceWindow.model_validate({key: window[key] for key in ("start_frame", "end_frame")})
-    except (ValidationError, TypeError, KeyError):
+        first, last = window["start_frame"], window["end_frame"]
+    except (TypeError, KeyError):
         return None
+    are_frames = type(first) is int and type(last) is int and 0 <= first <= last  # True is no frame
+    return (first, last) if are_frames else None
 
 
-def _iou(one: _EvidenceWindow, other: _EvidenceWindow) -> float:
-    first, last = max(one.start_frame, other.start_frame), min(one.end_frame, other.end_frame)
-    shared = max(0, last - first + 1)
-    covered = sum(window.end_frame - window.start_frame + 1 for window in (one, other))
+def _iou(one: tuple[int, int], other: tuple[int, int]) -> float:
+    shared = max(0, min(one[1], other[1]) - max(one[0], other[0]) + 1)
+    covered = sum(last - first + 1 for first, last in (one, other))
     return shared / (covered - shared)

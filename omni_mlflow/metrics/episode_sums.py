@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from omni_mlflow.metrics.uncertainty import (
 
 _BITS = 1074  # every double is a whole number of 2 ** -1074
 _ONE = 1 << _BITS
+_MOST_COUNTED = 4096
 
 
 class EpisodeSums:
@@ -24,32 +24,47 @@ class EpisodeSums:
 
     def __init__(self) -> None:
         self._of: dict[str, list[int]] = {}
+        self._counted: dict[tuple[str, tuple[float, float]], int] = {}
 
     @classmethod
     def over(cls, rows: Iterable[PredictionRow], score: RowScore) -> EpisodeSums:
         sums = cls()
         for row in rows:
-            sums.add_score(row, score)
+            sums.add(row["episode_id"], score(row))
         return sums
 
-    def add_score(self, row: PredictionRow, score: RowScore) -> None:
-        """Add what a row contributes; nothing where it does not take part."""
-        part = score(row)
-        if part is not None:
-            self.add(row["episode_id"], *part)
+    def add(self, episode: str, part: tuple[float, float] | None) -> None:
+        """Add a numerator and a denominator; None where a row does not take part.
 
-    def add(self, episode: str, numerator: float, denominator: float) -> None:
-        sums = self._of.get(episode)
-        if sums is None:
-            sums = self._of[episode] = [0, 0, 0, 0]
-        sums[0] += 1
-        sums[1] += _exact(numerator)
-        sums[2] += _exact(denominator)
-        sums[3] += _exact(numerator * numerator)
+        Rows mostly add one of a few pairs, so pairs are counted, and summed up once there are many.
+        """
+        if part is None:
+            return
+        key = (episode, part)
+        count = self._counted.get(key)
+        if count is not None:
+            self._counted[key] = count + 1
+            return
+        self._counted[key] = 1
+        if len(self._counted) > _MOST_COUNTED:
+            self._settle()
+
+    def _settle(self) -> None:
+        for (episode, (numerator, denominator)), count in self._counted.items():
+            sums = self._of.setdefault(episode, [0, 0, 0, 0])
+            sums[0] += count
+            sums[1] += count * _exact(numerator)
+            sums[2] += count * _exact(denominator)
+            sums[3] += count * _exact(numerator * numerator)
+        self._counted.clear()
+
+    def _settled(self) -> dict[str, list[int]]:
+        self._settle()
+        return self._of
 
     @property
     def num_samples(self) -> int:
-        return sum(sums[0] for sums in self._of.values())
+        return sum(sums[0] for sums in self._settled().values())
 
     def estimate(self) -> EpisodeEstimate:
         """The sum of numerators over that of denominators.
@@ -57,8 +72,9 @@ class EpisodeSums:
         Raises:
             NothingToScoreError: the denominators sum to zero.
         """
-        names = sorted(self._of)
-        tops, bottoms = ([self._of[name][place] / _ONE for name in names] for place in (1, 2))
+        sums = self._settled()
+        names = sorted(sums)
+        tops, bottoms = ([sums[name][place] / _ONE for name in names] for place in (1, 2))
         return ratio_estimate(tops, bottoms, names)
 
     def intraclass_correlation(self) -> float:
@@ -74,13 +90,12 @@ class EpisodeSums:
         return size_of_independent_sample(self.estimate(), int(sizes.sum()), spread)
 
     def _moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        cells = [self._of[name] for name in sorted(self._of)]
+        cells = [cell for _, cell in sorted(self._settled().items())]
         sizes = np.array([cell[0] for cell in cells], dtype=np.int64)
         tops, squares = (np.array([cell[place] / _ONE for cell in cells], dtype=float) for place in (1, 3))
         return sizes, tops, squares
 
 
-@lru_cache(maxsize=4096)
 def _exact(value: float) -> int:
     """``value`` in units of 2 ** -1074: whole numbers add up without rounding."""
     numerator, denominator = value.as_integer_ratio()

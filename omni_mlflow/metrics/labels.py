@@ -12,7 +12,6 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from omni_mlflow.metrics.answers import PUBLISHED_SCORES, PredictionRow, RowScore
 from omni_mlflow.metrics.class_counts import ClassCounts
@@ -41,36 +40,41 @@ def score_rows(rows: Iterable[PredictionRow], score: RowScore) -> EpisodeEstimat
     return EpisodeSums.over(rows, score).estimate()
 
 
-def published_classes(rows: Iterable[PredictionRow], *, label_options: Sequence[str]) -> list[str]:
-    """The options, then true, then predicted action labels that are no option, in order of appearance."""
-    return RowTally.over(rows, {}).published_classes(label_options)
-
-
 def action_macro_f1(rows: Iterable[PredictionRow], classes: Sequence[str]) -> EpisodeEstimate:
     """See :meth:`omni_mlflow.metrics.class_counts.ClassCounts.macro_f1`."""
     return ClassCounts.over(rows).macro_f1(classes)
 
 
+def action_pairs(rows: Iterable[PredictionRow]) -> Counter[tuple[str, str | None]]:
+    """Number of rows by true and predicted action label."""
+    return RowTally.over(rows, {}).pairs
+
+
 def per_class_rows(
-    rows: Sequence[PredictionRow], *, classes: Sequence[str], seen_in_train: Iterable[str]
+    pairs: Mapping[tuple[str, str | None], int], *, classes: Sequence[str], seen_in_train: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Precision, recall and F1 of each action class, most frequent truth first; 0 where undefined."""
+    """Precision, recall and F1 of each action class, most frequent truth first; 0 where undefined.
+
+    Args:
+        pairs: number of samples by true and predicted label; None where no label could be read.
+    """
     from sklearn.metrics import precision_recall_fscore_support
 
-    if not rows or not classes:
+    if not pairs or not classes:
         return []
-    codes = {label: code for code, label in enumerate(classes)}
-    truth, given = _encoded(rows, codes)
+    codes: dict[str | None, int] = {label: code for code, label in enumerate(classes)}
+    truth, given = ([codes.get(pair[side], -1) for pair in pairs] for side in (0, 1))
+    counts = list(pairs.values())
     precision, recall, f1, support = precision_recall_fscore_support(
-        truth, given, labels=np.arange(len(classes)), zero_division=0.0
+        truth, given, labels=np.arange(len(classes)), sample_weight=counts, zero_division=0.0
     )
-    predicted = Counter(given.tolist())
+    predicted = np.bincount(np.array(given) + 1, weights=counts, minlength=len(classes) + 1)[1:]
     seen = set(seen_in_train)
     table = [
         {
             "label": label,
             "support": int(support[code]),
-            "predicted": predicted[code],
+            "predicted": int(predicted[code]),
             "precision": float(precision[code]),
             "recall": float(recall[code]),
             "f1": float(f1[code]),
@@ -81,15 +85,17 @@ def per_class_rows(
     return sorted(table, key=lambda row: (-row["support"], -row["predicted"], row["label"]))
 
 
-def confusion_rows(rows: Iterable[PredictionRow]) -> list[dict[str, Any]]:
+def confusion_rows(pairs: Mapping[tuple[str, str | None], int]) -> list[dict[str, Any]]:
     """The confusion matrix of actions in long form: only pairs that occur, most frequent first.
 
     As a square of 1,200 labels it would be 1.4 million cells, nearly all of them 0.
     """
-    pairs = Counter((row["true_label"], row["predicted_label"] or "") for row in rows)
+    spelled: Counter[tuple[str, str]] = Counter()
+    for (truth, given), count in pairs.items():
+        spelled[truth, given or ""] += count
     return [
         {"true_label": truth, "predicted_label": given, "count": count}
-        for (truth, given), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+        for (truth, given), count in sorted(spelled.items(), key=lambda item: (-item[1], item[0]))
     ]
 
 
@@ -110,12 +116,3 @@ def per_episode_rows(rows: Iterable[PredictionRow]) -> list[dict[str, Any]]:
 
 def _episode(row: PredictionRow) -> str:
     return str(row["episode_id"])
-
-
-def _encoded(
-    rows: Sequence[PredictionRow], codes: Mapping[str, int]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Action labels as class numbers; -1 for a label outside the class set."""
-    truth = np.array([codes.get(row["true_label"], -1) for row in rows], dtype=np.int64)
-    given = np.array([codes.get(row["predicted_label"], -1) for row in rows], dtype=np.int64)
-    return truth, given

@@ -20,19 +20,19 @@ class RowTally:
 
     Attributes:
         samples_per_episode: number of rows by episode.
-        true_labels, predicted_labels: number of rows by action label, in order of appearance.
+        pairs: number of rows by true and predicted action label, in order of appearance; None where no label
+            could be read.
         truths: number of rows by true answer, for each question with labels.
         unseen_labels: number of rows by true action that train does not show.
         outcomes: number of rows by outcome.
     """
 
     def __init__(self, scores: Mapping[str, RowScore]) -> None:
-        self._scores = scores
         self.sums = {name: EpisodeSums() for name in scores}
+        self._graded = [(score, self.sums[name]) for name, score in scores.items()]
         self.classes = ClassCounts()
         self.samples_per_episode: Counter[str] = Counter()
-        self.true_labels: Counter[str] = Counter()
-        self.predicted_labels: Counter[str] = Counter()
+        self.pairs: Counter[tuple[str, str | None]] = Counter()
         self.truths: dict[str, Counter[str]] = {question: Counter() for question in LABEL_QUESTIONS}
         self.unseen_labels: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
@@ -42,6 +42,14 @@ class RowTally:
         tally = cls(scores)
         for row in rows:
             tally.add(row)
+        return tally
+
+    @classmethod
+    def of_answers(cls, rows: Iterable[PredictionRow], scores: Mapping[str, RowScore]) -> RowTally:
+        """Add up rows whose truths are counted elsewhere: those of a control."""
+        tally = cls(scores)
+        for row in rows:
+            tally.add_answers(row)
         return tally
 
     def add(self, row: PredictionRow) -> None:
@@ -56,15 +64,30 @@ class RowTally:
             self.unseen_labels[row["true_label"]] += 1
 
     def add_answers(self, row: PredictionRow) -> None:
-        """Take in what metrics need; the truths that a floor shares with the model are counted there."""
-        for name, score in self._scores.items():
-            self.sums[name].add_score(row, score)
+        """Take in what metrics need; truths that a floor or control shares with the model are counted there."""
         episode, truth, given = row["episode_id"], row["true_label"], row["predicted_label"]
+        for score, sums in self._graded:
+            sums.add(episode, score(row))
         self.classes.add(episode, truth, given)
         self.samples_per_episode[episode] += 1
-        self.true_labels[truth] += 1
-        if given is not None:
-            self.predicted_labels[given] += 1
+        self.pairs[truth, given] += 1
+
+    @property
+    def true_labels(self) -> Counter[str]:
+        """Number of rows by true action label, in order of appearance."""
+        counts: Counter[str] = Counter()
+        for (truth, _), count in self.pairs.items():
+            counts[truth] += count
+        return counts
+
+    @property
+    def predicted_labels(self) -> Counter[str]:
+        """Number of rows by predicted action label, in order of appearance."""
+        counts: Counter[str] = Counter()
+        for (_, given), count in self.pairs.items():
+            if given is not None:
+                counts[given] += count
+        return counts
 
     @property
     def num_samples(self) -> int:
@@ -73,6 +96,7 @@ class RowTally:
     def published(self, *, label_options: Sequence[str]) -> dict[str, Any]:
         """Every published metric under its published name; null where no row qualifies."""
         labels = self.published_classes(label_options)
+        true_labels = self.true_labels
         macro_f1 = _value(or_none(self.classes.macro_f1, labels))
         return {
             **{name: _value(or_none(sums.estimate)) for name, sums in self.sums.items()},
@@ -84,7 +108,7 @@ class RowTally:
             "held_out_episode_count": len(self.samples_per_episode),
             "num_unseen_label_samples": self.unseen_labels.total(),
             "unseen_eval_labels": sorted(self.unseen_labels),
-            "eval_label_counts": dict(self.true_labels.most_common()),
+            "eval_label_counts": dict(true_labels.most_common()),
         }
 
     def published_classes(self, label_options: Sequence[str]) -> list[str]:
@@ -93,7 +117,8 @@ class RowTally:
 
     def supported_classes(self, declared: Sequence[str]) -> list[str]:
         """The declared action classes that the truth names at least once; predictions have no say."""
-        return [label for label in dict.fromkeys(declared) if label in self.true_labels]
+        true_labels = self.true_labels
+        return [label for label in dict.fromkeys(declared) if label in true_labels]
 
     def closed_vocabulary_ceiling(self) -> float:
         """Share of samples whose action train shows: no model that only says those can be more accurate.

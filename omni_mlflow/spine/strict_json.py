@@ -20,12 +20,7 @@ def strict_json(text: str) -> Any:
         ValueError: naming what is wrong.
     """
     try:
-        return json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            object_pairs_hook=_unique_keys,
-        )
+        return _STRICT.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply to be read") from error
 
@@ -66,3 +61,8 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         doubled = sorted(key for key, count in counts.items() if count > 1)
         raise ValueError(f"keys {doubled} occur twice in one object")
     return unique
+
+
+_STRICT = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys
+)

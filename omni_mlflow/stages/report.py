@@ -21,7 +21,7 @@ _FRAMES_PER_SHEET = 4
 
 
 def _report(run: Run) -> Report:
-    from omni_mlflow.metrics.labels import confusion_rows, per_episode_rows
+    from omni_mlflow.metrics.labels import action_pairs, confusion_rows, per_episode_rows
     from omni_mlflow.reporting.facts import RunFacts
     from omni_mlflow.reporting.figures import figures_of
     from omni_mlflow.reporting.hand_paths import HAND_PATHS, hand_paths_figure
@@ -33,7 +33,7 @@ def _report(run: Run) -> Report:
     figures = figures_of(
         facts,
         per_episode=per_episode_rows(labelled),
-        confusion=confusion_rows(labelled),
+        confusion=confusion_rows(action_pairs(labelled)),
         progress=read_json_rows(run.open("train", "progress.jsonl")),
     )
     if HAND_PATHS in run.model.eval_files:

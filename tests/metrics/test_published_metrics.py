@@ -15,6 +15,7 @@ from omni_mlflow.metrics.answers import is_strict_answer, parse_reply
 from omni_mlflow.metrics.errors import NothingToScoreError
 from omni_mlflow.metrics.labels import (
     action_macro_f1,
+    action_pairs,
     confusion_rows,
     per_class_rows,
     per_episode_rows,
@@ -290,12 +291,12 @@ def test_tables_count_what_is_there(make_row):
         make_row("c", raw="nothing", episode="garden__ep1"),
     ]
     cut, pour, stir = per_class_rows(
-        rows, classes=["Stir", "Cut", "Pour water"], seen_in_train=["Cut", "Pour water"]
+        action_pairs(rows), classes=["Stir", "Cut", "Pour water"], seen_in_train=["Cut", "Pour water"]
     )
     assert (cut["label"], cut["support"], cut["precision"], cut["recall"]) == ("Cut", 2, 1.0, 0.5)
     assert (pour["label"], pour["support"], pour["predicted"]) == ("Pour water", 1, 0)
     assert (stir["label"], stir["predicted"], stir["seen_in_train"]) == ("Stir", 1, 0)
-    assert confusion_rows(rows) == [
+    assert confusion_rows(action_pairs(rows)) == [
         {"true_label": "Cut", "predicted_label": "Cut", "count": 1},
         {"true_label": "Cut", "predicted_label": "Stir", "count": 1},
         {"true_label": "Pour water", "predicted_label": "", "count": 1},

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from omni_mlflow.metrics.labels import confusion_rows, per_episode_rows
+from omni_mlflow.metrics.labels import action_pairs, confusion_rows, per_episode_rows
 from omni_mlflow.reporting.contact_sheets import ContactSheet, strip
 from omni_mlflow.reporting.figures import figures_of
 from omni_mlflow.reporting.page import render_page
@@ -45,7 +45,7 @@ def figures(make_facts, rows):
     return figures_of(
         make_facts(),
         per_episode=per_episode_rows(rows),
-        confusion=confusion_rows(rows),
+        confusion=confusion_rows(action_pairs(rows)),
         progress=PROGRESS,
     )
 
@@ -112,7 +112,7 @@ def test_the_same_facts_give_the_same_bytes(make_facts, rows, figures, sheet):
     again = figures_of(
         make_facts(),
         per_episode=per_episode_rows(rows[::-1]),
-        confusion=confusion_rows(rows[::-1]),
+        confusion=confusion_rows(action_pairs(rows[::-1])),
         progress=PROGRESS,
     )
     one = render_page(make_facts(), figures=figures, contact_sheets=[sheet])

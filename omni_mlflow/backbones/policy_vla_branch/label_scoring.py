@@ -56,7 +56,7 @@ def labelled_rows(exam: Exam, answers: Sequence[Answer], settings: Settings) -> 
     """Return one prediction row per sample: its objects are those that the window affords an action on."""
     rule = settings.targets.object_affordance
     derived = replace(exam, targets=[with_afforded(target, rule) for target in exam.targets])
-    rows = prediction_rows(derived, answers, asked=_ASKED)
+    rows = list(prediction_rows(derived, answers, asked=_ASKED))
     for row, target in zip(rows, exam.targets, strict=True):
         row["target"] = "policy"
         row["true_json"]["next_contact"] = yes_no(target.labels.next_in_contact) or UNKNOWN
@@ -176,7 +176,7 @@ def _add_contact_f1(metrics: dict[str, Any], rows: Sequence[Row]) -> None:
         if truth is not None:
             given = row["pred_json"].get("next_contact")
             both = float(truth == given == "yes")
-            sums.add(row["episode_id"], 2 * both, float(truth == "yes") + float(given == "yes"))
+            sums.add(row["episode_id"], (2 * both, float(truth == "yes") + float(given == "yes")))
     estimate = or_none(sums.estimate)
     metrics["contact_f1"] = None if estimate is None else estimate.value
     if estimate is None:

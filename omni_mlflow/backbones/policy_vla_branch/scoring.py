@@ -31,7 +31,7 @@ from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.backbones.policy_vla_branch.trajectory_scoring import score_hands
 from omni_mlflow.metrics.answers import correct
 from omni_mlflow.metrics.errors import or_none
-from omni_mlflow.metrics.labels import confusion_rows, score_rows
+from omni_mlflow.metrics.labels import action_pairs, confusion_rows, score_rows
 from omni_mlflow.metrics.trajectories import MPJPE
 from omni_mlflow.spine.rows import read_document, read_json_rows
 from omni_mlflow.spine.types import Check
@@ -63,7 +63,7 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
         predictions=rows,
         tables={
             "trajectory_metrics.csv": hands.table,
-            "action_confusion_matrix.csv": confusion_rows(annotated(rows)),
+            "action_confusion_matrix.csv": confusion_rows(action_pairs(annotated(rows))),
         },
         documents={AUDIT_NAME: audit.model_dump(mode="json"), "hand_paths.json": hands.paths},
         headline=_headline(headline, metrics),

@@ -8,8 +8,10 @@ from omni_mlflow.backbones.base import Exam, Scores
 from omni_mlflow.backbones.label_answers import Row, prediction_rows
 from omni_mlflow.backbones.qwen3_omni_lora.prompt import label_options
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
-from omni_mlflow.metrics.label_scores import label_scores
-from omni_mlflow.metrics.labels import confusion_rows, per_class_rows, published_classes
+from omni_mlflow.metrics.label_exam import LabelExam
+from omni_mlflow.metrics.label_scores import exam_scores, headline, tallies_of
+from omni_mlflow.metrics.labels import confusion_rows, per_class_rows
+from omni_mlflow.spine.made_rows import MadeRows
 
 
 def score_exam(exam: Exam, settings: Settings) -> Scores:
@@ -17,19 +19,18 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
     options = label_options(exam.fitted, max_options=settings.prompt.max_label_options)
     rows = prediction_rows(exam, exam.answers)
     controls = {name: prediction_rows(exam, answers) for name, answers in exam.controls.items()}
-    metrics, headline = label_scores(
-        rows, priors=exam.fitted, controls=controls, label_options=options, declared=exam.classes
-    )
-    classes = published_classes(rows, label_options=options)
+    graded = LabelExam.over(rows, exam.fitted, label_options=options, declared=exam.classes)
+    metrics = exam_scores(graded, tallies_of(controls))
+    pairs, classes = graded.model.pairs, graded.model.published_classes(options)
     return Scores(
         metrics=metrics,
         predictions=rows,
         tables={
-            "predictions.csv": [flat_row(row) for row in rows],
-            "per_class_metrics.csv": per_class_rows(rows, classes=classes, seen_in_train=exam.fitted.action),
-            "confusion_matrix.csv": confusion_rows(rows),
+            "predictions.csv": MadeRows(flat_row, rows),
+            "per_class_metrics.csv": per_class_rows(pairs, classes=classes, seen_in_train=exam.fitted.action),
+            "confusion_matrix.csv": confusion_rows(pairs),
         },
-        headline=headline,
+        headline=headline(metrics),
     )
 
 
