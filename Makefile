@@ -49,6 +49,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.contracts_cold
 	$(BIN)/python -m benchmarks.evaluation_scale
 	$(BIN)/python -m benchmarks.interval_coverage
+	$(BIN)/python -m benchmarks.merge_scale # of a finished demo: make demo
 	$(BIN)/python -m benchmarks.selection_scale
 	$(BIN)/python -m benchmarks.window_index_scale
 	$(BIN)/python -m benchmarks.video_pass

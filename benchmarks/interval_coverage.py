@@ -4,8 +4,8 @@
 
 Each simulated test split has 32 samples per episode (or sizes from 8 to 56). ``icc`` is the share of a
 sample's variance that lies between episodes. Episode means are normal, exponential (skewness 2), lognormal
-(skewness 3.3), or success rates of yes/no samples from a beta distribution around 0.5 or 0.8; with an icc
-of 0.5 or more most of those episodes are all right or all wrong, which over-covers.
+(skewness 3.3; with sigma 1 it is 6.2), or success rates of yes/no samples from a beta distribution around
+0.5 or 0.8; with an icc of 0.5 or more most of those episodes are all right or all wrong, which over-covers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METHODS: dict[str, Callable[[EpisodeEstimate], Interval]] = {
     "studentised": studentised_bootstrap,
     "printed": interval,
 }
-SHAPES = ("normal", "exponential", "lognormal", "yes/no 0.5", "yes/no 0.8")
+SHAPES = ("normal", "exponential", "lognormal", "lognormal sigma 1", "yes/no 0.5", "yes/no 0.8")
 
 
 def simulate(
@@ -77,7 +77,7 @@ def _standardised(shape: str, count: int, random: np.random.Generator) -> FloatA
         return random.standard_normal(count)
     if shape == "exponential":
         return random.exponential(size=count) - 1
-    sigma = 0.75
+    sigma = 1.0 if shape.endswith("sigma 1") else 0.75
     variance = (np.exp(sigma**2) - 1) * np.exp(sigma**2)
     return (random.lognormal(0.0, sigma, count) - np.exp(sigma**2 / 2)) / np.sqrt(variance)
 

@@ -44,10 +44,10 @@ from omni_mlflow.spine.types import Answer, LabelledSample, Sample, Span, Split,
 from omni_mlflow.stage_run import _ground, run_stage
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answer_sheets import PARTIAL, read_sheet
-from omni_mlflow.stages.answering import answers_in
 from omni_mlflow.stages.asked import questions
 from omni_mlflow.stages.base import Ground, Options
 from omni_mlflow.stages.declared_labels import action_counts
+from omni_mlflow.stages.kept_answers import KeptAnswers
 from omni_mlflow.stages.manifests import LABEL_LEDGER, TEST_TARGETS, DatasetManifest
 from omni_mlflow.workspace import Workspace
 
@@ -102,9 +102,13 @@ def lengthen(context: Context, *, rows: int, shards: int) -> None:
     workspace, backbone = context.workspace, context.bound.backbone.id
     sheet = read_sheet(workspace.stage("evaluate", backbone=backbone))
     assert sheet is not None, "the demo's evaluation is here"
-    said = answers_in(sheet.rows)
+    said = KeptAnswers()
+    for start, row in sheet.rows():
+        said.put_row(sheet.path, start, row)
     export = workspace.stage("export", backbone=backbone)
     samples = list(read_rows(export.path / "samples/test.jsonl", Sample))
+    passes = questions(ground_of(context)).passes
+    answers = {name: [said[name, sample.id] for sample in samples] for name in passes}
     _lengthen_export(context, samples, rows=rows)
     for path in (export.path.parent).glob("evaluate*"):
         shutil.rmtree(path)
@@ -113,10 +117,9 @@ def lengthen(context: Context, *, rows: int, shards: int) -> None:
         folder = export.path.parent / f"evaluate-{offset}-of-{shards}"
         with Journal(folder / PARTIAL) as journal:
             journal.append({"identity": identity, "batch_size": sheet.batch_size})
-            for name in dict.fromkeys(name for name, _ in said):
-                answers = [said[name, sample.id] for sample in samples]
-                mine = islice(copies(answers, rows, frames=frames_of(samples)), offset, None, shards)
-                journal.extend({"pass": name, **each.model_dump(mode="json")} for each in mine)
+            for name, of_pass in answers.items():
+                mine = islice(copies(of_pass, rows, frames=frames_of(samples)), offset, None, shards)
+                journal.extend([{"pass": name, **each.model_dump(mode="json")} for each in mine])
 
 
 def _lengthen_export(context: Context, samples: list[Sample], *, rows: int) -> None:
@@ -181,6 +184,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[34_269, 100_000])
     parser.add_argument("--shards", type=int, default=8)
     given = parser.parse_args()
+    if not (given.workspace / "qwen3_omni_lora/evaluate/seal.json").is_file():
+        parser.exit(
+            2, f"{given.workspace} holds no finished evaluation of the Qwen branch; run 'make demo' first\n"
+        )
     print(f"{'rows':>10}{'seconds of processor':>24}{'rows per second':>18}{'peak MiB':>11}")
     for rows in given.rows:
         with TemporaryDirectory() as name:

@@ -140,7 +140,8 @@ def score_command(*, predictions: Path, out: Path, as_json: bool, **given: Any) 
     if as_json:
         print(json.dumps({"ok": not found.problems, **asdict(found)}))
     elif not found.problems:
-        print("\n".join([*(f"{name:<36}{value:g}" for name, value in found.headline.items()), CLAIM]))
+        numbers = [f"{name:<36}{value:g}" for name, value in found.headline.items()]
+        print("\n".join([*numbers, *found.notes, CLAIM]))
     if found.problems:
         sys.exit(1)
 

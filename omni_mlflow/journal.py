@@ -13,10 +13,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -101,10 +101,15 @@ class Journal:
         """
         self._write(row)
 
-    def extend(self, rows: list[dict[str, Any]]) -> None:
-        """Write several rows with one fsync: for rows that are only useful together."""
-        self._write(*rows)
+    def extend(self, rows: list[dict[str, Any]]) -> list[int]:
+        """Write several rows with one fsync, and return where they start: rows only useful together."""
+        starts = self._write(*rows)
         os.fsync(self._file)
+        return starts
+
+    def copy(self, lines: Sequence[bytes]) -> list[int]:
+        """Write rows of another journal as they are, as :meth:`note` does, and return where they start."""
+        return self._write_lines(lines)
 
     def rows(self) -> list[dict[str, Any]]:
         return list(read_journal(self.path))
@@ -141,15 +146,20 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _write(self, *rows: Mapping[str, Any]) -> None:
+    def _write(self, *rows: Mapping[str, Any]) -> list[int]:
         lines = (
             json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for row in rows
         )
-        data = "".join(lines).encode()
+        return self._write_lines([line.encode() for line in lines])
+
+    def _write_lines(self, lines: Sequence[bytes]) -> list[int]:
+        data = b"".join(lines)
         written = os.write(self._file, data)
         if written != len(data):  # a full disk writes part of a line; take it back, keep whole lines
             os.ftruncate(self._file, os.fstat(self._file).st_size - written)
             raise OSError(28, "no space left on device", str(self.path))
+        begin = os.fstat(self._file).st_size - written
+        return list(accumulate((len(line) for line in lines[:-1]), initial=begin)) if lines else []
 
     def _first(self, num_rows: int) -> bytes:
         with self.path.open("rb") as lines:

@@ -58,10 +58,12 @@ class Scored:
     Attributes:
         problems: line numbers by what is wrong with them; any of them, and nothing was scored or written.
         headline: the few numbers to compare.
+        notes: what a reader of the numbers has to know of the file.
     """
 
     problems: dict[str, list[int]] = field(default_factory=dict)
     headline: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def told(self, path: Path) -> list[str]:
         """One sentence per problem, in the order of the file."""
@@ -80,9 +82,11 @@ def score(request: Request) -> Scored:
     priors = None if request.train_labels is None else read_train_labels(request.train_labels)
     exam = LabelExam(priors, label_options=options)
     found = PredictionsFile(request.predictions)
-    num_contradicted = 0
+    offered = frozenset(options)
+    num_contradicted = num_not_offered = 0
     for row in found.rows():
         exam.add(row)
+        num_not_offered += row["true_label"] not in offered
         if priors is not None:
             num_contradicted += bool(row["true_label_seen_in_train"]) is not (
                 row["true_label"] in priors.action
@@ -93,8 +97,9 @@ def score(request: Request) -> Scored:
     whose = {"engine": request.engine, "evidence": UNVERIFIED}
     told = without_unfounded_verdicts(_with_nulls(metrics), UNVERIFIED)
     write_document(request.out / "metrics.json", {**told, **whose})
-    write_document(request.out / RECORD, _record(request, found, num_contradicted))
-    return Scored(headline=headline(metrics))
+    notes = _notes(found, num_contradicted=num_contradicted, num_not_offered=num_not_offered)
+    write_document(request.out / RECORD, _record(request, found, notes))
+    return Scored(headline=headline(metrics), notes=notes)
 
 
 def read_label_options(path: Path) -> list[str]:
@@ -163,9 +168,13 @@ def _with_nulls(metrics: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _record(request: Request, found: PredictionsFile, num_contradicted: int) -> dict[str, Any]:
-    """What was scored, by digest, and what nobody vouches for."""
+def _notes(found: PredictionsFile, *, num_contradicted: int, num_not_offered: int) -> list[str]:
     notes = []
+    if num_not_offered:
+        notes.append(
+            f"{num_not_offered} of {found.num_rows} rows have a true label that is none of the label "
+            "options: a model that only says those cannot be right there"
+        )
     if found.num_answers_not_in_reply:
         notes.append(
             f"{found.num_answers_not_in_reply} rows have another pred_json than their raw_prediction; "
@@ -176,6 +185,11 @@ def _record(request: Request, found: PredictionsFile, num_contradicted: int) -> 
             f"{num_contradicted} rows say of their true label that train shows it, or does not, and the "
             "train labels given say otherwise; seen and unseen are counted as the rows say"
         )
+    return notes
+
+
+def _record(request: Request, found: PredictionsFile, notes: list[str]) -> dict[str, Any]:
+    """What was scored, by digest, and what nobody vouches for."""
     labels = {"label_options": request.label_options, "train_labels": request.train_labels}
     return {
         "schema_version": SCHEMA_VERSION,

@@ -78,7 +78,14 @@ class Attentive:
 def ask(path, predictor, samples, *, checkpoint="one"):
     with Journal(path) as rows:
         journal = AnswerJournal(rows, {"checkpoint": checkpoint}, batch_size=lambda: predictor.batch_size)
-        return answer_all(journal, "intact", samples, predictor=lambda: predictor, on_batch=lambda _: None)
+        return answer_all(
+            journal,
+            "intact",
+            [each.id for each in samples],
+            as_asked=lambda ids: [each for each in samples if each.id in ids],
+            predictor=lambda: predictor,
+            on_batch=lambda _: None,
+        )
 
 
 def test_an_episode_without_sound_says_so_in_its_manifest_row(episodes, tmp_path):

@@ -62,7 +62,8 @@ def answer(predictor, samples, path, *, max_retries=0):
         return answer_all(
             journal,
             "intact",
-            samples,
+            [each.id for each in samples],
+            as_asked=lambda ids: [each for each in samples if each.id in ids],
             predictor=lambda: predictor,
             on_batch=lambda _: None,
             max_retries=max_retries,

@@ -57,9 +57,6 @@ def _row(
     sample: Sample, target: Target, answer: Answer, *, asked: Collection[str], in_train: Collection[str]
 ) -> Row:
     truth = answer_of(target.labels, target.span)
-    given = read_reply(answer.raw).answer or {}
-    predicted = given.get("action")
-    label = predicted if isinstance(predicted, str) else None
     return {
         "id": sample.id,
         "episode_id": sample.episode_id,
@@ -69,12 +66,26 @@ def _row(
         "outcome": answer.outcome.value,
         "center_window": {**truth["evidence_window"], "num_frames": len(target.span)},
         "true_json": {key: value for key, value in truth.items() if key in asked},
+        **_said(answer, truth["action"]),
+        "true_label_seen_in_train": int(target.labels.action in in_train),
+    }
+
+
+def answered_instead(row: Row, answer: Answer) -> Row:
+    """Return the prediction row of the same sample with another answer to it, such as that of a control."""
+    return {**row, "outcome": answer.outcome.value, **_said(answer, row["true_label"])}
+
+
+def _said(answer: Answer, true_label: str) -> Row:
+    given = read_reply(answer.raw).answer or {}
+    predicted = given.get("action")
+    label = predicted if isinstance(predicted, str) else None
+    return {
         "pred_json": given,
         "raw_prediction": answer.raw,
-        "true_label": truth["action"],
+        "true_label": true_label,
         "predicted_label": label,
-        "correct": int(label == truth["action"]),
-        "true_label_seen_in_train": int(target.labels.action in in_train),
+        "correct": int(label == true_label),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from omni_mlflow.metrics.answers import PredictionRow, RowScore
 from omni_mlflow.metrics.floors import floors_for, floors_of
@@ -36,20 +36,6 @@ class LabelExam:
         self.model = RowTally(ROW_SCORES)
         self._answer_as = floors_of(priors or TrainPriors.fit([]))
         self.floors = {name: RowTally(_graded(name, priors)) for name in self._answer_as}
-
-    @classmethod
-    def over(
-        cls,
-        rows: Iterable[PredictionRow],
-        priors: TrainPriors | None,
-        *,
-        label_options: Sequence[str],
-        declared: Sequence[str] | None = None,
-    ) -> LabelExam:
-        exam = cls(priors, label_options=label_options, declared=declared)
-        for row in rows:
-            exam.add(row)
-        return exam
 
     def add(self, row: PredictionRow) -> None:
         """Take in a prediction row with the published columns."""

@@ -52,14 +52,12 @@ def label_scores(
     """
     for name, answered in controls.items():
         _same_samples(name, rows, answered)
-    exam = LabelExam.over(rows, priors, label_options=label_options, declared=declared)
-    metrics = exam_scores(exam, tallies_of(controls))
+    exam = LabelExam(priors, label_options=label_options, declared=declared)
+    for row in rows:
+        exam.add(row)
+    under_control = {name: RowTally.of_answers(each, ROW_SCORES) for name, each in controls.items()}
+    metrics = exam_scores(exam, under_control)
     return metrics, headline(metrics)
-
-
-def tallies_of(controls: Mapping[str, Iterable[PredictionRow]]) -> dict[str, RowTally]:
-    """Add up the rows of each control; that they are of the same samples is for the caller to know."""
-    return {name: RowTally.of_answers(answered, ROW_SCORES) for name, answered in controls.items()}
 
 
 def exam_scores(exam: LabelExam, controls: Mapping[str, RowTally]) -> dict[str, Any]:

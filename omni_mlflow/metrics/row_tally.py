@@ -64,7 +64,7 @@ class RowTally:
             self.unseen_labels[row["true_label"]] += 1
 
     def add_answers(self, row: PredictionRow) -> None:
-        """Take in what metrics need; truths that a floor or control shares with the model are counted there."""
+        """Take in what metrics need; truths that a floor or control shares are counted there."""
         episode, truth, given = row["episode_id"], row["true_label"], row["predicted_label"]
         for score, sums in self._graded:
             sums.add(episode, score(row))

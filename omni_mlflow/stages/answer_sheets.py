@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from omni_mlflow.journal import read_journal
+from omni_mlflow.journal import follow_journal
 from omni_mlflow.stages.base import Ground
 from omni_mlflow.stages.evaluation_identity import Identity
 from omni_mlflow.workspace import StageFolder
@@ -15,12 +17,31 @@ PARTIAL = "predictions.partial.jsonl"
 
 @dataclass(frozen=True)
 class AnswerSheet:
-    """The journal of answers in one folder: whose they are, and its rows as they are."""
+    """The journal of answers in one folder: whose they are, and its rows as they are, read anew each time.
+
+    Attributes:
+        start: the byte where the rows begin, behind the identity.
+    """
 
     folder: StageFolder
     identity: Identity
     batch_size: int
-    rows: list[dict[str, Any]]
+    start: int
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path / PARTIAL
+
+    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield each row with the byte where it starts.
+
+        Raises:
+            BadRowError: a finished row is not JSON.
+        """
+        start = self.start
+        for row, end in follow_journal(self.path, start=start):
+            yield start, row
+            start = end
 
 
 def shard_folders(ground: Ground) -> list[StageFolder]:
@@ -30,10 +51,10 @@ def shard_folders(ground: Ground) -> list[StageFolder]:
 
 
 def read_sheet(folder: StageFolder) -> AnswerSheet | None:
-    """Read the journal of answers in ``folder``, finished or not; None where none was begun.
+    """Open the journal of answers in ``folder``, finished or not; None where none was begun.
 
     Raises:
-        BadRowError: a finished row is not JSON.
+        BadRowError: the first row is not JSON.
         StaleInputError: the journal changed after it was sealed.
     """
     path = folder.path / PARTIAL
@@ -41,7 +62,7 @@ def read_sheet(folder: StageFolder) -> AnswerSheet | None:
         return None
     if folder.seal() is not None:
         folder.open(PARTIAL)
-    head, *rows = [*read_journal(path)] or [{}]
+    head, start = next(follow_journal(path, start=0), ({}, 0))
     if "identity" not in head:
         return None
-    return AnswerSheet(folder, identity=head["identity"], batch_size=head["batch_size"], rows=rows)
+    return AnswerSheet(folder, identity=head["identity"], batch_size=head["batch_size"], start=start)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from omni_mlflow.backbones.base import Predictor
-from omni_mlflow.journal import Journal
+from omni_mlflow.journal import Journal, follow_journal
 from omni_mlflow.spine.types import Answer, Outcome, Sample
 from omni_mlflow.stages.evaluation_identity import Identity, differing
-
-Key = tuple[str, str]
-"""The pass (``intact`` or a control) and the sample's id."""
+from omni_mlflow.stages.kept_answers import KeptAnswers
 
 
 class ForeignAnswersError(Exception):
@@ -42,93 +39,93 @@ class AnswerJournal:
             ForeignAnswersError: it was begun with another identity; the differing parts are named.
         """
         self._journal = journal
-        rows = journal.rows()
-        if not rows:
-            rows = [{"identity": identity, "batch_size": batch_size()}]
-            journal.append(rows[0])
-        elif parts := differing(rows[0].get("identity") or {}, identity):
+        self._kept = KeptAnswers()
+        rows = follow_journal(journal.path, start=0)
+        head, start = next(rows, (None, 0))
+        if head is None:
+            head = {"identity": identity, "batch_size": batch_size()}
+            journal.append(head)
+        elif parts := differing(head.get("identity") or {}, identity):
             raise ForeignAnswersError(
                 f"{journal.path} holds answers of another evaluation (different: {', '.join(parts)}); "
                 "move the file away to start over"
             )
-        self.batch_size: int = rows[0]["batch_size"]
-        self._answers = answers_in(rows[1:])
+        self.batch_size: int = head["batch_size"]
+        for row, end in rows:
+            self._kept.put_row(journal.path, start, row)
+            start = end
 
-    def missing(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
+    def missing(self, name: str, ids: Sequence[str]) -> list[str]:
         """Samples without an answer, and those that a failure of ours left without one: asked again."""
-        return [sample for sample in samples if not is_given(self._answers.get((name, sample.id)))]
+        return [each for each in ids if not self._kept.is_given((name, each))]
 
     def add(self, name: str, answers: Sequence[Answer]) -> None:
         """Keep what was answered, and return once it is on the disk."""
-        if answers:
-            self._journal.extend(self._rows(name, answers))
+        rows = [{"pass": name, **answer.model_dump(mode="json")} for answer in answers]
+        if rows:
+            for start, row in zip(self._journal.extend(rows), rows, strict=True):
+                self._kept.put_row(self._journal.path, start, row)
 
-    def take_over(self, name: str, answers: Sequence[Answer]) -> None:
+    def take_over(self, name: str, ids: Sequence[str], known: KeptAnswers) -> None:
         """Keep what another journal holds as well: nothing is lost that would have to be asked again."""
-        for row in self._rows(name, answers):
-            self._journal.note(row)
+        starts = self._journal.copy([known.line((name, each)) for each in ids])
+        for start, each in zip(starts, ids, strict=True):
+            key = (name, each)
+            self._kept.put(key, self._journal.path, start, given=known.is_given(key))
 
-    def _rows(self, name: str, answers: Sequence[Answer]) -> list[dict[str, Any]]:
-        self._answers.update({(name, answer.id): answer for answer in answers})
-        return [{"pass": name, **answer.model_dump(mode="json")} for answer in answers]
+    def answers(self, name: str, ids: Sequence[str]) -> Sequence[Answer]:
+        """Return the answers of one pass in the order of ``ids``; each is read when it is asked for."""
+        return self._kept.of_one_journal(self._journal.path, name, ids)
 
-    def answers(self, name: str, samples: Sequence[Sample]) -> list[Answer]:
-        """Return the answers of one pass in the order of ``samples``."""
-        return [self._answers[name, sample.id] for sample in samples]
-
-
-def answers_in(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Answer]:
-    """Read the rows of a journal of answers, its first one left out; the last word on a sample counts."""
-    found = {}
-    for row in rows:
-        answer = Answer.model_validate({key: value for key, value in row.items() if key != "pass"})
-        found[str(row["pass"]), answer.id] = answer
-    return found
-
-
-def is_given(answer: Answer | None) -> bool:
-    """Tell whether the model was heard, whatever it said."""
-    return answer is not None and answer.outcome is not Outcome.INFRASTRUCTURE_FAILED
+    def lost(self, ids: Iterable[str], passes: Sequence[str]) -> dict[str, str]:
+        """Return by id why a sample has no answer in one of ``passes``: the last such one counts."""
+        wanted = set(ids) if self._kept.failed else set()
+        failed = [key for key in self._kept.failed if key[0] in passes and key[1] in wanted]
+        return {
+            key[1]: f"no answer ({key[0]}): {self._kept[key].reason}"
+            for key in sorted(failed, key=lambda key: passes.index(key[0]))
+        }
 
 
 def answer_all(
     journal: AnswerJournal,
     name: str,
-    samples: Sequence[Sample],
+    ids: Sequence[str],
     *,
+    as_asked: Callable[[Sequence[str]], Sequence[Sample]],
     predictor: Callable[[], Predictor] | None,
     on_batch: Callable[[int], None],
-    as_asked: Callable[[Sequence[Sample]], Sequence[Sample]] = lambda samples: samples,
-    known: Mapping[Key, Answer] | None = None,
+    known: KeptAnswers | None = None,
     max_retries: int = 0,
-) -> list[Answer]:
+) -> Sequence[Answer]:
     """Answer what the journal does not hold yet, batch by batch, and return all answers in order.
 
     Args:
+        as_asked: returns the samples of these ids as this pass asks them; called only with ids that are
+            still unanswered.
         predictor: loads the checkpoint; called only when a sample is still unanswered. None: nobody is asked,
             and ``known`` must hold every sample.
-        as_asked: turns samples into those of this pass; called only with samples that are still unanswered.
         on_batch: told after every batch of the first round how many samples of this pass were seen to.
         known: answers of other journals with the same identity; they are taken over, never asked again.
         max_retries: further rounds over the samples that the infrastructure left unanswered.
     """
-    known = known or {}
+    known = known or KeptAnswers()
     for attempt in range(1 + max_retries):
-        for start in range(0, len(samples), journal.batch_size):
+        for start in range(0, len(ids), journal.batch_size):
             # Batches are cut from the whole list, so a resumed evaluation cuts the same ones.
-            batch = samples[start : start + journal.batch_size]
+            batch = ids[start : start + journal.batch_size]
             missing = journal.missing(name, batch)
-            said = {each.id: known[name, each.id] for each in missing if (name, each.id) in known}
-            unanswered = [sample for sample in missing if not is_given(said.get(sample.id))]
+            unanswered = [each for each in missing if not known.is_given((name, each))]
             if unanswered and predictor is not None:
-                said |= {answer.id: answer for answer in ask(predictor(), as_asked(unanswered))}
-            keep = journal.add if unanswered else journal.take_over
-            keep(name, [said[sample.id] for sample in missing])
+                said = {answer.id: answer for answer in ask(predictor(), as_asked(unanswered))}
+                journal.add(name, [said[each] if each in said else known[name, each] for each in missing])
+            elif missing:
+                journal.take_over(name, missing, known)
             if attempt == 0:
                 on_batch(start + len(batch))
-        if predictor is None or not journal.missing(name, samples):
+        if predictor is None or not journal.missing(name, ids):
             break
-    return journal.answers(name, samples)
+    return journal.answers(name, ids)
 
 
 def ask(predictor: Predictor, samples: Sequence[Sample]) -> list[Answer]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from sys import intern
 
-from omni_mlflow.spine.rows import read_document, read_rows
+from omni_mlflow.spine.row_file import RowFile
+from omni_mlflow.spine.rows import read_document
 from omni_mlflow.spine.types import Sample
 from omni_mlflow.stages.base import Ground
 from omni_mlflow.stages.evaluation_identity import Identity, evaluation_identity
@@ -20,36 +22,43 @@ class Questions:
     """What one evaluation asks, all of it, whichever part of it a process asks.
 
     Attributes:
+        samples: read from their file when they are asked for.
+        ids: of the samples, in order.
         passes: names of the rounds in which every sample is asked: as it is, then under each control.
     """
 
     dataset: DatasetManifest
-    samples: list[Sample]
+    samples: Sequence[Sample]
+    ids: Sequence[str]
     passes: tuple[str, ...]
     identity: Identity
     control: Callable[[str, Sequence[Sample]], list[Sample]]
 
-    def as_asked(self, name: str) -> Callable[[Sequence[Sample]], list[Sample]]:
-        """Return what turns samples into those that the pass ``name`` asks, ids kept.
+    def as_asked(self, name: str) -> Callable[[Sequence[str]], list[Sample]]:
+        """Return what gives the samples of some ids as the pass ``name`` asks them.
 
         A control exchanges inputs between all samples, so it is made of all of them, once it is asked.
         """
 
         @cache
-        def made() -> dict[str, Sample]:
-            asked = self.samples if name == INTACT else self.control(name, self.samples)
-            return {sample.id: sample for sample in asked}
+        def made() -> Sequence[Sample]:
+            return self.samples if name == INTACT else self.control(name, list(self.samples))
 
-        return lambda samples: [made()[sample.id] for sample in samples]
+        @cache
+        def place_of() -> dict[str, int]:
+            return {each: place for place, each in enumerate(self.ids)}
+
+        return lambda ids: [made()[place_of()[each]] for each in ids]
 
 
 def questions(ground: Ground) -> Questions:
     """Read the held-out samples, never their targets, and what their answers depend on."""
-    samples = list(read_rows(ground.open("export", "samples/test.jsonl"), Sample))[: ground.options.limit]
+    samples = RowFile.over(ground.open("export", "samples/test.jsonl"), Sample)[: ground.options.limit]
     dataset = read_document(ground.open("export", "dataset_manifest.json"), DatasetManifest)
     return Questions(
         dataset,
         samples,
+        [intern(sample.id) for sample in samples],
         (INTACT, *ground.model.controls),
         evaluation_identity(ground, dataset),
         ground.model.control,

@@ -12,13 +12,13 @@ from typing import Any
 from omni_mlflow.backbones.base import Predictor
 from omni_mlflow.contract import Contract
 from omni_mlflow.journal import Journal
-from omni_mlflow.spine.types import Answer, Sample, Split
+from omni_mlflow.spine.types import Split
 from omni_mlflow.stages.answer_sheets import PARTIAL
 from omni_mlflow.stages.answering import AnswerJournal, answer_all
-from omni_mlflow.stages.asked import INTACT, Questions, questions
+from omni_mlflow.stages.asked import Questions, questions
 from omni_mlflow.stages.base import Options, Report, Run, Stage
 from omni_mlflow.stages.evaluation_identity import ANSWER_WITH
-from omni_mlflow.stages.finalising import JOURNALS, Answered, finalise, lost_samples
+from omni_mlflow.stages.finalising import JOURNALS, Said, finalise, lost_samples
 from omni_mlflow.stages.known_answers import broken_answers, known_answers
 from omni_mlflow.stages.manifests import (
     CONTRACT,
@@ -52,17 +52,16 @@ def conclude(run: Run, asked: Questions, *, predictor: Callable[[], Predictor] |
     Args:
         predictor: None: journals of this workspace hold every answer, and nobody is asked.
     """
-    said = _answers(run, asked, asked.samples, predictor=predictor)
-    intact = said.pop(INTACT)
-    return finalise(run, Answered(asked.dataset, asked.identity, asked.samples, intact, said))
+    said = _answers(run, asked, asked.ids, predictor=predictor)
+    return finalise(run, asked, said)
 
 
 def _answer_shard(run: Run, asked: Questions, *, predictor: Callable[[], Predictor]) -> Report:
     shard = run.options.shard
     assert shard is not None
-    samples = asked.samples[shard.offset :: shard.stride]
-    said = _answers(run, asked, samples, predictor=predictor)
-    lost, failures = lost_samples(run, samples, said)
+    ids = asked.ids[shard.offset :: shard.stride]
+    said = _answers(run, asked, ids, predictor=predictor)
+    lost, failures = lost_samples(run, ids, said)
     made = [run.folder / name for name in JOURNALS]
     generated = [run.folder / GENERATED] if (run.folder / GENERATED).is_dir() else []
     return Report(
@@ -70,14 +69,14 @@ def _answer_shard(run: Run, asked: Questions, *, predictor: Callable[[], Predict
         artifacts={"": made},
         failures=failures,
         skipped=lost,
-        taken=len(samples),
-        made=len(samples) - len(lost),
+        taken=len(ids),
+        made=len(ids) - len(lost),
     )
 
 
 def _answers(
-    run: Run, asked: Questions, samples: Sequence[Sample], *, predictor: Callable[[], Predictor] | None
-) -> dict[str, list[Answer]]:
+    run: Run, asked: Questions, ids: Sequence[str], *, predictor: Callable[[], Predictor] | None
+) -> Said:
     known = known_answers(run, asked)
     known.bring_look(run.folder)
 
@@ -88,14 +87,14 @@ def _answers(
         run.report_torn(partial)
         journal = AnswerJournal(partial, asked.identity, batch_size=batch_size)
         run.record.live_artifact(partial.path)
-        if any(journal.missing(name, samples) for name in asked.passes):
+        if any(journal.missing(name, ids) for name in asked.passes):
             known.bring_generated(run.folder / GENERATED)
-        progress = Progress(run, rows, total=len(samples))
-        said = {
+        progress = Progress(run, rows, total=len(ids))
+        answers = {
             name: answer_all(
                 journal,
                 name,
-                samples,
+                ids,
                 as_asked=asked.as_asked(name),
                 predictor=predictor,
                 known=known.answers,
@@ -105,7 +104,7 @@ def _answers(
             for name in asked.passes
         }
         progress.complete()
-    return said
+        return Said(answers, journal.lost(ids, asked.passes))
 
 
 class Progress:

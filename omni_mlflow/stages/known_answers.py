@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omni_mlflow.spine.rows import BadRowError
-from omni_mlflow.spine.types import Answer, Check
+from omni_mlflow.spine.types import Check
 from omni_mlflow.stages.answer_sheets import PARTIAL, AnswerSheet, read_sheet, shard_folders
-from omni_mlflow.stages.answering import Key, answers_in, is_given
 from omni_mlflow.stages.asked import Questions, questions
 from omni_mlflow.stages.base import Ground, Run
 from omni_mlflow.stages.evaluation_identity import Identity, differing
+from omni_mlflow.stages.kept_answers import KeptAnswers
 from omni_mlflow.stages.manifests import GENERATED
 from omni_mlflow.stages.seal_ledger import LOOK
-from omni_mlflow.stages.sheet_checks import judged
+from omni_mlflow.stages.sheet_checks import Judge
 from omni_mlflow.workspace import StageFolder, StaleInputError
 
 
@@ -35,7 +35,7 @@ class KnownAnswers:
         looks: the names of looks at the truths that lie beside these answers.
     """
 
-    answers: dict[Key, Answer]
+    answers: KeptAnswers
     batch_size: int | None
     generated: tuple[Path, ...]
     looks: tuple[Path, ...]
@@ -61,13 +61,13 @@ def broken_answers(ground: Ground) -> list[Check]:
     if not folders:
         return []
     asked = questions(ground)
-    sheets = []
+    judge = Judge(ground, asked)
     for folder in folders:
         with suppress(BadRowError, StaleInputError):
             sheet = read_sheet(folder)
             if sheet is not None and not differing(sheet.identity, asked.identity):
-                sheets.append(sheet)
-    return judged(ground, asked, sheets)[1]
+                judge.read(sheet)
+    return judge.failures()
 
 
 def known_answers(run: Run, asked: Questions) -> KnownAnswers:
@@ -78,11 +78,12 @@ def known_answers(run: Run, asked: Questions) -> KnownAnswers:
         StaleInputError: a shard changed after it was sealed.
     """
     sheets = [*_of_this_identity(run, asked.identity), *_set_aside(run, asked)]
-    answers: dict[Key, Answer] = {}
+    answers = KeptAnswers()
     for sheet in sheets:
-        for key, answer in answers_in(sheet.rows).items():
-            if not is_given(answers.get(key)):
-                answers[key] = answer
+        of_sheet, path = KeptAnswers(), sheet.path
+        for start, row in sheet.rows():
+            of_sheet.put_row(path, start, row)
+        answers.add_missing(of_sheet)
     generated = (sheet.folder.path / GENERATED for sheet in sheets)
     looks = (sheet.folder.path / LOOK for sheet in sheets)
     return KnownAnswers(
@@ -116,5 +117,8 @@ def _set_aside(run: Run, asked: Questions) -> Iterator[AnswerSheet]:
             continue
         if sheet is None or differing(sheet.identity, asked.identity):
             continue
-        if not judged(run, asked, [sheet])[1]:
-            yield sheet
+        judge = Judge(run, asked)
+        with suppress(BadRowError):
+            judge.read(sheet)
+            if not judge.failures():
+                yield sheet

@@ -17,7 +17,7 @@ from omni_mlflow.stages.base import Ground, Report, Run
 from omni_mlflow.stages.evaluate import EVALUATE, conclude
 from omni_mlflow.stages.evaluation_identity import differing
 from omni_mlflow.stages.manifests import TEST_TARGETS
-from omni_mlflow.stages.sheet_checks import Given, judged, refused
+from omni_mlflow.stages.sheet_checks import Judge, refused
 from omni_mlflow.workspace import StageFolder, StaleInputError
 
 
@@ -33,25 +33,22 @@ def broken_shards(ground: Ground) -> list[Check]:
         return [refused("there_are_shards", ground.model.id, f"shards, as made by {command}", "none")]
     asked = questions(ground)
     failures = [*_altered_truth(ground, asked)]
-    sheets = []
+    judge = Judge(ground, asked)
     for folder in folders:
-        sheet, problems = _read(folder)
-        failures += problems
-        if sheet is not None:
-            failures += _foreign_parts(sheet, asked)
-            sheets.append(sheet)
-    given, problems = judged(ground, asked, sheets)
-    return [*failures, *problems, *_missing(asked, given)]
+        failures += _read(folder, asked, judge)
+    return [*failures, *judge.failures(), *_missing(asked, judge)]
 
 
-def _read(folder: StageFolder) -> tuple[AnswerSheet | None, list[Check]]:
+def _read(folder: StageFolder, asked: Questions, judge: Judge) -> Iterator[Check]:
     try:
         sheet = read_sheet(folder)
+        if sheet is None:
+            yield refused("shard_can_be_read", folder.stage, "a journal of answers", "none")
+            return
+        yield from _foreign_parts(sheet, asked)
+        judge.read(sheet)
     except (BadRowError, StaleInputError) as error:
-        return None, [refused("shard_can_be_read", folder.stage, "a sealed or growing journal", str(error))]
-    if sheet is None:
-        return None, [refused("shard_can_be_read", folder.stage, "a journal of answers", "none")]
-    return sheet, []
+        yield refused("shard_can_be_read", folder.stage, "a sealed or growing journal", str(error))
 
 
 def _foreign_parts(sheet: AnswerSheet, asked: Questions) -> Iterator[Check]:
@@ -68,11 +65,11 @@ def _altered_truth(ground: Ground, asked: Questions) -> Iterator[Check]:
         yield refused("sealed_truth_is_that_of_the_dataset", TEST_TARGETS, wanted[:16], found[:16])
 
 
-def _missing(asked: Questions, given: Given) -> Iterator[Check]:
+def _missing(asked: Questions, judge: Judge) -> Iterator[Check]:
     for name in asked.passes:
-        for sample in asked.samples:
-            if (name, sample.id) not in given:
-                yield refused("every_sample_is_answered", f"{name} {sample.id}", "one answer", "none")
+        for sample_id in asked.ids:
+            if (name, sample_id) not in judge.given:
+                yield refused("every_sample_is_answered", f"{name} {sample_id}", "one answer", "none")
 
 
 MERGE = replace(EVALUATE, name="merge", run=_merge, admits=broken_shards, fills=EVALUATE)

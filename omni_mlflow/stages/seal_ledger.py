@@ -9,6 +9,7 @@ from typing import Any
 
 from omni_mlflow.backbones.base import Arrays
 from omni_mlflow.journal import Journal, in_turn
+from omni_mlflow.spine.row_file import RowFile
 from omni_mlflow.spine.rows import read_rows, write_text
 from omni_mlflow.spine.types import Check, Row, Target
 from omni_mlflow.stages.base import Ground, Run
@@ -44,14 +45,14 @@ def look_of(run: Run) -> str:
 
 
 def open_targets(run: Run, dataset: DatasetManifest, opening: Opening) -> tuple[Sequence[Target], Arrays]:
-    """Record ``opening`` in the workspace's ledger, then read the sealed targets and their numbers."""
+    """Record ``opening`` in the workspace's ledger, then open the sealed targets and their numbers."""
     path = ledger_path(run)
     with in_turn(path.with_suffix(".lock")), Journal(path) as ledger:
         run.report_torn(ledger)
         row = opening.model_dump(mode="json")
         if row not in ledger.rows():
             ledger.append(row)
-    targets = list(read_rows(run.open("export", TEST_TARGETS), Target))
+    targets = RowFile.over(run.open("export", TEST_TARGETS), Target)
     return targets, open_arrays(run, dataset, TEST_TARGETS)
 
 

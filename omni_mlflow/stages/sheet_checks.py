@@ -2,53 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from sys import intern
 from typing import Any
 
 from pydantic import ValidationError
 
-from omni_mlflow.spine.rows import read_rows
+from omni_mlflow.spine.rows import digest_of, read_rows
 from omni_mlflow.spine.types import Answer, Check, LabelledSample, Sample, Split
 from omni_mlflow.stages.answer_sheets import AnswerSheet
-from omni_mlflow.stages.answering import Key, is_given
 from omni_mlflow.stages.asked import Questions
 from omni_mlflow.stages.base import Ground
-
-Given = Mapping[Key, Sequence[tuple[str, Answer]]]
-"""Everything that was said to each sample, with the name of the folder that says it."""
+from omni_mlflow.stages.kept_answers import Key, is_given
 
 _OF_A_ROW = {"pass", *Answer.model_fields}
 
 
-def judged(ground: Ground, asked: Questions, sheets: Iterable[AnswerSheet]) -> tuple[Given, list[Check]]:
-    """Return what ``sheets`` answer, and every row and pair of rows that cannot stand."""
-    judge = Judge(ground, asked)
-    given: dict[Key, list[tuple[str, Answer]]] = {}
-    for sheet in sheets:
-        for key, answer in judge.answers(sheet):
-            given.setdefault(key, []).append((sheet.folder.stage, answer))
-    return given, [*judge.failures, *contradictions(given)]
-
-
 class Judge:
-    """Looks at every row of every journal.
+    """Looks at every row of every journal, and remembers of each answer whose it is and what it says.
 
     Attributes:
-        failures: rows that are no answer to a held-out sample of this evaluation.
+        given: by key, the folders that answer a sample, and a print of what each says; None where a failure
+            of the infrastructure is all it says.
     """
 
     def __init__(self, ground: Ground, asked: Questions) -> None:
-        self.failures: list[Check] = []
+        self.given: dict[Key, tuple[tuple[str, int | None], ...]] = {}
+        self._failures: list[Check] = []
         self._ground = ground
         self._passes = set(asked.passes)
-        self._asked = {sample.id: sample for sample in asked.samples}
+        self._asked = {sample.id: (intern(sample.episode_id), sample.anchor) for sample in asked.samples}
         self._split_of: dict[str, str] | None = None
 
-    def answers(self, sheet: AnswerSheet) -> Iterator[tuple[Key, Answer]]:
-        """Yield every answer of the sheet; rows that are no answer to this evaluation are remembered."""
-        for number, row in enumerate(sheet.rows, start=2):
-            where = f"{sheet.folder.stage} line {number}"
-            if strange := sorted({*row} - _OF_A_ROW):
+    def read(self, sheet: AnswerSheet) -> None:
+        """Look at every row of a sheet.
+
+        Raises:
+            BadRowError: a finished row is not JSON.
+        """
+        folder = sheet.folder.stage
+        for number, (_, row) in enumerate(sheet.rows(), start=2):
+            where = f"{folder} line {number}"
+            if strange := sorted(row.keys() - _OF_A_ROW):
                 self._refuse("row_holds_no_truth", where, "an answer and nothing else", str(strange))
                 continue
             try:
@@ -57,15 +52,28 @@ class Judge:
                 self._refuse("row_is_an_answer", where, "the fields of an answer", _told(error))
                 continue
             if self._belongs(answer, row, where):
-                yield (row["pass"], answer.id), answer
+                key = (intern(row["pass"]), intern(answer.id))
+                said = (folder, _print_of(answer) if is_given(answer) else None)
+                self.given[key] = (*self.given.get(key, ()), said)
+
+    def failures(self) -> list[Check]:
+        """Return every row and pair of rows that cannot stand."""
+        return [*self._failures, *self._contradictions()]
+
+    def _contradictions(self) -> Iterator[Check]:
+        """The same answer twice is one answer; a failure of the infrastructure beside an answer is none."""
+        for (name, sample_id), said in self.given.items():
+            heard = [(sheet, print_) for sheet, print_ in said if print_ is not None]
+            if len({print_ for _, print_ in heard}) > 1:
+                found = f"different ones in {', '.join(sorted({sheet for sheet, _ in heard}))}"
+                yield refused("one_answer_per_sample", f"{name} {sample_id}", "one answer", found)
 
     def _belongs(self, answer: Answer, row: Mapping[str, Any], where: str) -> bool:
-        sample = self._asked.get(answer.id)
-        if sample is None:
+        wanted = self._asked.get(answer.id)
+        if wanted is None:
             found = f"{answer.id} of {self._where_is(answer.id)}"
             self._refuse("row_answers_a_held_out_sample", where, "a sample of test that is asked", found)
             return False
-        wanted = (sample.episode_id, sample.anchor)
         if (answer.episode_id, answer.anchor) != wanted or row.get("pass") not in self._passes:
             found = f"{row.get('pass')} {answer.episode_id} {answer.anchor}"
             self._refuse("row_names_its_sample", where, f"{sorted(self._passes)} {wanted}", found)
@@ -85,25 +93,13 @@ class Judge:
         return self._split_of.get(sample_id, "no split of this dataset")
 
     def _refuse(self, rule: str, subject: str, expected: str, found: str) -> None:
-        self.failures.append(refused(rule, subject, expected, found))
+        self._failures.append(refused(rule, subject, expected, found))
 
 
-def contradictions(given: Given) -> Iterator[Check]:
-    """The same answer twice is one answer; a failure of the infrastructure beside an answer is none."""
-    for (name, sample_id), said in given.items():
-        heard = [(sheet, answer) for sheet, answer in said if is_given(answer)]
-        if len(_different(answer for _, answer in heard)) > 1:
-            subject = f"{name} {sample_id}"
-            found = f"different ones in {', '.join(sorted({sheet for sheet, _ in heard}))}"
-            yield refused("one_answer_per_sample", subject, "one answer", found)
-
-
-def _different(answers: Iterable[Answer]) -> Sequence[Answer]:
-    found: list[Answer] = []
-    for answer in answers:
-        if answer not in found:
-            found.append(answer)
-    return found
+def _print_of(answer: Answer) -> int:
+    """Eight bytes that two different answers to one sample hardly ever share."""
+    numbers = digest_of(answer.values) if answer.values else ""
+    return hash((answer.outcome, answer.raw, answer.reason, numbers))
 
 
 def _told(error: ValidationError) -> str:

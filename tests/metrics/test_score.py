@@ -159,6 +159,13 @@ def test_an_answer_that_its_reply_does_not_give_is_counted(metrics_of, rows, tmp
     assert note.startswith("1 rows have another pred_json than their raw_prediction")
 
 
+def test_truths_outside_the_label_options_are_counted_and_told(given, rows, tmp_path):
+    told = given([{**rows[0], "true_label": "Polish", "true_json": {}}, *rows[1:]]).output
+    [note] = json.loads((tmp_path / "out" / "score.json").read_text())["notes"]
+    assert note.startswith("1 of 4 rows have a true label that is none of the label options")
+    assert note in told
+
+
 def test_train_labels_that_contradict_the_rows_are_counted(metrics_of, rows, tmp_path):
     metrics_of(rows, train_labels=["Stir", "Cut"])  # all rows claim to be seen; Pour water is not
     [note] = json.loads((tmp_path / "out" / "score.json").read_text())["notes"]

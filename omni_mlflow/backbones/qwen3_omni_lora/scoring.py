@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from omni_mlflow.backbones.base import Exam, Scores
-from omni_mlflow.backbones.label_answers import Row, prediction_rows
+from omni_mlflow.backbones.label_answers import Row, answered_instead, prediction_rows
 from omni_mlflow.backbones.qwen3_omni_lora.prompt import label_options
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.metrics.label_exam import LabelExam
-from omni_mlflow.metrics.label_scores import exam_scores, headline, tallies_of
+from omni_mlflow.metrics.label_scores import exam_scores, headline
 from omni_mlflow.metrics.labels import confusion_rows, per_class_rows
+from omni_mlflow.metrics.questions import ROW_SCORES
+from omni_mlflow.metrics.row_tally import RowTally
 from omni_mlflow.spine.made_rows import MadeRows
 
 
@@ -18,9 +20,13 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
     """Compare answers with targets. A reply that is not JSON is wrong at every question, never dropped."""
     options = label_options(exam.fitted, max_options=settings.prompt.max_label_options)
     rows = prediction_rows(exam, exam.answers)
-    controls = {name: prediction_rows(exam, answers) for name, answers in exam.controls.items()}
-    graded = LabelExam.over(rows, exam.fitted, label_options=options, declared=exam.classes)
-    metrics = exam_scores(graded, tallies_of(controls))
+    graded = LabelExam(exam.fitted, label_options=options, declared=exam.classes)
+    controls = {name: RowTally(ROW_SCORES) for name in exam.controls}
+    for row, *answers in zip(rows, *exam.controls.values(), strict=True):
+        graded.add(row)
+        for tally, answer in zip(controls.values(), answers, strict=True):
+            tally.add_answers(answered_instead(row, answer))
+    metrics = exam_scores(graded, controls)
     pairs, classes = graded.model.pairs, graded.model.published_classes(options)
     return Scores(
         metrics=metrics,
