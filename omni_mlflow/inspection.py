@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich import box
@@ -9,9 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from omni_mlflow.spine.anomalies import annotation_anomalies, percent
-from omni_mlflow.spine.audio import audio_seconds
+from omni_mlflow.spine.anomalies import annotation_anomalies, listed, percent
 from omni_mlflow.spine.episodes import NOMINAL_FPS, EpisodeFile, open_episode
+from omni_mlflow.spine.soundtrack import WHOLE_S, fullest_sound
 from omni_mlflow.spine.types import CAMERAS, Row
 from omni_mlflow.spine.video import UnreadableVideoError, container_fps, count_frames, probe_video
 
@@ -47,8 +48,10 @@ def inspect_episode(folder: Path) -> Inspection:
     folder = folder.resolve()
     with open_episode(folder) as source:
         videos, video_anomalies = _look_at_videos(folder, source)
-        modalities = {**videos, **source.coverage()}
-        anomalies = [*video_anomalies, *annotation_anomalies(source)]
+        readable = {name: folder / f"{name}.mp4" for name, share in videos.items() if share}
+        sound, sound_anomalies = _listen(readable, length_s=source.num_frames / source.fps)
+        modalities = {**videos, "audio": sound, **source.coverage()}
+        anomalies = [*video_anomalies, *sound_anomalies, *annotation_anomalies(source)]
         return Inspection(
             episode_id=f"{folder.parent.name}__{folder.name}",
             num_frames=source.num_frames,
@@ -70,9 +73,8 @@ def rendered(inspection: Inspection) -> Group:
 
 
 def _look_at_videos(folder: Path, source: EpisodeFile) -> tuple[dict[str, float], list[str]]:
-    """Return the coverage of the cameras and of the sound, and what is wrong with the files."""
+    """Return the coverage of the cameras, and what is wrong with the files."""
     coverage = dict.fromkeys(CAMERAS, 0.0)
-    audio_s = 0.0
     anomalies = []
     odd_rates: dict[str, list[str]] = {}
     for camera in CAMERAS:
@@ -87,7 +89,6 @@ def _look_at_videos(folder: Path, source: EpisodeFile) -> tuple[dict[str, float]
             anomalies.append(f"{path.name}: {error.reason}")
             continue
         coverage[camera] = min(1.0, num_pictures / source.num_frames)
-        audio_s = max(audio_s, audio_seconds(path))
         anomalies += _odd_length(path.name, num_pictures, source.num_frames)
         if claimed_fps is not None and abs(claimed_fps / NOMINAL_FPS - 1) > _FPS_TOLERANCE:
             odd_rates.setdefault(f"{claimed_fps:.4g}", []).append(path.name)
@@ -95,9 +96,33 @@ def _look_at_videos(folder: Path, source: EpisodeFile) -> tuple[dict[str, float]
         f"{rate} frames per second claimed by {', '.join(names)}: frames are counted, not timed"
         for rate, names in odd_rates.items()
     ]
-    if audio_s == 0 and any(coverage.values()):
-        anomalies.append("no sound: no video has an audio track")
-    return {**coverage, "audio": min(1.0, audio_s * source.fps / source.num_frames)}, anomalies
+    return coverage, anomalies
+
+
+def _listen(videos: Mapping[str, Path], *, length_s: float) -> tuple[float, list[str]]:
+    """Return the coverage of the sound, and what is wrong with it; ``index`` takes the same track."""
+    try:
+        fullest = fullest_sound(videos, length_s=length_s)
+    except UnreadableVideoError as error:
+        return 0.0, [f"{error.path.name}: {error.reason}"]
+    if fullest is None:
+        return 0.0, ["no sound: no video has an audio track"] if videos else []
+    (camera, sound), anomalies = fullest, []
+    lacking = [span for span in sound.silences(length_s) if span[1] - span[0] > _shortest(span, length_s)]
+    if lacking:
+        places = listed([f"{start:.2f}-{stop:.2f}" for start, stop in lacking])
+        missing_s = sum(stop - start for start, stop in lacking)
+        anomalies.append(
+            f"no sound for {missing_s:.2f} of {length_s:.2f} s: {places}; {camera}.mp4 has most of it"
+        )
+    if sound.overlap_s:
+        anomalies.append(f"{camera}.mp4 holds {sound.overlap_s:.2f} s of sound twice: the second is cut")
+    return sound.share(length_s), anomalies
+
+
+def _shortest(span: tuple[float, float], length_s: float) -> float:
+    """How long a silence is told of: a track need not begin and end with the video to the last sample."""
+    return WHOLE_S if span[0] == 0 or span[1] == length_s else 0.0
 
 
 def _odd_length(name: str, num_pictures: int, num_frames: int) -> list[str]:

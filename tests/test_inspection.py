@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import h5py
 import numpy as np
 import pytest
@@ -241,6 +243,37 @@ def test_videos_without_sound_are_told(episode):
     found = inspect_episode(episode)
     assert found.modalities["audio"] == 0.0
     assert found.anomalies == ("no sound: no video has an audio track",)
+
+
+def lose_sound(video, lost):
+    """Write the file again without the packets of sound whose start in seconds is ``lost``."""
+    original = video.rename(video.with_suffix(".original"))
+    with av.open(str(original)) as had, av.open(str(video), "w") as has:
+        streams = {each.index: has.add_stream_from_template(each) for each in had.streams}
+        for packet in had.demux():
+            kept = packet.stream.type == "video" or not lost(float(packet.pts or 0) * packet.time_base)
+            if packet.size and kept:
+                packet.stream = streams[packet.stream.index]
+                has.mux(packet)
+    original.unlink()
+
+
+def test_sound_that_ends_early_or_has_a_hole_is_told_and_counted(episode):
+    lose_sound(episode / "fisheye_cam0.mp4", lambda start_s: 1 <= start_s < 2 or start_s >= 4)
+    found = inspect_episode(episode)
+    assert found.modalities["audio"] == pytest.approx(3 / 5, abs=0.02)
+    [anomaly] = found.anomalies
+    assert anomaly.startswith("no sound for ")
+    assert anomaly.endswith("; fisheye_cam0.mp4 has most of it")
+    told = [float(each) for each in re.findall(r"\d+\.\d\d", anomaly)]
+    assert told == pytest.approx([2, 5, 1, 2, 4, 5], abs=0.06)
+
+
+def test_sound_that_another_video_has_in_full_is_no_anomaly(episode):
+    shutil.copy(episode / "fisheye_cam0.mp4", episode / "stereo_left.mp4")
+    lose_sound(episode / "fisheye_cam0.mp4", lambda start_s: start_s >= 4)
+    found = inspect_episode(episode)
+    assert (found.modalities["audio"], [each for each in found.anomalies if "sound" in each]) == (1.0, [])
 
 
 def test_the_real_sample_has_no_right_hand_and_no_contact(tmp_path):

@@ -37,6 +37,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
+def listed(parts: list[str]) -> str:
+    more = len(parts) - _NAMED_PLACES
+    return ", ".join(parts[:_NAMED_PLACES]) + (f" and {more} more" if more > 0 else "")
+
+
 def _layout(annotation: AnnotationFile) -> Iterator[str]:
     rows = annotation.rows_by_array
     shortest = min(rows, key=lambda name: rows[name])
@@ -84,7 +89,7 @@ def _clock(source: EpisodeFile) -> Iterator[str]:
         named = [f"{lost[place]} before frame {place + 1}" for place in places.tolist()]
         yield (
             f"fps {source.fps:.1f}: dropped frames, about {lost[places].sum()} by the device clock: "
-            f"{_listed(named)}"
+            f"{listed(named)}"
         )
     elif abs(source.fps / NOMINAL_FPS - 1) > _FPS_TOLERANCE:
         yield f"fps {source.fps:.1f}, not the nominal {NOMINAL_FPS:g}"
@@ -163,13 +168,8 @@ def _contact(source: EpisodeFile) -> Iterator[str]:
 def _runs(marked: Bools) -> str:
     """Name runs of frames, such as ``3, 20-24``."""
     edges = np.flatnonzero(np.diff(marked.astype(np.int8), prepend=0, append=0))
-    return _listed([_frames(first, stop - 1) for first, stop in edges.reshape(-1, 2).tolist()])
+    return listed([_frames(first, stop - 1) for first, stop in edges.reshape(-1, 2).tolist()])
 
 
 def _frames(first: int, last: int) -> str:
     return f"{first}" if first == last else f"{first}-{last}"
-
-
-def _listed(parts: list[str]) -> str:
-    more = len(parts) - _NAMED_PLACES
-    return ", ".join(parts[:_NAMED_PLACES]) + (f" and {more} more" if more > 0 else "")

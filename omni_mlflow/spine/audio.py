@@ -1,10 +1,18 @@
-"""Proxy audio: one mono 16-bit WAV per episode that starts at frame 0 of the video."""
+"""Proxy audio: one mono 16-bit WAV per episode that starts at frame 0 of the video.
+
+Every decoded frame sounds when its time says, so what a window hears is never from after its anchor. Where a
+track holds nothing there is silence; what overlaps the sound before it is cut. What follows the frame before
+it up to the rounding of a clock is joined to it, sample by sample.
+"""
 
 from __future__ import annotations
 
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -12,41 +20,79 @@ from numpy.typing import NDArray
 
 from omni_mlflow.spine.frame_plan import UnreadableVideoError, opened
 from omni_mlflow.spine.rows import appearing_at_once
+from omni_mlflow.spine.types import Row
+
+JITTER_S = 0.01
+"""So far a frame may be from the end of the one before and still follow it: less than a frame of any usual
+codec, more than a clock that counts in milliseconds rounds away."""
+
+LONGEST_SILENCE_S = 3600.0
 
 _SAMPLE_BYTES = 2
+_SILENT_SAMPLES = 2**20
 _FULL_SCALE = 32768.0
+_FAILURE = "its audio cannot be decoded"
 
 
-def extract_audio(mp4: Path, out: Path, *, sample_rate: int = 16_000) -> bool:
+class Sound(Row):
+    """When the audio track of a file sounds.
+
+    Attributes:
+        spans: from and until when, in seconds after the first picture, ascending; none without a track.
+        overlap_s: how much was cut because the sound before it lasts longer.
+    """
+
+    spans: tuple[tuple[float, float], ...] = ()
+    overlap_s: float = 0.0
+
+    def silences(self, length_s: float) -> list[tuple[float, float]]:
+        """Return from and until when an episode of this length is without sound."""
+        inside = [(min(start, length_s), min(stop, length_s)) for start, stop in self.spans]
+        edges = [0.0, *(edge for span in inside for edge in span), length_s]
+        return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
+
+    def silence_s(self, length_s: float) -> float:
+        return sum(stop - start for start, stop in self.silences(length_s))
+
+    def share(self, length_s: float) -> float:
+        """Share (0..1) of an episode of this length that has sound."""
+        return 1.0 - self.silence_s(length_s) / length_s
+
+
+def extract_audio(mp4: Path, out: Path, *, sample_rate: int = 16_000) -> Sound:
     """Write the audio track of ``mp4`` as mono 16-bit WAV; its first sample sounds at frame 0.
 
     Returns:
-        False, and no file, when there is no audio track or nothing in it.
+        When it sounds; no span, and no file, when there is no audio track or nothing in it.
 
     Raises:
-        UnreadableVideoError: the file or its audio track cannot be decoded.
+        UnreadableVideoError: the file or its audio track cannot be decoded, or its times make no sense.
     """
-    with opened(mp4, failure="its audio cannot be decoded") as container:
+    with opened(mp4, failure=_FAILURE) as container:
         if not container.streams.audio:
-            return False
-        if container.streams.audio[0].codec_context is None:
-            raise UnreadableVideoError(mp4, "FFmpeg does not know the codec of its audio")
+            return Sound()
+        placing = _Placing(mp4, container)
         with appearing_at_once(out) as temporary:
-            num_samples = _write_wav(temporary, _pieces(container, sample_rate), sample_rate)
+            num_samples = _write_wav(temporary, _pieces(placing.frames(), sample_rate), sample_rate)
     if num_samples == 0:
         out.unlink()
-    return num_samples > 0
+        return Sound()
+    return placing.sound()
 
 
-def audio_seconds(mp4: Path) -> float:
-    """Return how long the audio track of ``mp4`` says it is; 0 when there is none.
+def read_sound(mp4: Path) -> Sound:
+    """Decode the audio track of ``mp4`` and return when it sounds; no span where there is no track.
 
     Raises:
-        UnreadableVideoError: the file cannot be opened.
+        UnreadableVideoError: as :func:`extract_audio`.
     """
-    with opened(mp4) as container:
-        track = next(iter(container.streams.audio), None)
-        return 0.0 if track is None else float((track.duration or 0) * (track.time_base or 0))
+    with opened(mp4, failure=_FAILURE) as container:
+        if not container.streams.audio:
+            return Sound()
+        placing = _Placing(mp4, container)
+        for _ in placing.frames():
+            pass
+        return placing.sound()
 
 
 def read_audio(wav: Path, *, start_s: float, stop_s: float) -> NDArray[np.float32]:
@@ -63,26 +109,108 @@ def read_audio(wav: Path, *, start_s: float, stop_s: float) -> NDArray[np.float3
     return samples
 
 
-def _pieces(container: av.container.InputContainer, sample_rate: int) -> Iterator[NDArray[np.int16]]:
-    """Yield the track resampled, with silence in front or a cut so that it begins with the video."""
+class _Placed(NamedTuple):
+    """A frame of a run: frames that follow each other without a gap or an overlap.
+
+    Attributes:
+        run: its number.
+        run_s: when the run begins, in seconds after the first picture.
+    """
+
+    run: int
+    run_s: float
+    frame: av.AudioFrame
+
+
+class _Placing:
+    """Reads the frames of a track once, and remembers when each run of them sounds."""
+
+    def __init__(self, path: Path, container: av.container.InputContainer) -> None:
+        if container.streams.audio[0].codec_context is None:
+            raise UnreadableVideoError(path, "FFmpeg does not know the codec of its audio")
+        self._path = path
+        self._container = container
+        self._runs: list[tuple[float, float]] = []
+        self._heard_s = 0.0
+
+    def frames(self) -> Iterator[_Placed]:
+        """Yield every decoded frame with its run.
+
+        Raises:
+            UnreadableVideoError: the track changes its format, or its times make no sense.
+        """
+        origin_s, num_samples, formats = _video_start_s(self._container), 0, set()
+        last_s: float | None = None
+        for frame in self._container.decode(self._container.streams.audio[0]):
+            formats.add((frame.sample_rate, frame.format.name, frame.layout.name))
+            if len(formats) > 1:
+                raise UnreadableVideoError(self._path, "its sound changes its format on the way")
+            due_s = self._runs[-1][1] if self._runs else -origin_s
+            start_s = due_s if frame.pts is None else float(frame.pts * frame.time_base) - origin_s
+            self._check(start_s, last_s)
+            if not self._runs or abs(start_s - due_s) > JITTER_S:
+                self._runs.append((start_s, start_s))
+                num_samples = 0
+            num_samples += frame.samples
+            run_s = self._runs[-1][0]
+            self._runs[-1] = (run_s, run_s + num_samples / frame.sample_rate)
+            self._heard_s += frame.samples / frame.sample_rate
+            last_s = start_s
+            yield _Placed(len(self._runs), run_s, frame)
+
+    def sound(self) -> Sound:
+        """Return when the frames read so far sound, each moment once, none before the first picture."""
+        spans: list[tuple[float, float]] = []
+        for start_s, stop_s in self._runs:
+            heard_until = spans[-1][1] if spans else 0.0
+            if stop_s <= heard_until:
+                continue
+            if spans and start_s <= heard_until:
+                spans[-1] = (spans[-1][0], stop_s)
+            else:
+                spans.append((max(start_s, 0.0), stop_s))
+        overlaps = (max(0.0, stop - start) for (_, stop), (start, _) in zip(self._runs, self._runs[1:]))
+        return Sound(spans=tuple(spans), overlap_s=sum(overlaps))
+
+    def _check(self, start_s: float, last_s: float | None) -> None:
+        if last_s is not None and start_s < last_s - JITTER_S:
+            raise UnreadableVideoError(
+                self._path, f"the times of its sound jump back from {last_s:.3f} s to {start_s:.3f} s"
+            )
+        if not -LONGEST_SILENCE_S <= start_s <= self._heard_s + LONGEST_SILENCE_S:
+            raise UnreadableVideoError(
+                self._path,
+                f"the times of its sound are absurd: {self._heard_s:.3f} s of it and more at {start_s:.3f} s",
+            )
+
+
+def _pieces(placed: Iterable[_Placed], sample_rate: int) -> Iterator[NDArray[np.int16]]:
+    """Yield the track resampled, run by run, with silence before each or a cut, so that it is in time."""
+    num_samples = 0
+    for (_, run_s), run in groupby(placed, key=attrgetter("run", "run_s")):
+        late = round(run_s * sample_rate) - num_samples
+        sound = _resampled((each.frame for each in run), sample_rate)
+        for samples in chain(_silence(late), _without(-late, sound)):
+            num_samples += len(samples)
+            yield samples
+
+
+def _silence(num_samples: int) -> Iterator[NDArray[np.int16]]:
+    for start in range(0, num_samples, _SILENT_SAMPLES):
+        yield np.zeros(min(_SILENT_SAMPLES, num_samples - start), dtype=np.int16)
+
+
+def _without(to_skip: int, pieces: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.int16]]:
+    for piece in pieces:
+        yield piece[max(0, to_skip) :]
+        to_skip -= len(piece)
+
+
+def _resampled(frames: Iterable[av.AudioFrame], sample_rate: int) -> Iterator[NDArray[np.int16]]:
     resampler = av.AudioResampler(format="s16", layout="mono", rate=sample_rate)
-    to_skip: int | None = None
-    for frame in _frames(container):
-        if to_skip is None and frame is not None:
-            late_s = float((frame.pts or 0) * frame.time_base) - _video_start_s(container)
-            to_skip = -round(late_s * sample_rate)
-            yield np.zeros(max(0, -to_skip), dtype=np.int16)
-            to_skip = max(0, to_skip)
+    for frame in chain(frames, [None]):  # after the last one it gives up what it holds back
         for resampled in resampler.resample(frame):
-            samples = resampled.to_ndarray()[0]
-            yield samples[to_skip:]
-            to_skip = max(0, (to_skip or 0) - len(samples))
-
-
-def _frames(container: av.container.InputContainer) -> Iterator[av.AudioFrame | None]:
-    """Yield every decoded frame, then None: the resampler gives up what it holds back."""
-    yield from container.decode(container.streams.audio[0])
-    yield None
+            yield resampled.to_ndarray()[0]
 
 
 def _video_start_s(container: av.container.InputContainer) -> float:

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from omni_mlflow.spine import episode_seal
 from omni_mlflow.spine.adapter_views import View, adapter_views
-from omni_mlflow.spine.audio import extract_audio
 from omni_mlflow.spine.caption_references import CaptionRule
 from omni_mlflow.spine.changed_files import check_unchanged
 from omni_mlflow.spine.episodes import EpisodeFile, UnreadableEpisodeError, open_episode
 from omni_mlflow.spine.features import FEATURE_NAMES, window_features
 from omni_mlflow.spine.poses import Bools
 from omni_mlflow.spine.rows import appearing_at_once, digest_of, read_rows, write_rows, write_text
+from omni_mlflow.spine.soundtrack import Soundtrack, write_soundtrack
 from omni_mlflow.spine.types import (
     Episode,
     Labels,
@@ -82,7 +82,8 @@ class EpisodeIndex:
     Attributes:
         skips: the episode itself, when it is shorter than every scale or cannot be read to its end.
         counts: windows; those with an action, with a contact and with a following window; frames of the
-            proxy video; frames of it that repeat the last frame of a video that is too short.
+            proxy video; frames of it that repeat the last frame of a video that is too short; milliseconds of
+            silence where the track of the sound holds nothing.
     """
 
     windows: tuple[Window, ...]
@@ -142,8 +143,8 @@ class _Task:
     made_from: str
 
     def windows(self) -> tuple[Window, ...]:
-        media, proxy = self._write_media()
-        provenance = self._provenance(proxy)
+        media, proxy, sound = self._write_media()
+        provenance = self._provenance(proxy, sound)
         frames, share = self._frame_labels(), self.plan.min_label_share
         cuts = cut_scales(frames, self.plan.scales, min_label_share=share)
         self._write_features([span for _, span, _ in cuts])
@@ -186,25 +187,24 @@ class _Task:
             provenance=provenance,
         )
 
-    def _write_media(self) -> tuple[Media, Proxy | None]:
+    def _write_media(self) -> tuple[Media, Proxy | None, Soundtrack | None]:
         folder = self.out / self.episode.episode_id
         streams = self.source.video_files(swap_fisheye_cam0_cam2=self.plan.swap_fisheye_cam0_cam2)
         if not streams:
-            return Media(proxy_video=None), None
+            return Media(proxy_video=None), None, None
         grid = range(0, self.source.num_frames, self.plan.frame_grid)
         proxy = write_proxy(streams, folder / MOSAIC, frame_grid=grid, tile=self.plan.tile)
         write_text(folder / FRAME_PLAN, proxy.plan.model_dump_json() + "\n")
-        # All six files carry the same sound; the first one that has any is taken.
-        has_audio = any(extract_audio(path, folder / AUDIO) for path in streams.values())
+        sound = write_soundtrack(streams, folder / AUDIO, length_s=self.source.num_frames / self.source.fps)
         media = Media(
             proxy_video=self._pointer(MOSAIC),
             grid_stride=self.plan.frame_grid,
             num_proxy_frames=len(grid),
             tiles=proxy.plan.tiles,
             frame_plan=self._pointer(FRAME_PLAN),
-            proxy_audio=self._pointer(AUDIO) if has_audio else None,
+            proxy_audio=self._pointer(AUDIO) if sound else None,
         )
-        return media, proxy
+        return media, proxy, sound
 
     def _frame_labels(self) -> FrameLabels:
         in_contact, known = self.source.hand_contact()
@@ -257,7 +257,7 @@ class _Task:
     def _pointer(self, name: str) -> str:
         return f"{self.episode.episode_id}/{name}"
 
-    def _provenance(self, proxy: Proxy | None) -> dict[str, Any]:
+    def _provenance(self, proxy: Proxy | None, sound: Soundtrack | None) -> dict[str, Any]:
         return {
             "made_from": self.made_from,
             "episode_digest": self.episode.digest,
@@ -267,6 +267,7 @@ class _Task:
             "contact_rule": {"wrist_probability_above": 0.5},
             "frame_plan_digest": proxy.plan.digest if proxy else None,
             "repeated_frames": proxy.repeated_frames if proxy else {},
+            "sound": sound.model_dump() if sound else None,
         }
 
 
@@ -287,6 +288,7 @@ def _counts(windows: Sequence[Window]) -> dict[str, int]:
     labels = [window.supervision for window in windows]
     media = windows[0].modalities.media if windows else Media(proxy_video=None)
     repeated = windows[0].provenance["repeated_frames"] if windows else {}
+    sound = windows[0].provenance["sound"] if windows else None
     return {
         "windows": len(windows),
         "with_action": sum(label.action is not None for label in labels),
@@ -294,4 +296,5 @@ def _counts(windows: Sequence[Window]) -> dict[str, int]:
         "with_next_action": sum(label.next_action is not None for label in labels),
         "proxy_frames": media.num_proxy_frames,
         "repeated_frames": sum(repeated.values()),
+        "silent_ms": round(1000 * sound["silence_s"]) if sound else 0,
     }

@@ -62,7 +62,7 @@ def sound_of(mp4: Path) -> SoundBits:
 
     with TemporaryDirectory() as folder:
         wav = Path(folder) / "sound.wav"
-        if not extract_audio(mp4, wav, sample_rate=SAMPLE_RATE):
+        if not extract_audio(mp4, wav, sample_rate=SAMPLE_RATE).spans:
             return _abstaining("there is no audio track")
         with wave.open(str(wav), "rb") as file:
             samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")

@@ -13,6 +13,7 @@ from omni_mlflow.contract import SAME_WINDOWS, Contract, Windows
 from omni_mlflow.spine.executors import each_task
 from omni_mlflow.spine.processes import DIED, each_in_a_process
 from omni_mlflow.spine.rows import file_digest, join_files, read_document, read_rows, write_document
+from omni_mlflow.spine.soundtrack import WHOLE_S
 from omni_mlflow.spine.types import Episode, Labels, Skip, Split, Window
 from omni_mlflow.spine.windows import degenerate_labels
 from omni_mlflow.stages.base import Options, Report, Run, Stage
@@ -62,6 +63,7 @@ def _index_episodes(run: Run) -> Report:
             windows_per_episode={name: made[name].num_windows for name in sorted(made)},
             num_repeated_frames=repeated.total(),
             repeated_frames=dict(sorted(repeated.items())),
+            silence_s={name: made[name].silence_s for name in sorted(made) if made[name].silence_s > WHOLE_S},
             degenerate_labels=degenerate_labels(answers.elements()),
             episodes_without_windows=tuple(skips),
             plan=run.contract.windows.model_dump(mode="json"),
@@ -88,11 +90,13 @@ class _Made(NamedTuple):
     Attributes:
         answers: how often each pair of yes/no labels stands in them.
         repeated_frames: how often the proxy repeats a camera's last picture, by camera.
+        silence_s: for how long the track of the sound holds nothing.
     """
 
     num_windows: int
     answers: Counter[Labels]
     repeated_frames: Counter[str]
+    silence_s: float
     skips: tuple[Skip, ...]
 
 
@@ -137,11 +141,14 @@ def _index_one(episode: Episode, *, data_root: Path, media: Path, plan: IndexPla
     labels = (window.supervision for window in index.windows)
     answers = Counter(Labels(in_contact=each.in_contact, transition=each.transition) for each in labels)
     repeated = index.windows[0].provenance["repeated_frames"] if index.windows else {}
-    return _Made(len(index.windows), answers, Counter(repeated), index.skips)
+    silence_s = index.counts["silent_ms"] / 1000
+    return _Made(len(index.windows), answers, Counter(repeated), silence_s, index.skips)
 
 
 def _lost(episode: Episode) -> _Made:
-    return _Made(0, Counter(), Counter(), (Skip(subject=episode.episode_id, stage="index", reason=DIED),))
+    return _Made(
+        0, Counter(), Counter(), 0.0, (Skip(subject=episode.episode_id, stage="index", reason=DIED),)
+    )
 
 
 def _folder(episode: Episode) -> str:

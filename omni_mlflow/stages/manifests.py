@@ -73,6 +73,7 @@ class WindowIndexManifest(Row):
         split_digest: that of the guarded split.
         num_repeated_frames, repeated_frames: how many tiles of the proxy videos repeat the last picture of a
             camera whose file ended, in all and by camera.
+        silence_s: seconds without sound of each episode whose track of sound has holes or ends early.
         converted_from: name and sha256 of the file of records, and how many of them were skipped.
     """
 
@@ -85,6 +86,7 @@ class WindowIndexManifest(Row):
     synthetic: bool | None = None
     num_repeated_frames: int | None = None
     repeated_frames: dict[str, int] | None = None
+    silence_s: dict[str, float] | None = None
     degenerate_labels: dict[str, dict[str, bool | float]] | None = None
     episodes_without_windows: tuple[Skip, ...] = ()
     converted_from: dict[str, Any] | None = None

@@ -213,14 +213,14 @@ def test_an_episode_that_is_overwritten_while_it_is_indexed_is_refused(make_epis
     test, train = make_episode("kitchen", "ep1"), make_episode("garage", "ep1", seed=9)
     episodes, _ = scan_data_root(test.parents[1])
     placed = next(each for each in episodes if each.session_id == "kitchen")
-    extract = indexing.extract_audio
+    write = indexing.write_soundtrack
 
-    def overwrite_then_extract(path, out):
+    def overwrite_then_write(videos, out, *, length_s):
         for file in train.iterdir():
             (test / file.name).write_bytes(file.read_bytes())
-        return extract(path, out)
+        return write(videos, out, length_s=length_s)
 
-    monkeypatch.setattr(indexing, "extract_audio", overwrite_then_extract)
+    monkeypatch.setattr(indexing, "write_soundtrack", overwrite_then_write)
     with pytest.raises(ChangedEpisodeError, match=r"kitchen/ep1/\S+.*run 'select', 'split' and 'guard'"):
         index_episode(
             placed.model_copy(update={"split": Split.TEST}),
@@ -278,6 +278,7 @@ def test_counts_add_up(indexed):
         "with_next_action": 5 + 1,
         "proxy_frames": 4,
         "repeated_frames": 0,
+        "silent_ms": 0,
     }
 
 

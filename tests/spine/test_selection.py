@@ -81,6 +81,16 @@ def test_a_manifest_row_says_how_much_of_the_episode_each_camera_s_file_holds(ma
     }
 
 
+def test_a_manifest_row_says_for_how_much_of_the_episode_there_is_sound(make_episode):
+    folder = make_episode(num_frames=60)
+    write_video(folder / "fisheye_cam0.mp4", 61, audio_s=1.5)
+    (episode,), _ = scan_data_root(folder.parents[1])
+    assert episode.coverage["audio"] == pytest.approx(0.5, abs=0.02)
+    write_video(folder / "fisheye_cam0.mp4", 61)
+    (episode,), _ = scan_data_root(folder.parents[1])
+    assert (episode.coverage["audio"], list(episode.missing_modalities)) == (0.0, ["audio"])
+
+
 def test_a_camera_with_three_pictures_for_sixty_frames_is_no_whole_one(make_episode):
     make_episode("garage", num_frames=60)
     folder = make_episode("kitchen", num_frames=60)
