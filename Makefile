@@ -49,7 +49,11 @@ bench: setup
 	$(BIN)/python -m benchmarks.contracts_cold
 	$(BIN)/python -m benchmarks.evaluation_scale
 	$(BIN)/python -m benchmarks.interval_coverage
-	$(BIN)/python -m benchmarks.merge_scale # of a finished demo: make demo
+	$(BIN)/python -m benchmarks.leak_corpus
+	$(BIN)/python -m benchmarks.leak_costs
+	$(BIN)/omni-mlflow main --profile demo --backbone qwen3_omni_lora,policy_vla_branch
+	$(BIN)/python -m benchmarks.merge_scale
+	$(BIN)/python -m benchmarks.policy_learns workspace
 	$(BIN)/python -m benchmarks.selection_scale
 	$(BIN)/python -m benchmarks.window_index_scale
 	$(BIN)/python -m benchmarks.video_pass

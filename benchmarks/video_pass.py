@@ -10,7 +10,8 @@ work on the machine hardly counts. The ratios are:
 * ``of_plain_decode``: the pass of the index (decode, check the frame plan, scale, tile, encode every fourth
   frame) against PyAV decoding the same frames and doing nothing with them. Higher is better, 1 is the bound.
 * ``against_seeking``: a renderer that seeks each of a window's 32 context frames in each camera with OpenCV,
-  at one window every ten frames, against the pass. It needs ``pip install opencv-python-headless``.
+  at one window every ten frames, against the pass. Windows near the start have a shorter context and count
+  for the frames that they have. It needs ``pip install opencv-python-headless``.
 * ``twice_the_windows``: the whole index of an episode with a window every five frames against every ten.
 """
 
@@ -200,10 +201,18 @@ def measure_seeking(
     anchors = np.linspace(first, frames, windows, dtype=int).tolist()
     window_s = sum(cpu_s(partial(render_window, streams, out, anchor=anchor)) for anchor in anchors)
     window_s /= windows
+    whole_contexts = num_context_frames(frames) / PLAN.context_frames
     return {
         "seeking_cpu_s_per_window": round(window_s, 2),
-        "against_seeking": round(window_s * frames / PLAN.scales[0].stride / pass_s, 1),
+        "against_seeking": round(window_s * whole_contexts / pass_s, 1),
     }
+
+
+def num_context_frames(frames: int) -> int:
+    """How many frames all windows of an episode show, each up to its anchor."""
+    scale = PLAN.scales[0]
+    anchors = range(scale.frames, frames + 1, scale.stride)
+    return sum(min(PLAN.context_frames, -(-anchor // PLAN.frame_grid)) for anchor in anchors)
 
 
 def measure_windows(folder: Path, *, frames: int, repeats: int) -> dict[str, Any]:
