@@ -26,6 +26,9 @@ _GIVE_ANOTHER = "give the dataset.jsonl of a Qwen export"
 
 LONGEST_LINE = 2**24  # bytes; what is longer is no record, but a whole data set in one line
 
+MOST_TOLD, LONGEST_TOLD = 5, 150
+"""So many faults of a record are told, and so many characters of each field and of what is wrong there."""
+
 YesNo = Literal["yes", "no", "unknown"]
 
 Frame = Annotated[int, Field(ge=0, lt=2**31)]
@@ -201,8 +204,17 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 def _reason(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if found[0]["type"] in ("json_invalid", "model_type"):
-        return f"not a JSON object: {found[0]['msg']}"
-    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'record'}: {each['msg']}" for each in found)
+        return f"not a JSON object: {_shortened(found[0]['msg'])}"
+    faults = [
+        f"{_shortened('.'.join(map(str, each['loc'])) or 'record')}: {_shortened(each['msg'])}"
+        for each in found
+    ]
+    more = f" and {len(faults) - MOST_TOLD} more" if len(faults) > MOST_TOLD else ""
+    return "; ".join(faults[:MOST_TOLD]) + more
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_TOLD else f"{text[:LONGEST_TOLD]} …"
 
 
 def _converted(record: QwenRecord, line: int) -> ConvertedWindow:

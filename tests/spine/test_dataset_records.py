@@ -203,6 +203,20 @@ def test_a_record_at_fault_is_skipped_with_its_line_and_reason(converted, change
     assert re.match(reason, skip.reason), skip.reason
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"answer_json__objects": [1] * 500}, r"(answer_json\.objects\.\d+: [^;]+(; )?){5} and 495 more"),
+        ({"center_window": {"start_frame": "9" * 5000, "end_frame": 1}}, r"center_window\.start_frame: .+"),
+        ({"center_window__num_frames": int("9" * 4000)}, r"center_window\.?\w*: .+"),
+    ],
+)
+def test_a_reason_keeps_its_field_and_the_beginning_however_much_is_wrong(converted, changes, told):
+    _, skip = converted(record(), record(**changes))
+    assert re.fullmatch(told, skip.reason), skip.reason
+    assert len(skip.reason) < 1000
+
+
 @pytest.mark.parametrize("line", ["[1, 2]", '{"id": "kitchen__ep1:qa:2", "epis', "\udcff", "NaN"])
 def test_a_line_that_is_no_object_is_skipped_with_its_number_and_those_around_it_are_kept(written, line):
     before, skip, after = written(json.dumps(record()), line, json.dumps(record()))
