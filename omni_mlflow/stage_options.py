@@ -12,6 +12,7 @@ import click
 
 from omni_mlflow.contract import ContractError, SplitCounts
 from omni_mlflow.spine.given import GivenFile
+from omni_mlflow.spine.types import SYNTHETIC_FRAMES
 from omni_mlflow.stages.base import Listing, Options, Shard, Synthesis
 from omni_mlflow.workspace_trouble import no_folder
 
@@ -69,7 +70,12 @@ STAGE_OPTIONS = [
 ]
 SYNTHESIS_OPTIONS = [
     click.Option(["--sessions"], type=click.IntRange(min=1), default=26, show_default=True),
-    click.Option(["--frames"], type=click.IntRange(min=20), default=600, show_default=True),
+    click.Option(
+        ["--frames"],
+        type=click.IntRange(SYNTHETIC_FRAMES[0], SYNTHETIC_FRAMES[-1]),
+        default=600,
+        show_default=True,
+    ),
     click.Option(["--seed"], type=int, default=7, show_default=True),
 ]
 

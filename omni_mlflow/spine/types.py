@@ -21,6 +21,9 @@ from pydantic import (
 SCHEMA_VERSION = 1
 """Written into every manifest; a reader refuses a newer one by name."""
 
+SYNTHETIC_FRAMES = range(60, 6001)
+"""So long a synthetic episode may be: with fewer frames no window has both a past and a future, 6000 are the
+300 s of real episodes, and device clocks of sessions stay apart."""
 
 CAMERAS = (
     "fisheye_cam0",

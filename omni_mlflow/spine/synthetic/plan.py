@@ -12,11 +12,9 @@ from pydantic import Field
 
 from omni_mlflow.spine.synthetic.anomalies import PLANTINGS, Anomaly
 from omni_mlflow.spine.synthetic.world import WARM_UP_SEEDS, make_session
-from omni_mlflow.spine.types import SCHEMA_VERSION, Row
+from omni_mlflow.spine.types import SCHEMA_VERSION, SYNTHETIC_FRAMES, Row
 
 SEEDS_PER_SET = 1000
-MIN_FRAMES = 60  # fewer hold no window that has both a past and a future
-MAX_FRAMES = 6000  # 300 s, as real episodes; device clocks of sessions stay apart
 INVALID_BODY_SHARE = 0.25
 DEMO_ANOMALIES = (Anomaly.NO_CAPTION, Anomaly.CUT_SHORT, Anomaly.NO_SLAM)
 
@@ -134,8 +132,10 @@ def _check(
         raise SynthesisError(f"seed {seed} wanted; choose 0 .. {WARM_UP_SEEDS.start // SEEDS_PER_SET - 1}")
     if not 1 <= sessions <= SEEDS_PER_SET - extra:
         raise SynthesisError(f"{sessions} sessions wanted; choose 1 .. {SEEDS_PER_SET - extra}")
-    if not MIN_FRAMES <= frames <= MAX_FRAMES:
-        raise SynthesisError(f"{frames} frames per episode wanted; choose {MIN_FRAMES} .. {MAX_FRAMES}")
+    if frames not in SYNTHETIC_FRAMES:
+        raise SynthesisError(
+            f"{frames} frames per episode wanted; choose {SYNTHETIC_FRAMES[0]} .. {SYNTHETIC_FRAMES[-1]}"
+        )
     if anomalies == "demo" and sessions <= len(DEMO_ANOMALIES):
         raise SynthesisError(
             f"demo anomalies spoil {len(DEMO_ANOMALIES)} of {sessions} sessions; "
