@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from omni_mlflow.contract import ContractError
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.spine.types import Row
 from omni_mlflow.tracking import UnsupportedStoreError, store_uri, trouble_with
 from omni_mlflow.tracking.stores import without_password

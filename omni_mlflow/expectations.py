@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 from pydantic import ValidationError
 
-from omni_mlflow.form_problems import explain
+from omni_mlflow.contract.form_problems import explain
 from omni_mlflow.repeats import Repeats
 from omni_mlflow.spine.rows import write_document, write_text
 from omni_mlflow.suite_file import Expectation, Suite, SuiteError, columns_of, parameters_of

@@ -16,11 +16,11 @@ from pydantic import ValidationError
 
 from omni_mlflow.backbones.base import Backbone, NotBuiltYetError
 from omni_mlflow.contract import Contract, ContractError, nearest, resolve
-from omni_mlflow.contract_file import load_contract
-from omni_mlflow.contract_vocabulary import CATEGORIES, ROLES, categories_of, wrong_roles
-from omni_mlflow.form_problems import problems
+from omni_mlflow.contract.file import load_contract
+from omni_mlflow.contract.form_problems import problems
+from omni_mlflow.contract.minimum_evidence import found_at, texts_at
+from omni_mlflow.contract.vocabulary import CATEGORIES, ROLES, categories_of, wrong_roles
 from omni_mlflow.gates import gate_of
-from omni_mlflow.minimum_evidence import found_at, texts_at
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.publication.patterns import fits
 from omni_mlflow.spine.leaks import LEAK_RULES

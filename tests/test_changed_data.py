@@ -14,7 +14,7 @@ from rich.console import Console
 
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import Context
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.registry import bind
 from omni_mlflow.spine.rows import read_document
 from omni_mlflow.spine.types import Episode, Split

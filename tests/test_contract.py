@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from omni_mlflow.contract import ContractError, SplitCounts
-from omni_mlflow.contract_file import load_contract, parse_changes, parse_contract
+from omni_mlflow.contract.file import load_contract, parse_changes, parse_contract
 from tests.conftest import PROJECT
 
 CONTRACTS = sorted((PROJECT / "contracts").glob("*.yaml"))

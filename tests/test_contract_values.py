@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni_mlflow.contract import ContractError
-from omni_mlflow.contract_file import load_contract, parse_contract
+from omni_mlflow.contract.file import load_contract, parse_contract
 from omni_mlflow.contract_validation import validate_contracts
 from omni_mlflow.registry import binding_issues
 from tests.conftest import PROJECT

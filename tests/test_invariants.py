@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from omni_mlflow.contract import ContractError
-from omni_mlflow.contract_file import load_contract, parse_contract
+from omni_mlflow.contract.file import load_contract, parse_contract
 from omni_mlflow.contract_validation import validate_contracts
 from omni_mlflow.journal import Journal
 from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of

@@ -15,10 +15,10 @@ from click.testing import CliRunner
 
 from omni_mlflow.__main__ import build
 from omni_mlflow.contract import ContractError, contract_schema
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
+from omni_mlflow.contract.published import FORBIDDEN_BY_PHRASE
 from omni_mlflow.contract_validation import SPECIFIED, validate_contracts
 from omni_mlflow.publication.detectors import DETECTORS
-from omni_mlflow.published_contract import FORBIDDEN_BY_PHRASE
 from omni_mlflow.registry import load_bound
 from tests.conftest import PROJECT
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni_mlflow.backbones.base import Scores
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.events import JOURNAL_NAME, ModelVersion, read_events
 from omni_mlflow.record import RunRecord
 from omni_mlflow.registry import load_bound

@@ -19,7 +19,7 @@ from omni_mlflow import __main__ as command_line
 from omni_mlflow import registry
 from omni_mlflow.backbones.base import Backbone, NotBuiltYetError
 from omni_mlflow.contract import ContractError
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.contract_validation import validate_contracts
 from omni_mlflow.scaffold import (
     NewBackbone,

@@ -11,7 +11,7 @@ from rich.console import Console
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import Context
 from omni_mlflow.contract import Contract, ContractError, SplitCounts
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.pipeline import run_main
 from omni_mlflow.registry import Bound, bind
 from omni_mlflow.shared_contract import shared_contract

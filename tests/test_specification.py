@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from omni_mlflow.__main__ import build
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.registry import load_backbone
 from omni_mlflow.stages import STAGES
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from omni_mlflow.command import Request
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import Context
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.registry import load_bound
 from omni_mlflow.spine.types import Check, broken
 from omni_mlflow.stage_report import RulesBrokenError

@@ -18,7 +18,7 @@ from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_now
 from omni_mlflow.backbones.policy_vla_branch.sample import Inputs, export_window
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.metrics.priors import yes_no
 from omni_mlflow.spine.adapter_views import as_asked
 from omni_mlflow.spine.rows import read_rows, write_document

@@ -18,7 +18,7 @@ from omni_mlflow.backbones.qwen3_omni_lora.sample import export_window
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.backbones.qwen3_omni_lora.tiny_base import TEST_SIZE, build_tiny_base
 from omni_mlflow.backbones.qwen3_omni_lora.training import train_adapter
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.features import FEATURE_NAMES
 from omni_mlflow.spine.rows import write_document

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from omni_mlflow.backbones.base import Backbone, CheckpointUnderTest, Exported, SampleSet
 from omni_mlflow.contract import Contract
-from omni_mlflow.contract_file import load_contract, parse_changes
+from omni_mlflow.contract.file import load_contract, parse_changes
 from omni_mlflow.gates import gates_of
 from omni_mlflow.metrics.answers import ANSWER_KEYS
 from omni_mlflow.registry import Bound, bind

@@ -23,7 +23,7 @@ from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
 )
 from omni_mlflow.backbones.qwen3_omni_lora.processing import Processing
 from omni_mlflow.backbones.qwen3_omni_lora.training import train_adapter
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.registry import bind
 from omni_mlflow.spine.rows import file_digest, read_document

@@ -13,7 +13,7 @@ from omni_mlflow.backbones.libraries import prepare_libraries
 from omni_mlflow.backbones.qwen3_omni_lora.adapter import expected_shapes
 from omni_mlflow.backbones.qwen3_omni_lora.adapter_rules import KEY, AdapterFiles, arithmetic_shape
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 
 LAYER = "base_model.model.model.language_model.layers.47"
 

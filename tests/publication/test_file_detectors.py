@@ -7,7 +7,7 @@ import json
 import pytest
 from forbidden_bytes import FORBIDDEN, zipped
 
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.publication.detectors import DETECTORS
 
 

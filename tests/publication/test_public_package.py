@@ -14,7 +14,7 @@ from forbidden_bytes import FORBIDDEN
 from test_disclosures import ROOT, TELLING
 
 from omni_mlflow.contract import ContractError, PackageFile
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.publication.package import PackageExistsError, PackageReport, build_package
 from omni_mlflow.publication.verify import PackageRecord, verify_package
 from omni_mlflow.spine.rows import read_document

@@ -20,7 +20,7 @@ from planted_leaks import (
     with_videos_of,
 )
 
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.spine.fingerprints import FingerprintStore, fingerprint_episode
 from omni_mlflow.spine.leaks import find_leaks
 from omni_mlflow.spine.processes import each_in_a_process

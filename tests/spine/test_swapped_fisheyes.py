@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from omni_mlflow.contract import ContractError
-from omni_mlflow.contract_file import load_contract
+from omni_mlflow.contract.file import load_contract
 from omni_mlflow.spine.episodes import open_episode
 from omni_mlflow.spine.indexing import IndexPlan, index_episode
 from omni_mlflow.spine.selection import scan_data_root

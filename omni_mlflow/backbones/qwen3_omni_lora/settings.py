@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from omni_mlflow.contract import Section, Weights
-from omni_mlflow.contract_values import Count, Once, Positive, Seed, Text
+from omni_mlflow.contract.values import Count, Once, Positive, Seed, Text
 
 TINY = "tiny"
 """``base.model`` that stands for the small checkpoint which this project builds itself."""

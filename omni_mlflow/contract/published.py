@@ -12,8 +12,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from omni_mlflow.contract import CONTRACT_ID, Section, SplitCounts
-from omni_mlflow.form_problems import problems
-from omni_mlflow.minimum_evidence import missing_evidence, texts_at
+from omni_mlflow.contract.form_problems import problems
+from omni_mlflow.contract.minimum_evidence import missing_evidence, texts_at
 
 FORBIDDEN_BY_PHRASE: Mapping[str, tuple[str, ...]] = {
     "raw MP4": ("raw_video",),

@@ -10,9 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from omni_mlflow.contract import Contract, ContractError, nearest, resolve
-from omni_mlflow.contract_text import read_document
-from omni_mlflow.form_problems import problems
-from omni_mlflow.minimum_evidence import missing_evidence
+from omni_mlflow.contract.form_problems import problems
+from omni_mlflow.contract.minimum_evidence import missing_evidence
+from omni_mlflow.contract.text import read_document
 
 FIXED = ("schema_version", "id", "status", "profiles")
 """What no profile changes."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from omni_mlflow.contract_values import Count, Once, Pixels, Positive, Seed, Share, Text
+from omni_mlflow.contract.values import Count, Once, Pixels, Positive, Seed, Share, Text
 from omni_mlflow.spine.modalities import Modality, ModelTarget
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import SCHEMA_VERSION, Scale, Split
