@@ -13,7 +13,6 @@ from omni_mlflow.contract import SAME_WINDOWS, Contract, Windows
 from omni_mlflow.spine.executors import each_task
 from omni_mlflow.spine.processes import DIED, each_in_a_process
 from omni_mlflow.spine.rows import file_digest, join_files, read_document, read_rows, write_document
-from omni_mlflow.spine.soundtrack import WHOLE_S
 from omni_mlflow.spine.types import Episode, Labels, Skip, Split, Window
 from omni_mlflow.spine.windows import degenerate_labels
 from omni_mlflow.stages.base import Options, Report, Run, Stage
@@ -40,6 +39,7 @@ def _index_episodes(run: Run) -> Report:
     from omni_mlflow.expectations import check_suite, write_suite_result
     from omni_mlflow.frames import window_frame
     from omni_mlflow.spine.indexing import WINDOWS
+    from omni_mlflow.spine.soundtrack import WHOLE_S
 
     manifest = read_document(run.open("guard", "episode_manifest.json"), EpisodeManifest)
     made = _index_each(run, manifest.episodes)
