@@ -10,6 +10,7 @@ is ``hash ^ MIRROR``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,13 @@ class KeyFrames(Row):
     strong: Packed
     length_s: float
     abstains: str | None = None
+
+    @cached_property
+    def balances(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Each trusted sign as 1 or -1, 0 for others; of even and of odd columns, shape (frames, 32) each."""
+        signs, trusted = (_as_bits(each).astype(np.float32) for each in (self.signs, self.strong))
+        balance = (2 * signs - 1) * trusted
+        return np.ascontiguousarray(balance[:, ::2]), np.ascontiguousarray(balance[:, 1::2])
 
 
 def key_frames_of(mp4: Path) -> KeyFrames:
@@ -116,41 +124,61 @@ def best_view(
     cameras = [camera for camera in one if camera in other]
     if len(cameras) < min_cameras:
         return None
-    looks = [_looks(one[each], other[each]) for each in cameras]
     lengths_s = [max(each[camera].length_s for camera in cameras) for each in (one, other)]
     origin, stop = (int(length / OFFSET_STEP_S) + 2 for length in reversed(lengths_s))
-    apart = [one[each].seconds[:, None] - other[each].seconds[None, :] for each in cameras]
-    alike = [
-        _per_offset([far[same[kind]] for far, same in zip(apart, looks)], origin, origin + stop)
-        for kind in (0, 1)
-    ]
     wanted = MIN_MOMENTS * len(cameras)
-    if np.max(alike) < at_least * wanted:
-        return Match(score=0.0, offset_s=0.0, overlap_s=0.0)
-    common = _per_offset([each.ravel() for each in apart], origin, origin + stop)
+    moments_agree = all(_same_moments(each, cameras) for each in (one, other))
+    alike = np.zeros((2, origin + stop), dtype=np.int64)
+    for number, camera in enumerate(cameras, start=1):
+        looks = looking_alike(one[camera], other[camera])
+        alike += [_per_offset(apart, origin, origin + stop) for apart in looks]
+        # Where every camera has as many moments in common, those to come can make up for so many at most.
+        to_come = len(cameras) - number
+        if (moments_agree or not to_come) and alike.max() < at_least * wanted - MIN_MOMENTS * to_come:
+            return Match(score=0.0, offset_s=0.0, overlap_s=0.0)
+    apart = [np.subtract.outer(one[each].seconds, other[each].seconds).ravel() for each in cameras]
+    common = _per_offset(np.concatenate(apart), origin, origin + stop)
     offsets = (np.arange(origin + stop) - origin + 1) * OFFSET_STEP_S
     overlap = np.minimum(lengths_s[0], offsets + lengths_s[1]) - np.maximum(0, offsets)
     allowed = (overlap >= wanted_overlap(*lengths_s)) & (np.abs(offsets) >= min_offset_s)
     allowed &= common >= wanted
     if not allowed.any():
         return None
-    share = np.where(allowed, np.stack(alike) / np.maximum(common, 1), -1.0)
+    share = np.where(allowed, alike / np.maximum(common, 1), -1.0)
     mirrored, best = np.unravel_index(int(share.argmax()), share.shape)
     score = float(share[mirrored, best])
     return Match(score, float(offsets[best]), float(overlap[best]), mirrored=bool(mirrored))
 
 
-def _looks(one: KeyFrames, other: KeyFrames) -> NDArray[np.bool_]:
-    """Return which pairs of moments look the same, as they are and mirrored, shape (2, moments, moments)."""
-    strong = one.strong[:, None] & other.strong[None, :]
-    different = (one.signs[:, None] ^ other.signs[None, :]) & strong
-    counts = np.stack([np.bitwise_count(different), np.bitwise_count(different ^ (strong & MIRROR))])
-    return (counts <= MAX_DIFFERENT_SIGNS) & (np.bitwise_count(strong) >= MIN_COMMON_SIGNS)
+def _same_moments(views: Mapping[str, KeyFrames], cameras: Sequence[str]) -> bool:
+    """Return whether all cameras show the same moments, as those of one encoder with a fixed rhythm do."""
+    first = views[cameras[0]].seconds
+    return all(np.array_equal(views[camera].seconds, first) for camera in cameras[1:])
 
 
-def _per_offset(apart: Sequence[Seconds], origin: int, num_offsets: int) -> NDArray[np.int64]:
-    """Count pairs of moments at each offset, those within one step of it, over all cameras."""
-    steps = np.floor(np.concatenate(apart) / OFFSET_STEP_S).astype(np.int64) + origin
+def looking_alike(one: KeyFrames, other: KeyFrames) -> tuple[Seconds, Seconds]:
+    """Return how far apart the moments of each pair are that look the same, as they are and mirrored.
+
+    How many signs agree, less those that differ, is a product of matrices: faster than to count bits. What a
+    mirror negates is multiplied apart. The few pairs that can look the same are then counted bit by bit.
+    """
+    (even, odd), (other_even, other_odd) = one.balances, other.balances
+    agreement = even @ other_even.T
+    agreement += np.abs(odd @ other_odd.T)
+    pairs = np.flatnonzero(agreement >= MIN_COMMON_SIGNS - 2 * MAX_DIFFERENT_SIGNS)
+    mine, theirs = np.divmod(pairs, max(1, len(other.signs)))
+    strong = one.strong[mine] & other.strong[theirs]
+    different = (one.signs[mine] ^ other.signs[theirs]) & strong
+    apart = one.seconds[mine] - other.seconds[theirs]
+    enough = np.bitwise_count(strong) >= MIN_COMMON_SIGNS
+    same = enough & (np.bitwise_count(different) <= MAX_DIFFERENT_SIGNS)
+    mirrored = enough & (np.bitwise_count(different ^ (strong & MIRROR)) <= MAX_DIFFERENT_SIGNS)
+    return apart[same], apart[mirrored]
+
+
+def _per_offset(apart: Seconds, origin: int, num_offsets: int) -> NDArray[np.int64]:
+    """Count pairs of moments at each offset, those within one step of it."""
+    steps = np.floor(apart / OFFSET_STEP_S).astype(np.int64) + origin
     counts = np.bincount(steps, minlength=num_offsets + 1)
     return np.asarray(counts[:-1] + counts[1:])
 
@@ -159,6 +187,12 @@ def _as_numbers(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
     places = np.uint64(1) << np.arange(bits.shape[1], dtype=np.uint64)
     numbers: NDArray[np.uint64] = (bits * places).sum(axis=1, dtype=np.uint64)
     return numbers
+
+
+def _as_bits(numbers: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Undo :func:`_as_numbers`."""
+    octets = np.ascontiguousarray(numbers, dtype="<u8").view(np.uint8)
+    return np.unpackbits(octets.reshape(-1, 8), axis=1, bitorder="little")
 
 
 def _why_not(found: KeyFrames) -> str | None:

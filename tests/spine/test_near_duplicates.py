@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -11,7 +11,15 @@ from scipy.spatial.transform import Rotation
 
 from omni_mlflow.spine.alignment import best_match, transform_size, transformed
 from omni_mlflow.spine.fingerprints import Fingerprint
-from omni_mlflow.spine.key_frames import THRESHOLD, best_view, key_frames
+from omni_mlflow.spine.key_frames import (
+    MAX_DIFFERENT_SIGNS,
+    MIN_COMMON_SIGNS,
+    MIRROR,
+    THRESHOLD,
+    best_view,
+    key_frames,
+    looking_alike,
+)
 from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks
 from omni_mlflow.spine.motion_trace import motion_trace
 from omni_mlflow.spine.path_trace import path_trace
@@ -199,6 +207,49 @@ def test_pictures_of_two_rooms_do_not_match():
     rigs = [rig(seed) for seed in range(6)]
     matches = [best_view(one, other) for one in rigs for other in rigs if one is not other]
     assert max(match.score for match in matches) < 0.5
+
+
+def per_pair(one, other, *, mirrored):
+    """The pairs that look the same, counted sign by sign."""
+    flip = int(MIRROR) if mirrored else 0
+    return [
+        float(one_s - other_s)
+        for one_s, mine, strong in zip(one.seconds, one.signs, one.strong, strict=True)
+        for other_s, theirs, trusted in zip(other.seconds, other.signs, other.strong, strict=True)
+        if (common := int(strong) & int(trusted)).bit_count() >= MIN_COMMON_SIGNS
+        and ((int(mine) ^ int(theirs) ^ flip) & common).bit_count() <= MAX_DIFFERENT_SIGNS
+    ]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_same_pairs_look_alike_as_when_signs_are_counted_one_by_one(mirrored):
+    one, copy, unrelated = rig(1), rig(1, lambda pictures: pictures[..., ::-1]), rig(2)
+    numbers = 0
+    for camera in CAMERAS:
+        for each in (one[camera], copy[camera], unrelated[camera]):
+            found = looking_alike(one[camera], each)[mirrored].tolist()
+            assert found == per_pair(one[camera], each, mirrored=mirrored)
+            numbers += len(found)
+    assert numbers > 100
+
+
+@pytest.mark.parametrize("own_rhythm", [False, True])
+def test_looking_for_copies_only_finds_each_with_its_score_and_offset(own_rhythm):
+    def shown(views):
+        if not own_rhythm:
+            return views
+        return {
+            camera: view.model_copy(update={"seconds": view.seconds + np.float32(0.003 * place)})
+            for place, (camera, view) in enumerate(views.items())
+        }
+
+    rigs = [shown(each) for each in (rig(1), rig(1, first=5.07, stop=17), rig(2), rig(3))]
+    copies = 0
+    for one, other in permutations(rigs, 2):
+        whole, quick = best_view(one, other), best_view(one, other, at_least=THRESHOLD)
+        assert quick == whole or max(quick.score, whole.score) < THRESHOLD
+        copies += whole.score >= THRESHOLD
+    assert copies == 2
 
 
 def test_a_dark_camera_and_one_that_sees_the_same_all_the_time_abstain():
