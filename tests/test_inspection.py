@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import h5py
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from omni_mlflow.inspection import inspect_episode
 from omni_mlflow.spine.annotation import UnreadableEpisodeError
 from omni_mlflow.spine.synthetic import Anomaly, write_episode_set
 from omni_mlflow.spine.types import CAMERAS
+from tests.lost_sound import lose_sound
 
 PERIOD_NS = 50_000_000
 WRISTS = slice(19, 21)
@@ -243,19 +243,6 @@ def test_videos_without_sound_are_told(episode):
     found = inspect_episode(episode)
     assert found.modalities["audio"] == 0.0
     assert found.anomalies == ("no sound: no video has an audio track",)
-
-
-def lose_sound(video, lost):
-    """Write the file again without the packets of sound whose start in seconds is ``lost``."""
-    original = video.rename(video.with_suffix(".original"))
-    with av.open(str(original)) as had, av.open(str(video), "w") as has:
-        streams = {each.index: has.add_stream_from_template(each) for each in had.streams}
-        for packet in had.demux():
-            kept = packet.stream.type == "video" or not lost(float(packet.pts or 0) * packet.time_base)
-            if packet.size and kept:
-                packet.stream = streams[packet.stream.index]
-                has.mux(packet)
-    original.unlink()
 
 
 def test_sound_that_ends_early_or_has_a_hole_is_told_and_counted(episode):

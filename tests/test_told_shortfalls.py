@@ -7,15 +7,19 @@ import pytest
 from omni_mlflow.spine.synthetic import write_episode_set
 from omni_mlflow.spine.synthetic.video_edits import short_video
 from tests.conftest import TRIVIAL, Place
+from tests.lost_sound import lose_sound
 from tests.workbench import Workbench
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory) -> Workbench:
-    """Six recordings of 3 seconds; fisheye_cam3 of one of them lacks the last 5 of 60 pictures."""
+    """Six recordings of 3 seconds: one lacks the last 5 of 60 pictures of a camera, one a second of sound."""
     root = tmp_path_factory.mktemp("shortfalls")
     synthesis = write_episode_set(root / "data", sessions=6, frames=60, seed=11, anomalies="none", workers=1)
     short_video(root / "data" / synthesis.episodes[0].path)
+    lose_sound(
+        root / "data" / synthesis.episodes[1].path / "fisheye_cam0.mp4", lambda start_s: 1 <= start_s < 2
+    )
     bench = Workbench(Place(root, root / "data"), [])
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(TRIVIAL))
@@ -35,7 +39,9 @@ def test_a_rule_that_compared_no_pair_of_a_green_split_is_named_everywhere(guard
         assert sentence in page.partition("</h1>")[0]
 
 
-def test_the_index_counts_the_pictures_that_it_had_to_repeat(guarded, monkeypatch):
+def test_the_index_counts_the_pictures_that_it_had_to_repeat_and_the_seconds_without_sound(
+    guarded, monkeypatch
+):
     monkeypatch.syspath_prepend(str(TRIVIAL))
     index = guarded.run("index")
     manifest = guarded.place.json("index/window_index_manifest.json")
@@ -44,4 +50,11 @@ def test_the_index_counts_the_pictures_that_it_had_to_repeat(guarded, monkeypatc
     assert repeated > 0
     assert manifest["num_repeated_frames"] == repeated
     assert manifest["repeated_frames"] == {"fisheye_cam3": repeated}
+    [deaf] = [
+        each
+        for each in guarded.place.json("guard/episode_manifest.json")["episodes"]
+        if each["coverage"]["audio"] < 0.9
+    ]
+    assert deaf["coverage"]["audio"] == pytest.approx(2 / 3, abs=0.03)
+    assert manifest["silence_s"] == {deaf["episode_id"]: pytest.approx(1, abs=0.1)}
     assert (index.seal.taken, index.seal.made, index.seal.skipped) == (6, 6, 0)

@@ -294,6 +294,21 @@ def test_a_window_past_the_last_picture_of_a_camera_says_so(make_episode, tmp_pa
     assert index.counts["repeated_frames"] == 2
 
 
+def test_the_sound_is_that_of_the_video_with_most_of_it_and_its_silence_is_counted(make_episode, tmp_path):
+    folder = make_episode(num_frames=40)
+    write_video(folder / "fisheye_cam0.mp4", 41, audio_s=0.5)
+    write_video(folder / "stereo_left.mp4", 41, audio_s=1.5)
+    (episode,), _ = scan_data_root(folder.parents[1])
+    placed = episode.model_copy(update={"split": Split.TEST})
+    index = index_episode(placed, data_root=folder.parents[1], out=tmp_path / "index", plan=PLAN)
+    sounds = {str(window.provenance["sound"]) for window in index.windows}
+    assert len(sounds) == 1
+    sound = index.windows[0].provenance["sound"]
+    assert (sound["file"], sound["overlap_s"]) == ("stereo_left.mp4", 0)
+    assert sound["silence_s"] == pytest.approx(0.5, abs=0.03)
+    assert index.counts["silent_ms"] == round(1000 * sound["silence_s"])
+
+
 def test_the_task_and_its_result_cross_processes(indexed, make_episode, tmp_path):
     index, _ = indexed()
     assert pickle.loads(pickle.dumps(index)) == index
