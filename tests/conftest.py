@@ -44,10 +44,11 @@ class Place:
     @property
     def environment(self) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
         return {
             **inherited,
             "MLFLOW_TRACKING_URI": self.store,
-            "PYTHONPATH": os.pathsep.join([str(PROJECT), str(TRIVIAL)]),
+            "PYTHONPATH": os.pathsep.join([str(PROJECT), str(TRIVIAL), *others]),
             "OMP_NUM_THREADS": "1",
         }
 

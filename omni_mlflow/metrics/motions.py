@@ -1,7 +1,7 @@
-"""Hand motions that need no model: what a forecast must beat before it says anything.
+"""Motions that need no model: what a forecast must beat before it says anything.
 
-Each takes the hands now and one frame earlier, shape (N, 2, 21, 3) in one frame of reference, and returns
-them at the steps 1 .. horizon, shape (N, horizon, 2, 21, 3).
+Each takes groups of points (two hands, a body) now and one frame earlier, shape (N, groups, points, 3) in one
+frame of reference, and returns them at the steps 1 .. horizon, shape (N, horizon, groups, points, 3).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FloatArray = NDArray[np.float64]
 Motion = Callable[[FloatArray, FloatArray, int], FloatArray]
 
 DAMPING = 0.8
-"""Each step of a hand that slows down is this share of the step before it; the first one is whole."""
+"""Each step of one that slows down is this share of the step before it; the first one is whole."""
 
 
 def constant_position(now: FloatArray, before: FloatArray, horizon: int) -> FloatArray:  # noqa: ARG001

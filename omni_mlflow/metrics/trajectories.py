@@ -1,4 +1,4 @@
-"""How far predicted hands are from the true ones, in millimetres.
+"""How far predicted hands, or bodies, are from the true ones, in millimetres.
 
 Joints are compared in one frame of reference, after an answer was decoded to them; the truth is what was
 recorded, never what an action space made of it. A hand counts at a step where it is valid. Everything is
@@ -55,9 +55,9 @@ class TrajectoryErrors:
     """The errors of one method.
 
     Attributes:
-        sums: by metric, sum over the valid (step, hand) of each sample, shape (N,), mm.
-        counts: by metric, how many those are, shape (N,). A metric whose step lies beyond the horizon is
-            in neither.
+        sums: by metric, sum over the valid (step, group) of each sample, shape (N,), mm.
+        counts: by metric, how many those are, shape (N,). A metric whose step lies beyond the horizon, or
+            that says nothing of what moves, is in neither.
     """
 
     sums: Mapping[str, FloatArray]
@@ -75,10 +75,15 @@ class TrajectoryErrors:
             episodes: of each sample. One without anything valid is no episode of the estimate.
 
         Raises:
-            NothingToScoreError: nothing is valid, or the step lies beyond the horizon.
+            NothingToScoreError: nothing is valid, or the metric was not measured.
         """
         if metric not in self.counts:
-            raise NothingToScoreError(f"{metric}: the step lies beyond the horizon")
+            why = (
+                "no single wrist holds what moves"
+                if metric == RELATIVE
+                else "the step lies beyond the horizon"
+            )
+            raise NothingToScoreError(f"{metric}: {why}")
         scored = np.flatnonzero(self.counts[metric] > 0)
         found = ratio_estimate(
             self.sums[metric][scored].tolist(),
@@ -89,15 +94,21 @@ class TrajectoryErrors:
 
 
 def trajectory_errors(
-    expected: FloatArray, predicted: FloatArray, valid: BoolArray, *, fps: float
+    expected: FloatArray,
+    predicted: FloatArray,
+    valid: BoolArray,
+    *,
+    fps: float,
+    wrists: Sequence[int] = (0,),
 ) -> TrajectoryErrors:
-    """Compare joints at every valid step of every hand.
+    """Compare joints at every valid step of every group, which is a hand or a whole body.
 
     Args:
-        expected, predicted: shape (N, H, 2, 21, 3), metres, same frame of reference; joint 0 is the wrist.
-            What is not valid may hold anything.
-        valid: shape (N, H, 2).
+        expected, predicted: shape (N, H, groups, joints, 3), metres, same frame of reference. What is not
+            valid may hold anything.
+        valid: shape (N, H, groups).
         fps: steps per second; step k lies k / fps after now.
+        wrists: joints of a group that are wrists. With more than one, none holds the group in place.
 
     Raises:
         UnpairedError: the shapes differ.
@@ -109,9 +120,12 @@ def trajectory_errors(
     truth = np.where(valid[..., None, None], expected, 0.0)
     given = np.where(valid[..., None, None], predicted, 0.0)
     joints = _distances_mm(given - truth)
-    relative = _distances_mm((given - given[..., :1, :]) - (truth - truth[..., :1, :]))
     mpjpe = joints.mean(axis=-1)
-    by_metric = {MPJPE: (mpjpe, valid), WRIST: (joints[..., 0], valid), RELATIVE: (relative.mean(-1), valid)}
+    by_metric = {MPJPE: (mpjpe, valid), WRIST: (joints[..., list(wrists)].mean(axis=-1), valid)}
+    if len(wrists) == 1:
+        held = np.s_[..., wrists[0] : wrists[0] + 1, :]
+        relative = _distances_mm((given - given[held]) - (truth - truth[held]))
+        by_metric[RELATIVE] = (relative.mean(axis=-1), valid)
     horizon = valid.shape[1]
     steps = {_at(seconds): round(seconds * fps) for seconds in HORIZONS_S} | {LAST: horizon}
     for name, step in steps.items():
@@ -125,16 +139,19 @@ def trajectory_errors(
     )
 
 
-def scored_steps(valid: BoolArray, before_valid: BoolArray) -> tuple[BoolArray, dict[str, int]]:
-    """Return where every method has an answer, and how many (step, hand) each reason leaves out.
+def scored_steps(
+    valid: BoolArray, before_valid: BoolArray, *, reasons: tuple[str, str] = (HAND_UNKNOWN, BEFORE_UNKNOWN)
+) -> tuple[BoolArray, dict[str, int]]:
+    """Return where every method has an answer, and how many (step, group) each reason leaves out.
 
     Args:
-        valid: which hands are known now and at each step, shape (N, H, 2).
-        before_valid: which are known one frame before now as well, shape (N, 2).
+        valid: which groups are known now and at each step, shape (N, H, groups).
+        before_valid: which are known one frame before now as well, shape (N, groups).
+        reasons: what to call a step that is not valid, and one that has nothing before it.
     """
     scored = valid & before_valid[:, None]
-    dropped = {HAND_UNKNOWN: int((~valid).sum()), BEFORE_UNKNOWN: int((valid & ~scored).sum())}
-    return scored, dropped
+    unknown, unknown_before = reasons
+    return scored, {unknown: int((~valid).sum()), unknown_before: int((valid & ~scored).sum())}
 
 
 def trajectory_scores(

@@ -1,4 +1,4 @@
-"""Where hands went and where they were foretold to go, drawn as the camera sees them."""
+"""Where hands went and where they were foretold to go, drawn as someone sees them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HAND_PATHS = "hand_paths.json"
-"""By sample and hand the wrist's path, true and foretold: metres, x right and y down in the camera of now."""
+"""By sample and hand the wrist's path, true and foretold: metres, x right, y down for whom ``seen`` names."""
 
 _COLUMNS = 3
 _CAPTION = (
-    "Both wrists over the horizon, as the camera of the last frame seen looks at them; a dot is where the "
-    "hand is now. Samples are spread evenly over those held out: neither the best nor the worst are picked."
+    "Both wrists over the horizon, {seen}; a dot is where the hand is now. "
+    "Samples are spread evenly over those held out: neither the best nor the worst are picked."
 )
 
 
@@ -33,7 +33,8 @@ def hand_paths_figure(document: Mapping[str, Any]) -> ReportFigure:
     for panel, sample in zip(panels, samples, strict=False):
         _draw(panel, sample)
     legend(figure, [(BLUE, "o", "true"), (ORANGE, "s", "foretold")])
-    return ReportFigure("hand_paths", "True and foretold hand paths", _CAPTION, as_png(figure))
+    caption = _CAPTION.format(seen=document["seen"])
+    return ReportFigure("hand_paths", "True and foretold hand paths", caption, as_png(figure))
 
 
 def _draw(axes: Axes, sample: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ class View:
         trajectories: ``.npz`` with camera, hands and body of every frame of the episode.
         hands_follow: the camera pose is known at the last frame seen, and a hand and a pose are at one of
             the following ones.
+        body_follows: the person's body is known at the last frame seen and at one of the following ones.
     """
 
     context: Span
@@ -31,6 +32,7 @@ class View:
     main_task: str | None
     labels: Labels
     hands_follow: bool
+    body_follows: bool
 
 
 def adapter_views(view: View) -> dict[str, dict[str, Any]]:
@@ -106,6 +108,7 @@ def _policy(view: View) -> dict[str, Any]:
         "contact_event": view.labels.next_in_contact is not None,
         "hand_trajectory": view.hands_follow,
         "robot_action_token": view.hands_follow,
+        "retargeted_humanoid_action": view.body_follows,
     }
     return {
         "observation": {

@@ -158,6 +158,7 @@ class _Task:
         main_task = self.source.main_task
         features = SensorPointer(path=self._pointer(FEATURES), index=cut.row, dim=len(FEATURE_NAMES))
         seen = self.plan.context_frames * self.plan.frame_grid
+        camera, hands, body = self._tracked
         view = View(
             context=Span(start=max(0, span.stop - seen), stop=span.stop),
             context_is_whole=span.stop >= seen,
@@ -167,7 +168,8 @@ class _Task:
             trajectories=self._pointer(TRAJECTORIES),
             main_task=main_task,
             labels=cut.labels,
-            hands_follow=self._hands_follow(span),
+            hands_follow=self._follow(span, camera, hands),
+            body_follows=self._follow(span, body, body),
         )
         return Window(
             id=window_id(self.episode.episode_id, span),
@@ -238,17 +240,18 @@ class _Task:
         with appearing_at_once(path) as temporary, temporary.open("wb") as data:
             np.savez(data, allow_pickle=False, **arrays)
 
-    def _hands_follow(self, span: Span) -> bool:
-        """Whether a hand can be placed after the anchor, as seen from the last camera before it."""
-        camera, hands = self._tracked
+    def _follow(self, span: Span, now: Bools, after: Bools) -> bool:
+        """Whether ``now`` holds at a window's last frame, and ``after`` at a frame that follows it."""
         following = self._following(span)
         return following is not None and bool(
-            camera[span.stop - 1] and (camera & hands)[following.start : following.stop].any()
+            now[span.stop - 1] and after[following.start : following.stop].any()
         )
 
     @cached_property
-    def _tracked(self) -> tuple[Bools, Bools]:
-        return self.source.camera_to_world()[1], np.logical_or(*self.source.hands()[1])
+    def _tracked(self) -> tuple[Bools, Bools, Bools]:
+        """Return where the camera, a hand in a known camera, and the body are known."""
+        camera = self.source.camera_to_world()[1]
+        return camera, camera & np.logical_or(*self.source.hands()[1]), self.source.body()[1]
 
     def _following(self, span: Span) -> Span | None:
         after = Span(start=span.stop, stop=span.stop + len(span))

@@ -14,8 +14,8 @@ from omni_mlflow.backbones.base import Exam, Exported, SampleSet
 from omni_mlflow.backbones.label_answers import compact
 from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
 from omni_mlflow.backbones.policy_vla_branch.fitted import PolicyFitted
-from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_now
-from omni_mlflow.backbones.policy_vla_branch.sample import Inputs, export_window
+from omni_mlflow.backbones.policy_vla_branch.inputs import Inputs
+from omni_mlflow.backbones.policy_vla_branch.sample import export_window
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME
 from omni_mlflow.contract.file import load_contract
@@ -23,7 +23,7 @@ from omni_mlflow.metrics.priors import yes_no
 from omni_mlflow.spine.adapter_views import as_asked
 from omni_mlflow.spine.rows import read_rows, write_document
 from omni_mlflow.spine.types import Answer, LabelledSample, Outcome, Split, Window
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, Place
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,8 @@ class PolicyExports:
         made, fitted = self.of(Split.TEST), self.fitted()
         arrays = {name: np.stack([each.arrays[name] for each in made]) for name in made[0].arrays}
         inputs = [Inputs.model_validate(each.sample.inputs) for each in made]
-        chunks = SPACES[self.settings.action.space].encode(
-            arrays["future_hands"].astype(np.float64), hands_now(inputs), fitted.maps
-        )
+        space = SPACES[self.settings.action.space]
+        chunks = space.actions(space.read(arrays, inputs), fitted.maps)
         say = answer or (lambda _, each, chunk: truthful(each, chunk))
         return Exam(
             samples=[each.sample for each in made],
@@ -102,11 +101,10 @@ def relabelled(exam: Exam, **labels: Any) -> Exam:
     return replace(exam, targets=targets)
 
 
-@pytest.fixture(scope="session")
-def policy_exported(finished) -> PolicyExports:
-    settings = Settings.model_validate(
-        load_contract(PROJECT / "contracts/policy_vla_branch.yaml", profile="demo").settings
-    )
+def exported_from(finished: Place, **changes: Any) -> PolicyExports:
+    """Ask a finished job's index as the demo's contract does, but for ``changes``."""
+    contract = load_contract(PROJECT / "contracts/policy_vla_branch.yaml", profile="demo", changes=changes)
+    settings = Settings.model_validate(contract.settings)
     index = finished.workspace / "index"
     media = index / "episodes"
     made = [
@@ -118,6 +116,11 @@ def policy_exported(finished) -> PolicyExports:
         for each in read_rows(index / "window_index.jsonl", Window)
     ]
     return PolicyExports(settings, media, tuple(each for each in made if isinstance(each, Exported)))
+
+
+@pytest.fixture(scope="session")
+def policy_exported(finished) -> PolicyExports:
+    return exported_from(finished)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from policy_hands import chunks, hands_in_world
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
-from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES, hand_space_file, train_mean_motion
+from omni_mlflow.backbones.policy_vla_branch.action_space import HAND_SPACES
 from omni_mlflow.backbones.policy_vla_branch.action_space_file import ActionSpaceFile
 from omni_mlflow.backbones.policy_vla_branch.hands import (
     Hands,
@@ -24,11 +24,10 @@ from omni_mlflow.backbones.policy_vla_branch.hands import (
 from omni_mlflow.backbones.policy_vla_branch.retargeting import (
     Maps,
     NoHandsError,
-    RoundTrip,
     fit_maps,
-    load_maps,
-    save_maps,
 )
+from omni_mlflow.backbones.policy_vla_branch.round_trip import RoundTrip, load_maps, save_maps
+from omni_mlflow.backbones.policy_vla_branch.space import space_file, train_mean_motion
 from omni_mlflow.backbones.policy_vla_branch.statistics import fit_stats
 
 EXACT_M = 1e-12
@@ -104,12 +103,12 @@ def test_a_hand_that_was_not_seen_or_has_no_palm_is_not_usable(broken):
 
 
 def test_each_space_has_the_width_in_its_name_and_a_name_unit_and_floor_per_number():
-    for name, space in SPACES.items():
+    for name, space in HAND_SPACES.items():
         assert space.dim() == int("".join(filter(str.isdigit, name)))
         assert len(set(space.names())) == len(space.units()) == len(space.std_floors()) == space.dim()
         assert (space.std_floors() > 0).all()
-    assert SPACES["ee20"].names()[8:12] == ("left_r32", "left_aperture", "right_x", "right_y")
-    assert SPACES["joints126"].names()[3] == "left_thumb1_x"
+    assert HAND_SPACES["ee20"].names()[8:12] == ("left_r32", "left_aperture", "right_x", "right_y")
+    assert HAND_SPACES["joints126"].names()[3] == "left_thumb1_x"
 
 
 def test_a_hand_that_moves_one_centimetre_and_turns_is_written_so(maps):
@@ -118,16 +117,18 @@ def test_a_hand_that_moves_one_centimetre_and_turns_is_written_so(maps):
     later = now.copy()
     turn = Rotation.from_euler("z", 90, degrees=True).as_matrix()
     later[1] = now[1] @ turn.T + [0.01, 0, 0]
-    action = SPACES["ee20"].encode(later[None, None], Hands(now[None], np.ones((1, 2), bool)), maps)[0, 0]
+    action = HAND_SPACES["ee20"].encode(later[None, None], Hands(now[None], np.ones((1, 2), bool)), maps)[
+        0, 0
+    ]
     np.testing.assert_allclose(action[:10], [0, 0, 0, 1, 0, 0, 0, 1, 0, 0.03], atol=EXACT_M)
     np.testing.assert_allclose(action[10:], [0.01, 0, 0, 0, 1, 0, -1, 0, 0, 0.03], atol=EXACT_M)
 
 
 @settings(max_examples=60, deadline=None)
-@given(person=st.integers(1_000, 100_000), name=st.sampled_from(sorted(SPACES)))
+@given(person=st.integers(1_000, 100_000), name=st.sampled_from(sorted(HAND_SPACES)))
 def test_joints_of_anybody_come_back_within_the_bound_measured_on_left_out_train_hands(person, name, maps):
     future, now = chunks(seed=person, rows=40)
-    space = SPACES[name]
+    space = HAND_SPACES[name]
     back = space.decode(space.encode(future, now, maps), now, maps)
     errors_mm = 1000 * np.linalg.norm(back - future, axis=-1).mean(axis=-1)
     found = RoundTrip(mean_mm=float(errors_mm.mean()), max_mm=float(errors_mm.max()))
@@ -153,12 +154,12 @@ def test_seven_synergies_bring_joints_back_closer_than_one_aperture(maps):
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10_000), name=st.sampled_from(sorted(SPACES)))
+@given(seed=st.integers(0, 10_000), name=st.sampled_from(sorted(HAND_SPACES)))
 def test_an_action_that_is_decoded_and_encoded_is_the_same_action(seed, name, maps):
     """Any pose, any fingers within two standard deviations; an aperture returns within the stored bound."""
     rng = np.random.default_rng(seed)
     _, now = chunks(seed=seed, rows=2)
-    space = SPACES[name]
+    space = HAND_SPACES[name]
     action = rng.normal(0, 0.05, (2, 3, 2, space.dim() // 2))
     if name != "joints126":
         action[..., 3:9] = rot6d(Rotation.random(12, random_state=rng).as_matrix()).reshape(2, 3, 2, 6)
@@ -202,7 +203,7 @@ def test_numbers_of_an_invalid_hand_are_finite_and_marked(maps):
     now.joints[:, 0] = 0
     valid = np.zeros((3, 4, 2), dtype=bool)
     valid[..., 1] = True
-    for space in SPACES.values():
+    for space in HAND_SPACES.values():
         assert np.isfinite(space.encode(future, now, maps)).all()
         marked = space.dim_valid(valid)[0, 0]
         assert marked.tolist() == [False] * (space.dim() // 2) + [True] * (space.dim() // 2)
@@ -228,7 +229,7 @@ def test_a_synergy_has_one_sign_whichever_way_its_solver_found_it(maps):
 
 def test_maps_are_read_as_they_were_written_to_the_last_bit(tmp_path, maps):
     save_maps(tmp_path / "retarget.safetensors", maps)
-    assert load_maps(tmp_path / "retarget.safetensors") == maps
+    assert load_maps(tmp_path / "retarget.safetensors", Maps) == maps
     assert Maps.model_validate_json(maps.model_dump_json()) == maps
 
 
@@ -239,10 +240,10 @@ def test_without_hands_there_are_no_maps():
 
 def test_the_file_of_an_action_space_says_what_every_number_means(maps):
     future, now = chunks(seed=3, rows=30)
-    space = SPACES["ee20"]
+    space = HAND_SPACES["ee20"]
     actions = space.encode(future, now, maps)
     stats = fit_stats(actions, np.ones(actions.shape, dtype=bool), floors=space.std_floors())
-    file = hand_space_file(space, stats, horizon=4, fps=20.0)
+    file = space_file(space, stats, horizon=4, fps=20.0)
     assert (file.kind, file.space, file.dim, file.horizon) == ("hand_trajectory", "ee20", 20, 4)
     aperture = file.dimensions[9]
     assert (aperture.name, aperture.unit, aperture.std_floor) == ("left_aperture", "m", 0.005)
@@ -254,7 +255,7 @@ def test_the_file_of_an_action_space_says_what_every_number_means(maps):
 
 
 def test_a_space_says_only_of_what_it_has_what_it_is_relative_to():
-    told = {name: (space.reference, space.rotation_convention) for name, space in SPACES.items()}
+    told = {name: (space.reference, space.rotation_convention) for name, space in HAND_SPACES.items()}
     assert "rotation" not in told["joints126"][0]
     assert told["joints126"][1] is None
     for name, code, other in (("synergy32", "synergies", "aperture"), ("ee20", "apertures", "synerg")):
@@ -265,7 +266,7 @@ def test_a_space_says_only_of_what_it_has_what_it_is_relative_to():
 
 def test_the_mean_train_action_moves_every_hand_alike(maps):
     future, now = chunks(seed=3, rows=30)
-    space = SPACES["joints126"]
+    space = HAND_SPACES["joints126"]
     shifted = now.joints[:, None] + np.array([0.02, 0.0, -0.01]) + np.zeros_like(future)
     actions = space.encode(shifted, now, maps)
     stats = fit_stats(actions, np.ones(actions.shape, dtype=bool), floors=space.std_floors())

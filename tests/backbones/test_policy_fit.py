@@ -19,9 +19,10 @@ from omni_mlflow.backbones.policy_vla_branch.fitted import (
     known_states,
 )
 from omni_mlflow.backbones.policy_vla_branch.gate import data_checks
+from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES
 from omni_mlflow.backbones.policy_vla_branch.learning_data import policy_data
-from omni_mlflow.backbones.policy_vla_branch.retargeting import load_maps, save_maps
-from omni_mlflow.backbones.policy_vla_branch.sample import STATE_NAMES
+from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps
+from omni_mlflow.backbones.policy_vla_branch.round_trip import Bound, load_maps, save_maps
 from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME
 from omni_mlflow.spine.rows import read_document, write_document
 from omni_mlflow.spine.types import Split, broken
@@ -112,7 +113,7 @@ def edited(name: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Path
 
 def remapped(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
-        maps = load_maps(folder / MAPS_NAME)
+        maps = load_maps(folder / MAPS_NAME, Maps)
         save_maps(folder / MAPS_NAME, maps.model_copy(update=change(maps.model_dump())))
 
     return damage
@@ -252,8 +253,6 @@ FAULTS = {
 
 
 def load_round_trip(maps: dict[str, Any]) -> dict[str, Any]:
-    from omni_mlflow.backbones.policy_vla_branch.retargeting import Bound
-
     return {name: Bound.model_validate(each) for name, each in maps["round_trip"].items()}
 
 

@@ -9,17 +9,13 @@ import pytest
 
 from omni_mlflow.backbones.policy_vla_branch.camera import HORIZON_LEAVES, NO_HAND_NOW, NO_POSE_NOW
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands
-from omni_mlflow.backbones.policy_vla_branch.sample import (
-    STATE_NAMES,
-    Inputs,
-    export_window,
-    state_of,
-)
+from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES, Inputs
+from omni_mlflow.backbones.policy_vla_branch.sample import export_window, state_of
 from omni_mlflow.spine.adapter_views import as_asked
 from omni_mlflow.spine.rows import read_rows
 from omni_mlflow.spine.types import Skip, Span, Window
 
-SETTINGS = SimpleNamespace(action=SimpleNamespace(horizon_frames=16))
+SETTINGS = SimpleNamespace(action=SimpleNamespace(space="synergy32", horizon_frames=16))
 
 
 @pytest.fixture(scope="module")

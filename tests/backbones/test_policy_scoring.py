@@ -11,7 +11,7 @@ from policy_exports import relabelled, truthful
 
 from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
 from omni_mlflow.backbones.policy_vla_branch.controls import CONTROLS, controlled
-from omni_mlflow.backbones.policy_vla_branch.hand_exam import OtherActionSpaceError
+from omni_mlflow.backbones.policy_vla_branch.motion_exam import OtherActionSpaceError
 from omni_mlflow.backbones.policy_vla_branch.scoring import check_outputs, score_exam
 from omni_mlflow.metrics.trajectories import FARTHEST_MM
 from omni_mlflow.spine.rows import write_document, write_json_rows
@@ -83,7 +83,7 @@ def test_an_answer_without_a_chunk_is_as_wrong_as_can_be_and_never_dropped(polic
 
     scores = score_exam(policy_exported.exam(silent), policy_exported.settings)
     first = scores.predictions[0]["trajectory_error_mm"]
-    assert first["sum"] == pytest.approx(FARTHEST_MM * first["hand_steps"])
+    assert first["sum"] == pytest.approx(FARTHEST_MM * first["steps"])
     assert len(scores.predictions) == scores.metrics["num_samples"]
 
 
@@ -167,8 +167,8 @@ def test_an_episode_whose_hands_do_not_come_back_breaks_a_rule_of_the_evaluation
     write_document(tmp_path / "metrics.json", truth.metrics)
     write_document(tmp_path / "retargeting_audit.json", {**audit, "episodes": [worse, *others]})
     [check] = broken(check_outputs(tmp_path))
-    assert check.rule == "hands_come_back_within_the_bound"
-    assert check.found == f"{first['episode_id']}: mean 2.00 mm, worst hand 9.00 mm"
+    assert check.rule == "motion_comes_back_within_the_bound"
+    assert check.found == f"{first['episode_id']}: mean 2.00 mm, worst step 9.00 mm"
 
 
 def test_a_control_stands_beside_the_intact_answers(policy_exported):

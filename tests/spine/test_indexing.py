@@ -146,8 +146,21 @@ def test_a_policy_is_offered_only_targets_that_are_known(indexed):
     no_hands = np.zeros((8, 21, 3), dtype=np.float32)
     index, _ = indexed({"hand_mocap/left_joints_3d": no_hands, "hand_mocap/right_joints_3d": no_hands})
     kinds = [window.adapter_views["policy_vla_branch"]["target_kinds"] for window in index.windows]
-    assert kinds[0] == ["action_class", "next_action", "contact_event"]
+    assert kinds[0] == ["action_class", "next_action", "contact_event", "retargeted_humanoid_action"]
     assert kinds[6] == ["action_class"]  # nothing follows the last window
+
+
+def test_a_body_is_offered_where_it_is_known_before_the_anchor_and_after_it(indexed):
+    body = np.ones((8, 52, 3), dtype=np.float32)
+    body[3] = 0.0  # the frame before anchor 4
+    body[6:] = 0.0  # all that follows anchors 6 and 7
+    index, _ = indexed({"full_body_mocap/keypoints": body})
+    offered = {
+        window.anchor: "retargeted_humanoid_action"
+        in window.adapter_views["policy_vla_branch"]["target_kinds"]
+        for window in index.windows[:7]
+    }
+    assert offered == {2: True, 3: True, 4: False, 5: True, 6: False, 7: False, 8: False}
 
 
 def test_a_hand_trajectory_starts_from_a_known_camera(indexed):

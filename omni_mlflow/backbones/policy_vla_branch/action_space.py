@@ -1,33 +1,40 @@
-"""The three spaces of hand motion, and the file that defines an action space beside a checkpoint.
+"""The spaces of hand motion, and all spaces by name.
 
 An action says where both hands will be at steps t+1 .. t+H, relative to the last observed frame t and in
 the axes of its rectified left camera: the wrist's position as a difference, its rotation as
 ``R_t^T R_k``, its fingers absolute. ``encode(decode(action)) == action`` for ``joints126`` and ``synergy32``,
-and for the pose in ``ee20``, whose aperture comes back within ``Maps.aperture_bound_m``.
+and for the pose in ``ee20``, whose aperture comes back within ``Maps.aperture_bound_m``. A body is followed
+by ``humanoid65`` in a module of its own.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from omni_mlflow.backbones.base import Arrays
 from omni_mlflow.backbones.policy_vla_branch.action_space_file import (
     CAMERA_OF_NOW,
     HAND_SOURCES,
     HAND_VALIDITY,
-    LAST_OBSERVED,
     WRIST_FRAME,
-    ActionDimension,
-    ActionSpaceFile,
     TargetKind,
+)
+from omni_mlflow.backbones.policy_vla_branch.camera import (
+    MASK_REASONS,
+    future_in_anchor_camera,
+    read_trajectories,
 )
 from omni_mlflow.backbones.policy_vla_branch.hands import (
     JOINT_NAMES,
     SIDES,
+    WRIST,
     Hands,
     apertures,
     fingers_in_wrist,
@@ -36,56 +43,86 @@ from omni_mlflow.backbones.policy_vla_branch.hands import (
     rotation,
     wrist_frames,
 )
-from omni_mlflow.backbones.policy_vla_branch.retargeting import NUM_SYNERGIES, Maps
-from omni_mlflow.backbones.policy_vla_branch.statistics import DimensionStats
-from omni_mlflow.spine.poses import Bools, Floats
+from omni_mlflow.backbones.policy_vla_branch.humanoid_space import HumanoidPoses
+from omni_mlflow.backbones.policy_vla_branch.inputs import Inputs
+from omni_mlflow.backbones.policy_vla_branch.motion import Ahead, Motion, hands_before, hands_now
+from omni_mlflow.backbones.policy_vla_branch.retargeting import NUM_SYNERGIES, Maps, fit_maps
+from omni_mlflow.backbones.policy_vla_branch.space import (
+    AXES,
+    POSITION_FLOOR_M,
+    ROTATION_FLOOR,
+    ROTATION_NAMES,
+    AnySpace,
+    Dimension,
+    Moving,
+    Space,
+)
+from omni_mlflow.metrics.trajectories import BEFORE_UNKNOWN, HAND_UNKNOWN
+from omni_mlflow.spine.poses import Floats
 
-POSITION_FLOOR_M, ROTATION_FLOOR, APERTURE_FLOOR_M, SYNERGY_FLOOR_M = 0.005, 0.05, 0.005, 0.010
-"""Smallest standard deviation to divide by: a dimension that hardly moves must not become noise of size 1."""
+APERTURE_FLOOR_M, SYNERGY_FLOOR_M = 0.005, 0.010
 
-AXES = ("x", "y", "z")
-ROTATION_NAMES = ("r11", "r21", "r31", "r12", "r22", "r32")
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One number of an action, as either hand has it."""
-
-    name: str
-    unit: str
-    std_floor: float
+HANDS = Moving(
+    kinds=("hand_trajectory", "robot_action_token"),  # tokens are another code of the same motion
+    source_fields=HAND_SOURCES[:4],
+    rule="joints finite, not all zero, palm not flat; camera known at the frame and at the last one seen",
+    reasons=MASK_REASONS,
+    unknown=(HAND_UNKNOWN, BEFORE_UNKNOWN),
+    wrists=tuple((side, place, WRIST) for place, side in enumerate(SIDES)),
+    right_and_down=(1.0, 1.0),
+    seen="as the camera of the last frame seen looks at them",
+)
 
 
-class Space(ABC):
-    """How the motion of two hands is written as numbers; first those of the left hand, then of the right.
+class HandSpace(Space[Hands, Maps]):
+    """The motion of two hands; first the numbers of the left hand, then those of the right.
 
     Attributes:
-        reference, rotation_convention, order: of its numbers, as in :class:`ActionSpaceFile`.
+        of_a_hand: the numbers of a step that either hand has.
     """
 
-    name: str
     kind: ClassVar[TargetKind] = "hand_trajectory"
+    groups: ClassVar[int] = len(SIDES)
+    moving: ClassVar[Moving] = HANDS
+    frame_of_reference: ClassVar[str] = CAMERA_OF_NOW
+    validity_rule: ClassVar[str] = HAND_VALIDITY
+    source_fields: ClassVar[tuple[str, ...]] = HAND_SOURCES
     of_a_hand: tuple[Dimension, ...]
-    reference: str
-    rotation_convention: str | None
-    order: str
 
-    def dim(self) -> int:
-        return len(SIDES) * len(self.of_a_hand)
+    def dimensions(self) -> tuple[Dimension, ...]:
+        return self._dimensions
 
-    def names(self) -> tuple[str, ...]:
-        return tuple(f"{side}_{dimension.name}" for side in SIDES for dimension in self.of_a_hand)
+    @cached_property
+    def _dimensions(self) -> tuple[Dimension, ...]:
+        return tuple(replace(each, name=f"{side}_{each.name}") for side in SIDES for each in self.of_a_hand)
 
-    def units(self) -> tuple[str, ...]:
-        return tuple(dimension.unit for dimension in self.of_a_hand) * len(SIDES)
+    def ahead(self, trajectories: Path, t: int, horizon: int) -> Ahead | str:
+        found = future_in_anchor_camera(read_trajectories(trajectories), t, horizon)
+        if isinstance(found, str):
+            return found
+        arrays = {
+            "future_hands": found.future_hands,
+            "future_valid": found.future_valid,
+            "future_reason": found.future_reason,
+        }
+        return Ahead(now=found.now, before=found.before, body=None, arrays=arrays)
 
-    def std_floors(self) -> Floats:
-        """Return the smallest standard deviation per dimension, shape (D,), in its unit."""
-        return np.array([dimension.std_floor for dimension in self.of_a_hand] * len(SIDES))
+    def read(self, arrays: Arrays, inputs: Sequence[Inputs]) -> Motion[Hands]:
+        return Motion(
+            future=Hands(
+                np.asarray(arrays["future_hands"], dtype=np.float64),
+                np.asarray(arrays["future_valid"], dtype=bool),
+            ),
+            reason=np.asarray(arrays["future_reason"], dtype=np.uint8),
+            now=hands_now(inputs),
+            before=hands_before(inputs),
+        )
 
-    def dim_valid(self, valid: Bools) -> Bools:
-        """Spread the validity of hands over their dimensions: (N, H, 2) to (N, H, D)."""
-        return np.repeat(valid, len(self.of_a_hand), axis=-1)
+    def fit(self, motion: Motion[Hands], *, episodes: Sequence[str]) -> Maps:
+        return fit_maps(motion.now.joints, motion.now.valid, episodes=episodes)
+
+    def actions(self, motion: Motion[Hands], maps: Maps) -> Floats:
+        return self.encode(motion.future.joints, motion.now, maps)
 
     @abstractmethod
     def encode(self, future: Floats, now: Hands, maps: Maps) -> Floats:
@@ -99,12 +136,8 @@ class Space(ABC):
             Shape (N, H, D). Dimensions of a hand that is invalid now or then are finite and mean nothing.
         """
 
-    @abstractmethod
-    def decode(self, actions: Floats, now: Hands, maps: Maps) -> Floats:
-        """Return the joints that actions stand for: the inverse of :meth:`encode`."""
 
-
-class Joints(Space):
+class Joints(HandSpace):
     """All 21 joints of each hand, as differences from now: nothing is lost."""
 
     name = "joints126"
@@ -138,7 +171,7 @@ class FingerCode:
     decode: Callable[[Floats, Maps], Floats]
 
 
-class Wrists(Space):
+class Wrists(HandSpace):
     """The pose of each wrist, and a code for the fingers on it."""
 
     rotation_convention = WRIST_FRAME
@@ -180,37 +213,9 @@ SYNERGIES = FingerCode(
     decode=lambda codes, maps: maps.from_coefficients(codes),
 )
 
-SPACES: Mapping[str, Space] = {
+HAND_SPACES: Mapping[str, HandSpace] = {
     space.name: space for space in (Joints(), Wrists("synergy32", SYNERGIES), Wrists("ee20", APERTURE))
 }
 """``ee20`` is what a robot with two grippers understands; ``synergy32`` is as wide as an action of pi0."""
 
-
-def train_mean_motion(
-    space: Space, actions: DimensionStats, now: Hands, maps: Maps, *, horizon: int
-) -> Floats:
-    """Return the joints of the mean train action at every step: a baseline, shape (N, horizon, 2, 21, 3)."""
-    mean = np.broadcast_to(np.array(actions.mean), (len(now.joints), horizon, space.dim()))
-    return space.decode(mean, now, maps)
-
-
-def hand_space_file(space: Space, stats: DimensionStats, *, horizon: int, fps: float) -> ActionSpaceFile:
-    """Define a space of hand motion with the bounds of its train actions."""
-    rows = zip(space.names(), space.units(), stats.q01, stats.q99, space.std_floors().tolist(), strict=True)
-    return ActionSpaceFile(
-        kind=space.kind,
-        space=space.name,
-        dimensions=tuple(
-            ActionDimension(name=name, unit=unit, low=low, high=high, std_floor=floor)
-            for name, unit, low, high, floor in rows
-        ),
-        frame_of_reference=CAMERA_OF_NOW,
-        anchor=LAST_OBSERVED,
-        reference=space.reference,
-        rotation_convention=space.rotation_convention,
-        order=space.order,
-        horizon=horizon,
-        fps=fps,
-        validity_rule=HAND_VALIDITY,
-        source_fields=HAND_SOURCES,
-    )
+SPACES: Mapping[str, AnySpace] = {**HAND_SPACES, HumanoidPoses.name: HumanoidPoses()}

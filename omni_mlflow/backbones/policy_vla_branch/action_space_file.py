@@ -44,6 +44,8 @@ class ActionDimension(Row):
     Attributes:
         low, high: 1 % and 99 % quantile of the train episodes, in the unit; None where numbers are codes.
         std_floor: smallest standard deviation that normalisation divides by.
+        limits: smallest and largest value of what the number moves, such as a joint's range; None where it
+            has none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +55,7 @@ class ActionDimension(Row):
     low: float | None = None
     high: float | None = None
     std_floor: float | None = None
+    limits: tuple[float, float] | None = None
 
 
 class ActionSpaceFile(Row):

@@ -1,22 +1,21 @@
-"""``retargeting_audit.json``: what the action space makes of each episode's hands, and what it leaves out."""
+"""``retargeting_audit.json``: what the action space makes of each episode's motion and leaves out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
-from omni_mlflow.backbones.policy_vla_branch.action_space import Space
-from omni_mlflow.backbones.policy_vla_branch.camera import MASK_REASONS
-from omni_mlflow.backbones.policy_vla_branch.hands import Hands
-from omni_mlflow.backbones.policy_vla_branch.retargeting import (
-    TOLERANCE,
+from omni_mlflow.backbones.policy_vla_branch.motion import Motion
+from omni_mlflow.backbones.policy_vla_branch.round_trip import (
     Bound,
-    Maps,
+    RetargetingMaps,
     RoundTrip,
 )
+from omni_mlflow.backbones.policy_vla_branch.space import AnySpace
 from omni_mlflow.backbones.policy_vla_branch.statistics import DimensionStats
 from omni_mlflow.spine.poses import Bools, Floats
 from omni_mlflow.spine.types import SCHEMA_VERSION, Check, FittedOnTrain, Row
@@ -25,13 +24,17 @@ AUDIT_NAME = "retargeting_audit.json"
 
 
 class EpisodeAudit(Row):
-    """One episode. Steps are counted per sample and hand, so overlapping samples count a frame again.
+    """One episode. Steps are counted per sample and hand or body, so overlapping samples count a frame again.
 
     Attributes:
         round_trip: of joints through the action space; None where no step is valid.
         within_bound: whether ``Bound.holds``; False is a broken rule of the evaluation.
         values, values_outside: how many numbers its actions have, and how many lie outside the 1 % and 99 %
             quantiles of the train actions.
+        joint_limit_violations: how many numbers of its actions lead beyond the limits of what they move; None
+            where nothing has limits.
+        following_mm: how far the model that follows a body is from it, mean over valid steps; None where none
+            does, or no step is valid.
         masked_steps: by reason; reasons that never occurred are there with 0.
     """
 
@@ -44,6 +47,8 @@ class EpisodeAudit(Row):
     within_bound: bool | None
     values: int
     values_outside: int
+    joint_limit_violations: int | None
+    following_mm: float | None
     masked_steps: dict[str, int]
 
 
@@ -51,9 +56,8 @@ class RetargetingAudit(Row):
     """The whole audit.
 
     Attributes:
-        bound: what the maps were measured to lose on train hands left out of a fit.
-        tolerance: factor by which another episode may lose more.
-        num_hands: left and right hands that the maps were fitted on.
+        bound: what the space was measured to lose on train episodes, left out of whatever was fitted.
+        num_examples: left and right hands, or bodies, that the maps were fitted on.
         fitted_on_digest: of the sorted ids of the episodes that the maps were fitted on.
     """
 
@@ -62,37 +66,41 @@ class RetargetingAudit(Row):
     schema_version: int = SCHEMA_VERSION
     action_space: str
     bound: Bound
-    tolerance: float = TOLERANCE
-    num_hands: tuple[int, int]
+    num_examples: tuple[int, ...]
     fitted_on_episodes: int
     fitted_on_digest: str
     episodes: tuple[EpisodeAudit, ...]
 
+    @property
+    def joint_limit_violations(self) -> int | None:
+        """Of all episodes; None where nothing has limits."""
+        found = [each.joint_limit_violations for each in self.episodes]
+        return None if None in found else sum(each or 0 for each in found)
+
 
 def audit_retargeting(
-    future: Floats,
-    reasons: NDArray[np.uint8],
-    now: Hands,
+    motion: Motion[Any],
     *,
     episodes: Sequence[str],
-    space: Space,
-    maps: Maps,
+    space: AnySpace,
+    maps: RetargetingMaps,
     actions: DimensionStats,
     fitted: FittedOnTrain,
 ) -> RetargetingAudit:
-    """Send the hands of every sample through the action space and back.
+    """Send the true motion of every sample through the action space and back.
 
     Args:
-        future: shape (N, H, 2, 21, 3), metres, camera of the last observed frame.
-        reasons: why a hand is left out at a step, shape (N, H, 2), as ``HandsAhead.future_reason``.
         episodes: of each sample.
         actions: statistics of the train actions.
         fitted: whatever names the episodes that the maps were fitted on.
     """
-    valid = reasons == 0
-    encoded = space.encode(future, now, maps)
-    errors_mm = 1000.0 * np.linalg.norm(space.decode(encoded, now, maps) - future, axis=-1).mean(axis=-1)
+    valid, future = motion.future.valid, motion.future.joints
+    encoded = space.actions(motion, maps)
+    errors_mm = 1000.0 * np.linalg.norm(space.decode(encoded, motion.now, maps) - future, axis=-1).mean(
+        axis=-1
+    )
     values = space.dim_valid(valid)
+    beyond, apart = space.beyond_limits(encoded, motion.now), space.following_mm(motion)
     outside = values & ((encoded < np.array(actions.q01)) | (encoded > np.array(actions.q99)))
     bound = maps.round_trip[space.name]
     of_rows = np.array(episodes)
@@ -108,22 +116,28 @@ def audit_retargeting(
             within_bound=None if found is None else bound.holds(found),
             values=int(values[rows].sum()),
             values_outside=int(outside[rows].sum()),
-            masked_steps=_masked(reasons[rows]),
+            joint_limit_violations=None if beyond is None else int((beyond & values)[rows].sum()),
+            following_mm=None if apart is None else _mean(apart[rows][valid[rows].all(axis=-1)]),
+            masked_steps=_masked(motion.reason[rows], space.moving.reasons),
         )
 
     return RetargetingAudit(
         action_space=space.name,
         bound=bound,
-        num_hands=maps.num_hands,
+        num_examples=maps.num_examples,
         fitted_on_episodes=len(fitted.episode_ids),
         fitted_on_digest=fitted.episodes_digest,
         episodes=tuple(audited(episode) for episode in sorted(set(episodes))),
     )
 
 
-def _masked(reasons: NDArray[np.uint8]) -> dict[str, int]:
-    counts = np.bincount(reasons.ravel(), minlength=len(MASK_REASONS)).tolist()
-    return dict(zip(MASK_REASONS[1:], counts[1:], strict=True))
+def _masked(codes: NDArray[np.uint8], reasons: Sequence[str]) -> dict[str, int]:
+    counts = np.bincount(codes.ravel(), minlength=len(reasons)).tolist()
+    return dict(zip(reasons[1:], counts[1:], strict=True))
+
+
+def _mean(values: Floats) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _round_trip(errors_mm: Floats, valid: Bools) -> RoundTrip | None:
@@ -135,15 +149,16 @@ def _round_trip(errors_mm: Floats, valid: Bools) -> RoundTrip | None:
 def bound_check(audit: RetargetingAudit) -> Check:
     """Hold every episode against the bound once more; what its row says of it is not believed."""
     beyond = [
-        f"{each.episode_id}: mean {found.mean_mm:.2f} mm, worst hand {found.max_mm:.2f} mm"
+        f"{each.episode_id}: mean {found.mean_mm:.2f} mm, worst step {found.max_mm:.2f} mm"
         for each in audit.episodes
         if (found := each.round_trip) and not (each.within_bound and audit.bound.holds(found))
     ]
     bound = audit.bound
+    worst = f"mean {bound.episode_mean_mm:.2f} mm, worst step {bound.max_mm:.2f} mm"
     return Check(
-        rule="hands_come_back_within_the_bound",
+        rule="motion_comes_back_within_the_bound",
         subject=AUDIT_NAME,
-        expected=f"mean {bound.episode_mean_mm:.2f} mm, worst hand {bound.max_mm:.2f} mm, times {TOLERANCE}",
+        expected=f"{worst}, times {bound.tolerance:g}",
         found="; ".join(beyond) or "as expected",
         ok=not beyond,
     )

@@ -8,6 +8,8 @@ do. So every frame is carried into one camera, that of the last observed frame t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +50,32 @@ class HandsAhead(NamedTuple):
     future_reason: NDArray[np.uint8]
 
 
+@lru_cache(maxsize=4)  # windows come episode by episode, and each episode has one file
+def _trajectories(path: Path, _changed_ns: int) -> dict[str, NDArray[np.generic]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def read_trajectories(path: Path) -> dict[str, NDArray[np.generic]]:
+    """Read the ``trajectories.npz`` of an episode."""
+    return _trajectories(path, path.stat().st_mtime_ns)
+
+
+def hands_around(trajectories: Mapping[str, NDArray[np.generic]], t: int) -> tuple[Hands, Hands | None]:
+    """Return the hands at frame ``t`` and one frame earlier, both in the camera of ``t``; none need be valid.
+
+    The earlier ones are None where the episode begins at ``t`` or SLAM lost either frame.
+    """
+    first = max(0, t - 1)
+    recorded, seen = _recorded(trajectories, slice(first, t + 1))
+    posed = np.asarray(trajectories["camera_valid"][first : t + 1], dtype=bool)
+    now = Hands(np.where(seen[-1][..., None, None], recorded[-1], 0.0), seen[-1])
+    if first == t or not posed.all():
+        return now, None
+    to_world = np.asarray(trajectories["camera_to_world"][first : t + 1], dtype=np.float64)
+    return now, Hands(_in_camera_of(1, to_world, recorded, seen)[0], seen[0])
+
+
 def future_in_anchor_camera(
     trajectories: Mapping[str, NDArray[np.generic]], t: int, horizon: int
 ) -> HandsAhead | str:
@@ -67,8 +95,7 @@ def future_in_anchor_camera(
         return NO_POSE_NOW
     first = max(0, t - 1)
     frames = slice(first, t + horizon + 1)
-    recorded = np.asarray(trajectories["hands_in_camera"][:, frames], dtype=np.float64).swapaxes(0, 1)
-    seen = np.asarray(trajectories["hands_valid"][:, frames], dtype=bool).T & usable(recorded)
+    recorded, seen = _recorded(trajectories, frames)
     to_world = np.asarray(trajectories["camera_to_world"][frames], dtype=np.float64)
     posed, at = posed[frames], t - first
     joints = _in_camera_of(at, to_world, recorded, seen)
@@ -86,6 +113,12 @@ def future_in_anchor_camera(
         before=Hands(joints[0], seen[0]) if at == 1 and posed[0] else None,
         future_reason=reason,
     )
+
+
+def _recorded(trajectories: Mapping[str, NDArray[np.generic]], frames: slice) -> tuple[Floats, Bools]:
+    """Return the hands of some frames as recorded, (frames, 2, 21, 3), and which are usable."""
+    recorded = np.asarray(trajectories["hands_in_camera"][:, frames], dtype=np.float64).swapaxes(0, 1)
+    return recorded, np.asarray(trajectories["hands_valid"][:, frames], dtype=bool).T & usable(recorded)
 
 
 def _in_camera_of(at: int, to_world: Floats, joints: Floats, seen: Bools) -> Floats:

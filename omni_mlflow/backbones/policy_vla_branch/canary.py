@@ -15,8 +15,8 @@ from pydantic import model_validator
 
 from omni_mlflow.backbones.policy_vla_branch.data import Batches, noise_and_time
 from omni_mlflow.backbones.policy_vla_branch.hands import SIDES
+from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES
 from omni_mlflow.backbones.policy_vla_branch.model import Policy
-from omni_mlflow.backbones.policy_vla_branch.sample import STATE_NAMES
 from omni_mlflow.spine.poses import Floats
 from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import Row

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from omni_mlflow.backbones.policy_vla_branch.sample import Inputs
+from omni_mlflow.backbones.policy_vla_branch.inputs import Inputs
 from omni_mlflow.spine.types import Sample
 
 

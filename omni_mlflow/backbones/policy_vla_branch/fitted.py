@@ -8,16 +8,24 @@ from typing import Self
 import numpy as np
 
 from omni_mlflow.backbones.base import SampleSet
-from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES, hand_space_file
+from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
 from omni_mlflow.backbones.policy_vla_branch.action_space_file import ActionSpaceFile, CheckpointSpace
 from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands
 from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels
+from omni_mlflow.backbones.policy_vla_branch.humanoid_space import BodyMaps
+from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES, Inputs
 from omni_mlflow.backbones.policy_vla_branch.labels import ClassKind, ClassTarget
-from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps, fit_maps, save_maps
-from omni_mlflow.backbones.policy_vla_branch.sample import STATE_NAMES, Inputs
+from omni_mlflow.backbones.policy_vla_branch.motion import Motion
+from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps
+from omni_mlflow.backbones.policy_vla_branch.round_trip import save_maps
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
-from omni_mlflow.backbones.policy_vla_branch.statistics import NormalizationStats, fit_stats
+from omni_mlflow.backbones.policy_vla_branch.space import space_file
+from omni_mlflow.backbones.policy_vla_branch.statistics import (
+    DimensionStats,
+    NormalizationStats,
+    fit_stats,
+)
 from omni_mlflow.backbones.policy_vla_branch.tokens import EE20, TokenBins, token_space_file
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.poses import Bools, Floats
@@ -35,39 +43,35 @@ class PolicyFitted(TrainPriors):
 
     Attributes:
         objects: (of the priors) counts of the objects that the contract's rule of affordance leaves.
-        maps: codes of finger shapes.
+        maps: codes of finger shapes, or the humanoid that follows a body.
         normalization: statistics of actions and states.
         action_space, action_space_digest: the space with its train bounds.
-        token_bins: ranges of the robot-compatible tokens that any action space can be written as.
+        token_bins: ranges of the robot-compatible tokens that any motion of hands can be written as; None
+            where no hand moves.
     """
 
-    maps: Maps
+    maps: Maps | BodyMaps
     normalization: NormalizationStats
     action_space: CheckpointSpace
     action_space_digest: str
-    token_bins: TokenBins
+    token_bins: TokenBins | None
 
     @classmethod
     def fit_samples(cls, train: SampleSet, settings: Settings) -> Self:
         """Fit on samples; neither their order nor that of their episodes changes a bit.
 
         Raises:
-            NoHandsError, NothingToNormaliseError: hands are tracked too rarely.
+            NoHandsError, NoBodiesError, NothingToNormaliseError: hands or bodies are tracked too rarely.
         """
         order = sorted(range(len(train.rows)), key=lambda place: train.rows[place].sample.id)
         rows = [train.rows[place] for place in order]
         inputs = [Inputs.model_validate(row.sample.inputs) for row in rows]
         episodes = [row.sample.episode_id for row in rows]
-        now = Hands(
-            joints=np.array([each.hands.now for each in inputs], dtype=np.float64),
-            valid=np.array([each.hands.valid for each in inputs], dtype=bool),
-        )
-        maps = fit_maps(now.joints, now.valid, episodes=episodes)
         space = SPACES[settings.action.space]
-        future = np.asarray(train.arrays["future_hands"], dtype=np.float64)[order]
-        valid = np.asarray(train.arrays["future_valid"], dtype=bool)[order]
+        motion = space.read({name: np.asarray(each)[order] for name, each in train.arrays.items()}, inputs)
+        maps = space.fit(motion, episodes=episodes)
         action_stats = fit_stats(
-            space.encode(future, now, maps), space.dim_valid(valid), floors=space.std_floors()
+            space.actions(motion, maps), space.dim_valid(motion.future.valid), floors=space.std_floors()
         )
         states = np.array([each.state for each in inputs])
         normalization = NormalizationStats.of(
@@ -78,12 +82,12 @@ class PolicyFitted(TrainPriors):
         )
         rule = settings.targets.object_affordance
         priors = TrainPriors.fit(with_afforded(row.target, rule) for row in rows)
-        robot = fit_stats(EE20.encode(future, now, maps), EE20.dim_valid(valid), floors=EE20.std_floors())
+        robot = _robot_stats(motion, maps) if isinstance(maps, Maps) else None
         horizon, fps = settings.action.horizon_frames, inputs[0].fps
-        tokens = token_space_file(hand_space_file(EE20, robot, horizon=horizon, fps=fps))
+        tokens = [token_space_file(space_file(EE20, robot, horizon=horizon, fps=fps))] if robot else []
         file = CheckpointSpace.of(
-            hand_space_file(space, action_stats, horizon=horizon, fps=fps),
-            beside=[*class_spaces(priors, fps=fps), tokens],
+            space_file(space, action_stats, horizon=horizon, fps=fps),
+            beside=[*class_spaces(priors, fps=fps), *tokens],
         )
         return cls(
             **priors.model_dump(),
@@ -91,13 +95,18 @@ class PolicyFitted(TrainPriors):
             normalization=normalization,
             action_space=file,
             action_space_digest=digest_of(file),
-            token_bins=TokenBins.of(robot),
+            token_bins=TokenBins.of(robot) if robot else None,
         )
 
     def save(self, checkpoint: Path) -> None:
         """Write what others read of it beside the model: ``action_space.json`` and the maps."""
         write_document(checkpoint / ACTION_SPACE_NAME, self.action_space)
         save_maps(checkpoint / MAPS_NAME, self.maps)
+
+
+def _robot_stats(motion: Motion[Hands], maps: Maps) -> DimensionStats:
+    actions = EE20.actions(motion, maps)
+    return fit_stats(actions, EE20.dim_valid(motion.future.valid), floors=EE20.std_floors())
 
 
 def class_spaces(priors: TrainPriors, *, fps: float) -> list[ActionSpaceFile]:

@@ -23,7 +23,7 @@ from omni_mlflow.backbones.policy_vla_branch.fitted import (
     head_labels,
 )
 from omni_mlflow.backbones.policy_vla_branch.model_gate import model_checks
-from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps, load_maps
+from omni_mlflow.backbones.policy_vla_branch.round_trip import RetargetingMaps, load_maps
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME, DimensionStats, NormalizationStats
 from omni_mlflow.spine.rows import UNREADABLE, digest_of, read_document
@@ -47,7 +47,7 @@ def data_checks(folder: Path, fitted: PolicyFitted, settings: Settings) -> Itera
     stored = yield from _read("fitted.json", folder, lambda path: read_document(path, PolicyFitted))
     space = yield from _read(ACTION_SPACE_NAME, folder, lambda path: read_document(path, CheckpointSpace))
     stats = yield from _read(STATS_NAME, folder, lambda path: read_document(path, NormalizationStats))
-    maps = yield from _read(MAPS_NAME, folder, load_maps)
+    maps = yield from _read(MAPS_NAME, folder, lambda path: load_maps(path, type(fitted.maps)))
     if stored is not None:
         yield _check("fitted_again_agrees", "fitted.json", digest_of(fitted), digest_of(stored))
     if space is not None:
@@ -108,10 +108,10 @@ def _farthest(found: DimensionStats, expected: DimensionStats) -> float:
     return apart if np.isfinite(apart) else float("inf")
 
 
-def _maps_check(maps: Maps, fitted: PolicyFitted) -> Check:
+def _maps_check(maps: RetargetingMaps, fitted: PolicyFitted) -> Check:
     """Every number of the maps, to the last bit: codes, bounds, counts and the measured round trip."""
     again = fitted.maps
-    other = [name for name in Maps.model_fields if getattr(maps, name) != getattr(again, name)]
+    other = [name for name in type(again).model_fields if getattr(maps, name) != getattr(again, name)]
     found = "the same" if maps == again else f"other {', '.join(other)}"
     return _check("maps_fitted_again", MAPS_NAME, "the same", found)
 

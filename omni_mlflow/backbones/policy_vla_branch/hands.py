@@ -29,16 +29,20 @@ _TINY = 1e-9
 
 
 @dataclass(frozen=True)
-class Hands:
-    """Both hands at one moment of each row, all in one frame of reference.
+class Points:
+    """Groups of points that are known or not on their own, all in one frame of reference.
 
     Attributes:
-        joints: shape (..., 2, 21, 3); what an invalid hand holds means nothing.
-        valid: shape (..., 2).
+        joints: shape (..., groups, points, 3), metres; what an invalid group holds means nothing.
+        valid: shape (..., groups).
     """
 
     joints: Floats
     valid: Bools
+
+
+class Hands(Points):
+    """Both hands: joints (..., 2, 21, 3), valid (..., 2)."""
 
 
 def usable(joints: NDArray[np.floating]) -> Bools:

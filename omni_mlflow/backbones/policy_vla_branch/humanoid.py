@@ -1,28 +1,22 @@
-"""The motion of the whole body as joint angles of the CMU humanoid. That is a simulation model, no robot.
+"""The CMU humanoid as a model that follows a person. That is a simulation model, no robot.
 
-The person is scaled to the model by the length of a leg. Differential inverse kinematics (mink) then moves
-14 bodies of the model to 14 joints of the person, frame after frame, within the model's joint limits. The
-model comes with dm_control. All of it is the optional extra ``omni-mlflow[humanoid]``. No stage calls it yet:
-samples carry no motion of the body, so no window is offered this target.
+The person is scaled to the model by the length of the legs. Differential inverse kinematics (mink) then moves
+14 bodies of the model to 14 joints of the person, frame after frame, within the model's joint limits: the
+pose at a frame hangs on no later one. The model comes with dm_control. All of it is the optional extra
+``omni-mlflow[humanoid]``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from omni_mlflow.backbones.policy_vla_branch.action_space_file import (
-    LAST_OBSERVED,
-    ActionDimension,
-    ActionSpaceFile,
-)
-from omni_mlflow.backbones.policy_vla_branch.hands import rot6d, rotation
+from omni_mlflow.backbones.policy_vla_branch.settings import INSTALL_HUMANOID
 from omni_mlflow.spine.poses import Bools, Floats
 
 JOINT_OF_BODY = {
@@ -45,20 +39,12 @@ JOINT_OF_BODY = {
 on a real person that pair comes within 1 mm, SMPL-H's own head joint only within 91 mm."""
 
 NUM_ANGLES = 56
-ROOT_NAMES = (
-    "root_x",
-    "root_y",
-    "root_z",
-    *(f"root_r{row}{column}" for column in (1, 2) for row in (1, 2, 3)),
-)
-
 _MODEL = "locomotion/walkers/assets/humanoid_CMU_V2020.xml"
-_LEG = (("lfemur", "ltibia"), ("ltibia", "lfoot"))
-_FIRST_ITERATIONS, _NEXT_ITERATIONS = 60, 15
+_LEGS = (("lfemur", "ltibia"), ("ltibia", "lfoot"), ("rfemur", "rtibia"), ("rtibia", "rfoot"))
+_FIRST_ITERATIONS, _NEXT_ITERATIONS = 60, 5
 _STEP_S = 0.1
-_DAMPING = 1e-3
+_DAMPING = 1e-2
 _POSTURE_COST = 1e-3
-_LIMIT_TOLERANCE_RAD = 1e-6
 
 
 class HumanoidExtraMissingError(Exception):
@@ -76,140 +62,125 @@ class HumanoidMotion:
     Attributes:
         root: rotation and place of the root in the world, shape (frames, 4, 4), metres in the model's size.
         angles: shape (frames, 56), radians, in the order of ``Humanoid.angle_names``.
-        valid: shape (frames,). A frame without a body keeps the pose of the frame before it.
         scale: size of the model over that of the person.
     """
 
     root: Floats
     angles: Floats
-    valid: Bools
     scale: float
 
 
 class Humanoid:
-    """The model with a root that is free to move.
+    """The model with a root that is free to move. Its root looks along z; x points to its left, y up.
 
     Raises:
         HumanoidExtraMissingError: see the message for how to install what it needs.
     """
 
     def __init__(self) -> None:
-        self._mujoco, self._mink, assets = _libraries()
-        spec = self._mujoco.MjSpec.from_file(str(assets / _MODEL))
+        self.mujoco, self.mink, assets = _libraries()
+        spec = self.mujoco.MjSpec.from_file(str(assets / _MODEL))
         spec.body("root").add_freejoint()
-        self._model = spec.compile()
+        self.model = spec.compile()
+        self._followed = [self.model.body(name).id for name in JOINT_OF_BODY]
 
     @cached_property
     def angle_names(self) -> tuple[str, ...]:
-        return tuple(self._model.joint(index).name for index in range(1, self._model.njnt))
+        return tuple(self.model.joint(index).name for index in range(1, self.model.njnt))
 
     @cached_property
     def limits(self) -> Floats:
         """Smallest and largest angle of each joint, shape (56, 2), radians."""
-        return np.array(self._model.jnt_range[1:], dtype=np.float64)
+        return np.array(self.model.jnt_range[1:], dtype=np.float64)
 
-    def retarget(self, body: Floats, valid: Bools) -> HumanoidMotion:
-        """Let the model follow a person.
+    @cached_property
+    def rest(self) -> Floats:
+        """Where the 14 bodies are before anything moves, shape (14, 3)."""
+        return np.asarray(self.bodies(np.eye(4)[None], np.zeros((1, NUM_ANGLES)))[0, :, :3, 3])
+
+    def bodies(self, root: Floats, angles: Floats) -> Floats:
+        """Return rotation and place of the 14 bodies, by forward kinematics, metres in the model's size.
 
         Args:
-            body: SMPL-H joints, shape (frames, 52, 3), world frame (z up), metres.
-            valid: shape (frames,).
+            root: shape (rows, 4, 4), in any frame of reference, which is that of the result.
+            angles: shape (rows, 56).
 
-        Raises:
-            NoBodyError: no frame is valid.
+        Returns:
+            Shape (rows, 14, 4, 4).
         """
-        if not valid.any():
-            raise NoBodyError("no frame has a body; nothing can be retargeted to the humanoid")
-        rest = self._rest()
-        targets = body[:, list(JOINT_OF_BODY.values())].astype(np.float64)
-        scale = _leg_m(rest[None])[0] / float(np.median(_leg_m(targets[valid])))
-        targets *= scale
-        chase = _Chase(self._mink, self._model)
-        chase.stand(rest, targets[valid][0])
-        iterations, found = _FIRST_ITERATIONS, []
-        for target, known in zip(targets, valid.tolist(), strict=True):
-            if known:
-                chase.follow(target, iterations)
-                iterations = _NEXT_ITERATIONS
-            found.append(chase.configuration.q.copy())
-        return _motion(np.array(found), valid, float(scale))
+        from scipy.spatial.transform import Rotation
 
-    def _rest(self) -> Floats:
-        """Where the 14 bodies of the model are before anything moves, shape (14, 3)."""
-        data = self._mujoco.MjData(self._model)
-        self._mujoco.mj_kinematics(self._model, data)
-        return np.array([data.body(name).xpos for name in JOINT_OF_BODY])
-
-    def positions(self, motion: HumanoidMotion) -> Floats:
-        """Return where the 14 bodies are, shape (frames, 14, 3), world frame, metres in the person's size.
-
-        This is forward kinematics: the inverse of :meth:`retarget`, up to what the model cannot reach.
-        """
-        data = self._mujoco.MjData(self._model)
-        found = np.empty((len(motion.angles), len(JOINT_OF_BODY), 3))
-        for frame, (root, angles) in enumerate(zip(motion.root, motion.angles, strict=True)):
-            data.qpos[:] = np.concatenate([root[:3, 3], _wxyz(root[:3, :3]), angles])
-            self._mujoco.mj_kinematics(self._model, data)
-            found[frame] = [data.body(name).xpos for name in JOINT_OF_BODY]
-        return found / motion.scale
-
-    def errors_mm(self, body: Floats, motion: HumanoidMotion) -> Floats:
-        """Return how far each body is from its joint in the valid frames, shape (valid frames, 14)."""
-        wanted = body[motion.valid][:, list(JOINT_OF_BODY.values())]
-        errors: Floats = 1000.0 * np.linalg.norm(self.positions(motion)[motion.valid] - wanted, axis=-1)
-        return errors
-
-    def joint_limit_violations(self, motion: HumanoidMotion) -> int:
-        """Count the angles of valid frames that lie outside the limits of their joint."""
-        low, high = self.limits.T
-        angles = motion.angles[motion.valid]
-        outside = (angles < low - _LIMIT_TOLERANCE_RAD) | (angles > high + _LIMIT_TOLERANCE_RAD)
-        return int(outside.sum())
-
-    def action_space(self, *, horizon: int, fps: float) -> ActionSpaceFile:
-        """Define the action of :func:`encode`; the bounds of an angle are the limits of its joint."""
-        angles = (
-            ActionDimension(name=name, unit="rad", low=low, high=high)
-            for name, (low, high) in zip(self.angle_names, self.limits.tolist(), strict=True)
-        )
-        roots = (ActionDimension(name=name, unit="m" if name[-1] in "xyz" else "1") for name in ROOT_NAMES)
-        return ActionSpaceFile(
-            kind="retargeted_humanoid_action",
-            space="cmu_humanoid_v2020",
-            dimensions=(*roots, *angles),
-            frame_of_reference="root of the humanoid at frame t; metres in the model's size",
-            anchor=LAST_OBSERVED,
-            reference="root relative to frame t; joint angles absolute",
-            rotation_convention="first two columns of R_t^T R_k, column after column",
-            order="root position, root rotation, 56 hinge joints in the order of the model",
-            horizon=horizon,
-            fps=fps,
-            validity_rule="the body is valid at t and at the step",
-            source_fields=("full_body_mocap/keypoints",),
-        )
+        data = self.mujoco.MjData(self.model)
+        quaternions = Rotation.from_matrix(root[:, :3, :3]).as_quat(scalar_first=True)
+        found = np.tile(np.eye(4), (len(root), len(self._followed), 1, 1))
+        for row, configuration in enumerate(np.concatenate([root[:, :3, 3], quaternions, angles], axis=1)):
+            data.qpos[:] = configuration
+            self.mujoco.mj_kinematics(self.model, data)
+            found[row, :, :3, 3] = data.xpos[self._followed]
+            found[row, :, :3, :3] = data.xmat[self._followed].reshape(-1, 3, 3)
+        return found
 
 
-def encode(motion: HumanoidMotion, t: int, horizon: int) -> tuple[Floats, Bools]:
-    """Return the action of frames t + 1 .. t + horizon, shape (horizon, 65), and which steps are valid."""
-    after = slice(t + 1, t + 1 + horizon)
-    towards_now = motion.root[t, :3, :3].T
-    places = (motion.root[after, :3, 3] - motion.root[t, :3, 3]) @ towards_now.T
-    turned = rot6d(towards_now @ motion.root[after, :3, :3])
-    actions = np.concatenate([places, turned, motion.angles[after]], axis=1)
-    return actions, motion.valid[after] & motion.valid[t]
+@lru_cache(maxsize=1)  # compiling the model takes longer than following a person for a second
+def the_humanoid() -> Humanoid:
+    return Humanoid()
 
 
-def decode(actions: Floats, root_now: Floats, *, valid: Bools, scale: float) -> HumanoidMotion:
-    """Return the motion that actions stand for: the inverse of :func:`encode`.
+class Follower:
+    """Lets the model follow one person, frame after frame, as far as it is asked to.
 
     Args:
-        actions: shape (horizon, 65).
-        root_now: the root at the last observed frame, shape (4, 4).
+        body: SMPL-H joints, shape (frames, 52, 3), world frame (z up), metres.
+        valid: shape (frames,). In a frame without a body the model keeps the pose of the frame before it.
     """
-    root = np.tile(np.eye(4), (len(actions), 1, 1))
-    root[:, :3, 3] = actions[:, :3] @ root_now[:3, :3].T + root_now[:3, 3]
-    root[:, :3, :3] = root_now[:3, :3] @ rotation(actions[:, 3:9])
-    return HumanoidMotion(root, actions[:, 9:], valid, scale)
+
+    def __init__(self, humanoid: Humanoid, body: Floats, valid: Bools) -> None:
+        self._humanoid = humanoid
+        self._targets = followed_joints(body)
+        self._valid = valid
+        self._chase = _Chase(humanoid.mink, humanoid.model)
+        self._found: list[Floats] = []
+        self._scale: float | None = None
+
+    def between(self, start: int, stop: int) -> HumanoidMotion:
+        """Return the motion of frames [start, stop); what it says of a frame hangs on none after it.
+
+        The size is that of the first valid frame: the bones of SMPL-H keep their lengths.
+
+        Raises:
+            NoBodyError: no frame before ``stop`` has a body.
+        """
+        for frame in range(len(self._found), stop):
+            if self._valid[frame]:
+                self._follow(frame)
+            self._found.append(self._chase.configuration.q.copy())
+        if self._scale is None:
+            raise NoBodyError(f"none of the first {stop} frames has a body that a humanoid could follow")
+        return _motion(np.array(self._found[start:stop]), self._scale)
+
+    def _follow(self, frame: int) -> None:
+        lost = frame == 0 or not self._valid[frame - 1]
+        if self._scale is None:
+            rest = self._humanoid.rest
+            self._scale = float(leg_m(rest) / leg_m(self._targets[frame]))
+            self._chase.stand(rest, self._scale * self._targets[frame])
+        iterations = _FIRST_ITERATIONS if lost else _NEXT_ITERATIONS
+        self._chase.follow(self._scale * self._targets[frame], iterations)
+
+
+def followed_joints(body: Floats) -> Floats:
+    """Return the 14 joints that are followed, (..., 52, 3) to (..., 14, 3)."""
+    return np.asarray(body[..., list(JOINT_OF_BODY.values()), :], dtype=np.float64)
+
+
+def leg_m(positions: Floats) -> Floats:
+    """Return the mean length of both legs, (..., 14, 3) to (...)."""
+    names = list(JOINT_OF_BODY)
+    bones = [
+        positions[..., names.index(upper), :] - positions[..., names.index(lower), :]
+        for upper, lower in _LEGS
+    ]
+    return np.asarray(np.linalg.norm(bones, axis=-1).sum(axis=0) / 2)
 
 
 class _Chase:
@@ -227,6 +198,8 @@ class _Chase:
 
     def stand(self, rest: Floats, targets: Floats) -> None:
         """Put the resting model where the person is, turned as the person is."""
+        from scipy.spatial.transform import Rotation
+
         turn, _ = Rotation.align_vectors(targets - targets[0], rest - rest[0])
         start = self.configuration.q.copy()
         start[:7] = np.concatenate([targets[0], turn.as_quat(scalar_first=True)])
@@ -257,25 +230,15 @@ def _libraries() -> tuple[ModuleType, ModuleType, Path]:
         import mujoco
     except ImportError as error:
         raise HumanoidExtraMissingError(
-            f"retargeting to the humanoid needs {error.name}; install it with "
-            "pip install 'omni-mlflow[humanoid]'"
+            f"retargeting to the humanoid needs {error.name or error}; {INSTALL_HUMANOID}"
         ) from error
     return mujoco, mink, Path(dm_control.__file__).parent
 
 
-def _motion(configurations: Floats, valid: Bools, scale: float) -> HumanoidMotion:
+def _motion(configurations: Floats, scale: float) -> HumanoidMotion:
+    from scipy.spatial.transform import Rotation
+
     root = np.tile(np.eye(4), (len(configurations), 1, 1))
     root[:, :3, 3] = configurations[:, :3]
     root[:, :3, :3] = Rotation.from_quat(configurations[:, 3:7], scalar_first=True).as_matrix()
-    return HumanoidMotion(root, configurations[:, 7:], valid, scale)
-
-
-def _leg_m(positions: Floats) -> Floats:
-    """Return the length of the left leg, (rows, 14, 3) to (rows,)."""
-    names = list(JOINT_OF_BODY)
-    bones = [positions[:, names.index(upper)] - positions[:, names.index(lower)] for upper, lower in _LEG]
-    return np.asarray(np.linalg.norm(bones, axis=-1).sum(axis=0))
-
-
-def _wxyz(matrix: Floats) -> Floats:
-    return np.asarray(Rotation.from_matrix(matrix).as_quat(scalar_first=True))
+    return HumanoidMotion(root, configurations[:, 7:], scale)

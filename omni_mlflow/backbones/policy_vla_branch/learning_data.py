@@ -1,4 +1,4 @@
-"""Samples as numbers: hands and actions, pictures, label indices."""
+"""Samples as numbers: motion, pictures, label indices."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_mlflow.backbones.base import Arrays, SampleSet
+from omni_mlflow.backbones.base import SampleSet
 from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
 from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
 from omni_mlflow.backbones.policy_vla_branch.data import Image, PolicyData
 from omni_mlflow.backbones.policy_vla_branch.fitted import PolicyFitted, head_labels
-from omni_mlflow.backbones.policy_vla_branch.hands import Hands
 from omni_mlflow.backbones.policy_vla_branch.inference import Observations
+from omni_mlflow.backbones.policy_vla_branch.inputs import Inputs, Observation
 from omni_mlflow.backbones.policy_vla_branch.labels import ClassTarget, contact_label
-from omni_mlflow.backbones.policy_vla_branch.sample import Inputs, Observation
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.spine.types import Sample, Target
 
@@ -33,15 +32,15 @@ def policy_data(samples: SampleSet, fitted: PolicyFitted, settings: Settings) ->
     targets = [with_afforded(row.target, settings.targets.object_affordance) for row in samples.rows]
     labels = head_labels(fitted)
     space = SPACES[settings.action.space]
-    future, valid = _future(samples.arrays)
+    motion = space.read(samples.arrays, inputs)
     contact = [contact_label(target.labels.next_in_contact) for target in targets]
     return PolicyData(
         ids=[row.sample.id for row in samples.rows],
         images=lambda rows: [pictures.of(inputs[row].observation) for row in rows],
         instructions=[each.instruction for each in inputs],
         states=states_of(inputs),
-        actions=space.encode(future, hands_now(inputs), fitted.maps).astype(np.float32),
-        valid=space.dim_valid(valid),
+        actions=space.actions(motion, fitted.maps).astype(np.float32),
+        valid=space.dim_valid(motion.future.valid),
         action=_indices("action_class", labels.action, [each.labels.action for each in targets]),
         next_action=_indices(
             "next_action", labels.next_action, [each.labels.next_action for each in targets]
@@ -63,22 +62,6 @@ def observed(samples: Sequence[Sample], pictures: Pictures) -> Observations:
 
 def states_of(inputs: Sequence[Inputs]) -> NDArray[np.float32]:
     return np.array([each.state for each in inputs], dtype=np.float32)
-
-
-def hands_now(inputs: Sequence[Inputs]) -> Hands:
-    """Return the hands at the last observed frame of every sample, joints (N, 2, 21, 3)."""
-    return Hands(
-        joints=np.array([each.hands.now for each in inputs], dtype=np.float64).reshape(-1, 2, 21, 3),
-        valid=np.array([each.hands.valid for each in inputs], dtype=bool).reshape(-1, 2),
-    )
-
-
-def hands_before(inputs: Sequence[Inputs]) -> Hands:
-    """Return the hands one frame earlier; those of now, marked invalid, where nothing is known of them."""
-    return Hands(
-        joints=np.array([each.hands.before or each.hands.now for each in inputs]).reshape(-1, 2, 21, 3),
-        valid=np.array([each.hands.before_valid for each in inputs], dtype=bool).reshape(-1, 2),
-    )
 
 
 class Pictures:
@@ -113,10 +96,6 @@ class Pictures:
         tile = observation.tile
         whole = read_frames(self._root / observation.video, [observation.proxy_frame])[0]
         return np.ascontiguousarray(whole[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width])
-
-
-def _future(arrays: Arrays) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    return np.asarray(arrays["future_hands"], dtype=np.float64), np.asarray(arrays["future_valid"])
 
 
 def _indices(kind: Any, labels: Sequence[str], truths: Sequence[str | None]) -> NDArray[np.int64]:

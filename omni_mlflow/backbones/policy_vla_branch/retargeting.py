@@ -8,8 +8,6 @@ hands. ``synergies`` are the leading principal components of that shape (Santell
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +19,14 @@ from omni_mlflow.backbones.policy_vla_branch.hands import (
     apertures,
     fingers_in_wrist,
 )
+from omni_mlflow.backbones.policy_vla_branch.round_trip import Bound, RetargetingMaps, bound_of
 from omni_mlflow.spine.poses import Bools, Floats
-from omni_mlflow.spine.rows import appearing_at_once
-from omni_mlflow.spine.types import Row
 
 NUM_SYNERGIES = 7
 FOLDS = 5
 TOLERANCE = 1.1
-"""How much more than the worst of train another episode may lose, as a factor. Of 250 made-up wearers after
-a fit on six others, the worst lost 1.07 times as much."""
+"""Of 250 made-up wearers after a fit on six others, the worst lost 1.07 times as much."""
 
-_ROUNDING_MM = 1e-3  # joints are stored as float32, good for 6e-8 of a metre
 _SHAPE = 60
 
 
@@ -39,35 +34,7 @@ class NoHandsError(Exception):
     """There are too few valid hands to fit the shape of fingers."""
 
 
-class RoundTrip(Row):
-    """How far joints come back from an action space, in millimetres, each hand's mean over its 21 joints.
-
-    Attributes:
-        mean_mm: over hands.
-        max_mm: of the worst hand.
-    """
-
-    mean_mm: float
-    max_mm: float
-
-
-class Bound(RoundTrip):
-    """The same of train hands whose episodes were left out of a fit: what another episode may lose.
-
-    Attributes:
-        episode_mean_mm: mean of the worst of these episodes.
-    """
-
-    episode_mean_mm: float
-
-    def holds(self, found: RoundTrip) -> bool:
-        """Tell whether an episode's mean is within that of the worst train episode, and its worst hand within
-        the worst train hand, both times :data:`TOLERANCE`."""
-        mean_mm = TOLERANCE * self.episode_mean_mm + _ROUNDING_MM
-        return found.mean_mm <= mean_mm and found.max_mm <= TOLERANCE * self.max_mm + _ROUNDING_MM
-
-
-class Maps(Row):
+class Maps(RetargetingMaps):
     """What turns finger joints into codes and back. Every number is an exact float64.
 
     Attributes:
@@ -79,7 +46,7 @@ class Maps(Row):
         apertures_m: smallest and largest aperture among them.
         aperture_bound_m: how far the aperture of a decoded hand may be from the one asked for, anywhere
             between those two.
-        round_trip: by action space, measured on train hands of episodes that were left out of a fit.
+        round_trip: measured on train hands of episodes that were left out of a fit.
     """
 
     mean: tuple[float, ...]
@@ -89,7 +56,10 @@ class Maps(Row):
     num_hands: tuple[int, int]
     apertures_m: tuple[float, float]
     aperture_bound_m: float
-    round_trip: dict[str, Bound]
+
+    @property
+    def num_examples(self) -> tuple[int, ...]:
+        return self.num_hands
 
     def coefficients(self, fingers: Floats) -> Floats:
         """Return the synergy coefficients of shapes, (..., 60) to (..., 7), metres."""
@@ -131,36 +101,6 @@ def fit_maps(joints: Floats, valid: Bools, *, episodes: Sequence[str]) -> Maps:
     hand_groups = np.broadcast_to(groups[:, None], valid.shape)[valid]
     maps = _fitted(shapes, opened, valid)
     return maps.model_copy(update={"round_trip": _held_out_round_trip(shapes, opened, hand_groups, valid)})
-
-
-def save_maps(path: Path, maps: Maps) -> None:
-    """Write the maps as float64 tensors, atomically."""
-    from safetensors.numpy import save
-
-    arrays = {name: np.array(value) for name, value in maps.model_dump(exclude={"round_trip"}).items()}
-    for space, measured in maps.round_trip.items():
-        arrays[f"round_trip.{space}"] = np.array(list(measured.model_dump().values()))
-    with appearing_at_once(path) as temporary:
-        temporary.write_bytes(save(arrays))
-
-
-def load_maps(path: Path) -> Maps:
-    """Read what :func:`save_maps` wrote: equal to the last bit.
-
-    Raises:
-        pydantic.ValidationError: a tensor is missing or has another shape.
-    """
-    from safetensors.numpy import load_file
-
-    arrays = load_file(path)
-    prefix = "round_trip."
-    values: dict[str, Any] = {name: array.tolist() for name, array in arrays.items() if prefix not in name}
-    values["round_trip"] = {
-        name.removeprefix(prefix): dict(zip(Bound.model_fields, array.tolist(), strict=True))
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }
-    return Maps.model_validate(values)
 
 
 def _fitted(shapes: Floats, opened: Floats, valid: Bools) -> Maps:
@@ -216,12 +156,7 @@ def _held_out_round_trip(
         errors_mm["ee20"][out] = _errors_mm(maps.from_apertures(opened[out]), shapes[out])
         back = maps.from_coefficients(maps.coefficients(shapes[out]))
         errors_mm["synergy32"][out] = _errors_mm(back, shapes[out])
-    return {name: _bound(errors, groups) for name, errors in errors_mm.items()}
-
-
-def _bound(errors_mm: Floats, groups: NDArray[np.signedinteger]) -> Bound:
-    means = [float(errors_mm[groups == group].mean()) for group in np.unique(groups)]
-    return Bound(mean_mm=float(errors_mm.mean()), max_mm=float(errors_mm.max()), episode_mean_mm=max(means))
+    return {name: bound_of(errors, groups, tolerance=TOLERANCE) for name, errors in errors_mm.items()}
 
 
 def _errors_mm(decoded: Floats, shapes: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Answers of a policy against the truth: labels, hand motion and retargeting, each by itself."""
+"""Answers of a policy against the truth: labels, motion and retargeting, each by itself."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from omni_mlflow.backbones.base import Exam, Scores
-from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
 from omni_mlflow.backbones.policy_vla_branch.audit import (
     AUDIT_NAME,
     RetargetingAudit,
     audit_retargeting,
     bound_check,
 )
-from omni_mlflow.backbones.policy_vla_branch.hand_exam import ONE_SAMPLE, HandExam
+from omni_mlflow.backbones.policy_vla_branch.inputs import Inputs
 from omni_mlflow.backbones.policy_vla_branch.label_scoring import (
     QUESTIONS,
     annotated,
@@ -25,10 +24,9 @@ from omni_mlflow.backbones.policy_vla_branch.label_scoring import (
     rows_of,
     score_labels,
 )
-from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_now
-from omni_mlflow.backbones.policy_vla_branch.sample import Inputs
+from omni_mlflow.backbones.policy_vla_branch.motion_exam import ONE_SAMPLE, MotionExam
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
-from omni_mlflow.backbones.policy_vla_branch.trajectory_scoring import score_hands
+from omni_mlflow.backbones.policy_vla_branch.trajectory_scoring import score_motion
 from omni_mlflow.metrics.answers import correct
 from omni_mlflow.metrics.errors import or_none
 from omni_mlflow.metrics.labels import action_pairs, confusion_rows, score_rows
@@ -47,39 +45,40 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
     rows = labelled_rows(exam, exam.answers, settings)
     controls = {name: labelled_rows(exam, answers, settings) for name, answers in exam.controls.items()}
     metrics, headline = score_labels(rows, controls, exam)
-    hands = score_hands(HandExam(exam, inputs))
-    audit = _audit(exam, inputs)
-    for row, answer, (error, steps) in zip(rows, exam.answers, hands.per_sample, strict=True):
+    asked = MotionExam(exam, inputs)
+    motion = score_motion(asked)
+    audit = _audit(asked)
+    for row, answer, (error, steps) in zip(rows, exam.answers, motion.per_sample, strict=True):
         row["actions"] = answer.values.get(ONE_SAMPLE)
-        row["trajectory_error_mm"] = {"sum": error, "hand_steps": steps}
-    metrics = _joined(metrics, hands.metrics)
+        row["trajectory_error_mm"] = {"sum": error, "steps": steps}
+    metrics = _joined(metrics, motion.metrics)
     metrics |= {
         "num_samples": len(exam.samples),
         "held_out_episode_count": len({sample.episode_id for sample in exam.samples}),
-        "retargeting": _summary(audit),
+        "retargeting": _summary(audit) | _foretold_limits(asked),
     }
     return Scores(
         metrics=metrics,
         predictions=rows,
         tables={
-            "trajectory_metrics.csv": hands.table,
+            "trajectory_metrics.csv": motion.table,
             "action_confusion_matrix.csv": confusion_rows(action_pairs(annotated(rows))),
         },
-        documents={AUDIT_NAME: audit.model_dump(mode="json"), "hand_paths.json": hands.paths},
+        documents={AUDIT_NAME: audit.model_dump(mode="json"), "hand_paths.json": motion.paths},
         headline=_headline(headline, metrics),
     )
 
 
-def _joined(labels: dict[str, Any], hands: dict[str, Any]) -> dict[str, Any]:
-    """Put hand motion beside the labels, in the blocks that every report reads."""
-    reasons = hands.pop("reasons")
+def _joined(labels: dict[str, Any], motion: dict[str, Any]) -> dict[str, Any]:
+    """Put motion beside the labels, in the blocks that every report reads."""
+    reasons = motion.pop("reasons")
     controls = {
-        name: {**labels["controls"].get(name, {}), **hands["controls"].get(name, {})}
+        name: {**labels["controls"].get(name, {}), **motion["controls"].get(name, {})}
         for name in labels["controls"]
     }
-    merged = {block: {**labels[block], **hands[block]} for block in _MERGED}
+    merged = {block: {**labels[block], **motion[block]} for block in _MERGED}
     more = {**labels["more"], "reasons": {**labels["more"]["reasons"], **reasons}}
-    return {**labels, **hands, **merged, "controls": controls, "more": more}
+    return {**labels, **motion, **merged, "controls": controls, "more": more}
 
 
 def _headline(labels: Mapping[str, float], metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -91,18 +90,27 @@ def _headline(labels: Mapping[str, float], metrics: Mapping[str, Any]) -> dict[s
     return found
 
 
-def _audit(exam: Exam, inputs: list[Inputs]) -> RetargetingAudit:
-    fitted = exam.fitted
+def _audit(asked: MotionExam) -> RetargetingAudit:
+    fitted = asked.exam.fitted
     return audit_retargeting(
-        np.asarray(exam.arrays["future_hands"], dtype=np.float64),
-        np.asarray(exam.arrays["future_reason"]),
-        hands_now(inputs),
-        episodes=[sample.episode_id for sample in exam.samples],
-        space=SPACES[fitted.action_space.space],
+        asked.motion,
+        episodes=asked.episodes,
+        space=asked.space,
         maps=fitted.maps,
         actions=fitted.normalization.actions,
         fitted=fitted,
     )
+
+
+def _foretold_limits(asked: MotionExam) -> dict[str, float]:
+    """Say which share of the foretold numbers leads beyond the limits of what they move, where it has any."""
+    chunks = asked.chunks(asked.exam.answers, ONE_SAMPLE)
+    told = np.isfinite(chunks).all(axis=(1, 2))
+    beyond = asked.space.beyond_limits(chunks, asked.motion.now)
+    if beyond is None or not told.any():
+        return {}
+    limited = [dimension.limits is not None for dimension in asked.space.dimensions()]
+    return {"share_of_foretold_beyond_limits": float(beyond[told][..., limited].mean())}
 
 
 def _summary(audit: RetargetingAudit) -> dict[str, Any]:
@@ -111,10 +119,10 @@ def _summary(audit: RetargetingAudit) -> dict[str, Any]:
     values = sum(each.values for each in audit.episodes)
     return {
         "action_space": audit.action_space,
+        "joint_limit_violations": audit.joint_limit_violations,
         "worst_episode_mean_mm": max((each.mean_mm for each in measured), default=None),
         "worst_step_mm": max((each.max_mm for each in measured), default=None),
         "bound": audit.bound.model_dump(),
-        "tolerance": audit.tolerance,
         "episodes_within_bound": sum(bool(each.within_bound) for each in audit.episodes),
         "episodes": len(audit.episodes),
         "share_outside_train_bounds": sum(each.values_outside for each in audit.episodes) / max(values, 1),
@@ -122,7 +130,7 @@ def _summary(audit: RetargetingAudit) -> dict[str, Any]:
 
 
 def check_outputs(evaluation: Path) -> list[Check]:
-    """Hold metrics against the predictions they follow from, and hands against their bound."""
+    """Hold metrics against the predictions they follow from, and motion against its bound."""
     audit = read_document(evaluation / AUDIT_NAME, RetargetingAudit)
     return [_metrics_check(evaluation), bound_check(audit)]
 
@@ -136,7 +144,7 @@ def _metrics_check(evaluation: Path) -> Check:
         estimate = or_none(score_rows, rows_of(question, rows), correct(question))
         degenerate = len(claimed["more"]["class_counts"][question]) == 1
         found[name] = None if estimate is None or degenerate else estimate.value
-    steps = sum(row["trajectory_error_mm"]["hand_steps"] for row in rows)
+    steps = sum(row["trajectory_error_mm"]["steps"] for row in rows)
     total = sum(row["trajectory_error_mm"]["sum"] for row in rows)
     found[MPJPE] = total / steps if steps else None
     differing = {

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from importlib.util import find_spec
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from omni_mlflow.contract import Section, Weights
 
 TINY = "tiny"
 """``base.model`` that stands for the small checkpoint which this project builds itself."""
+
+HUMANOID_SPACE = "humanoid65"
+_HUMANOID_EXTRA = ("daqp", "dm_control", "mink", "mujoco")
+INSTALL_HUMANOID = "pip install 'omni-mlflow[humanoid]'"
 
 
 class Base(Weights):
@@ -29,12 +34,20 @@ class Action(Section):
     """What a chunk of actions is.
 
     Attributes:
-        space: how the motion of two hands becomes numbers.
+        space: how the motion of two hands, or of a whole body, becomes numbers.
         horizon_frames: length of a chunk; its first step is the anchor.
     """
 
-    space: Literal["joints126", "synergy32", "ee20"]
+    space: Literal["joints126", "synergy32", "ee20", "humanoid65"]
     horizon_frames: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _has_what_the_space_needs(self) -> Self:
+        """Say so before anything is made, and not in the middle of an export."""
+        missing = [name for name in _HUMANOID_EXTRA if find_spec(name) is None]
+        if self.space == HUMANOID_SPACE and missing:
+            raise ValueError(f"{HUMANOID_SPACE} needs {', '.join(missing)}: {INSTALL_HUMANOID}")
+        return self
 
 
 class Training(Section):

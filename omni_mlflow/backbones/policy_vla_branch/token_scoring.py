@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_mlflow.backbones.policy_vla_branch.hand_exam import ONE_SAMPLE, HandExam
-from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_now
+from omni_mlflow.backbones.policy_vla_branch.motion_exam import ONE_SAMPLE, MotionExam
 from omni_mlflow.backbones.policy_vla_branch.tokens import EE20, TOKEN_ACCURACY, Tokens, token_accuracy
 from omni_mlflow.metrics.errors import NothingToScoreError
 from omni_mlflow.metrics.score_rows import difference_row, interval_row
@@ -27,7 +26,7 @@ class TokenScores:
     Attributes:
         accuracy: share of tokens that are foretold exactly; None where no hand is valid.
         interval, baseline, reason: its entries in ``metrics.json``, at most one each.
-        errors: of the joints that the foretold tokens decode to.
+        errors: of the joints that the foretold tokens decode to; None where no hand moves.
         of_truth: what the true motion loses as tokens, see ``TokenError``.
     """
 
@@ -35,13 +34,16 @@ class TokenScores:
     interval: dict[str, Any]
     baseline: dict[str, Any]
     reason: dict[str, str]
-    errors: TrajectoryErrors
+    errors: TrajectoryErrors | None
     of_truth: dict[str, float] | None
 
 
-def score_tokens(hands: HandExam) -> TokenScores:
+def score_tokens(hands: MotionExam) -> TokenScores:
     """Write the truth, the answers and the baselines as tokens, and compare them at the scored steps."""
-    bins, maps, now = hands.exam.fitted.token_bins, hands.exam.fitted.maps, hands_now(hands.inputs)
+    bins, maps, now = hands.exam.fitted.token_bins, hands.exam.fitted.maps, hands.motion.now
+    if bins is None:
+        why = f"an action of {hands.space.name} moves no hand that a gripper could follow"
+        return TokenScores(None, {}, {}, {TOKEN_ACCURACY: why}, None, None)
     foretold = hands.joints(hands.exam.answers, ONE_SAMPLE)
     told = np.asarray(np.isfinite(foretold).all(axis=(1, 2, 3, 4)))
     tokens = _tokens(hands, np.where(told[:, None, None, None, None], foretold, now.joints[:, None]))
@@ -69,9 +71,9 @@ def score_tokens(hands: HandExam) -> TokenScores:
     )
 
 
-def _tokens(hands: HandExam, joints: Floats) -> Tokens:
+def _tokens(hands: MotionExam, joints: Floats) -> Tokens:
     fitted = hands.exam.fitted
-    return np.asarray(fitted.token_bins.encode(EE20.encode(joints, hands_now(hands.inputs), fitted.maps)))
+    return np.asarray(fitted.token_bins.encode(EE20.encode(joints, hands.motion.now, fitted.maps)))
 
 
 def _against(model: EpisodeEstimate, floors: Mapping[str, EpisodeEstimate]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
-from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
+from omni_mlflow.backbones.policy_vla_branch.action_space import HAND_SPACES
 from omni_mlflow.backbones.policy_vla_branch.action_space_file import ActionSpaceFile
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands
 from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps
@@ -27,7 +27,7 @@ from omni_mlflow.spine.poses import Bools, Floats
 from omni_mlflow.spine.types import Row
 
 NUM_BINS = 256
-EE20 = SPACES["ee20"]
+EE20 = HAND_SPACES["ee20"]
 
 TOKEN_ACCURACY = "robot_action_token_accuracy"
 TOKEN_METRICS: Mapping[str, Metric] = {TOKEN_ACCURACY: Metric(title="Robot action tokens foretold exactly")}

@@ -1,17 +1,15 @@
-"""How far foretold hands are from the true ones, in millimetres, beside motions that need no model."""
+"""How far foretold motion is from the true one, in millimetres, beside motions that need no model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_mlflow.backbones.policy_vla_branch.hand_exam import ONE_SAMPLE, HandExam
-from omni_mlflow.backbones.policy_vla_branch.hands import SIDES
-from omni_mlflow.backbones.policy_vla_branch.learning_data import hands_now
+from omni_mlflow.backbones.policy_vla_branch.motion_exam import ONE_SAMPLE, MotionExam
 from omni_mlflow.backbones.policy_vla_branch.token_scoring import ROBOT_TOKENS, score_tokens
 from omni_mlflow.backbones.policy_vla_branch.tokens import TOKEN_ACCURACY
 from omni_mlflow.metrics.errors import NothingToScoreError
@@ -25,19 +23,18 @@ from omni_mlflow.metrics.trajectories import (
 )
 from omni_mlflow.spine.poses import Floats
 
-QUESTION = "hand_trajectory"
 NUM_PATHS = 6
 
 
 @dataclass(frozen=True)
-class HandScores:
-    """What is told about hand motion.
+class MotionScores:
+    """What is told about motion.
 
     Attributes:
         metrics: parts of ``metrics.json``: values, ``intervals``, ``baselines``, ``verdicts``, ``controls``,
             ``trajectories`` and ``reasons``.
         table: rows of ``trajectory_metrics.csv``.
-        per_sample: for each sample the sum of errors in mm, and over how many steps of a hand.
+        per_sample: for each sample the sum of errors in mm, and over how many steps of a hand or a body.
         paths: ``hand_paths.json``: wrists of a few samples, for a report; true motion, so it never leaves.
     """
 
@@ -47,91 +44,99 @@ class HandScores:
     paths: dict[str, Any]
 
 
-def score_hands(hands: HandExam) -> HandScores:
+def score_motion(asked: MotionExam) -> MotionScores:
     """Score one chunk per sample, whose noise its id gives; the mean of several stands beside it, and what
     is left of it as robot-compatible tokens.
     """
-    answers, tokens = hands.exam.answers, score_tokens(hands)
-    model = hands.answered(answers, ONE_SAMPLE)
-    baselines = {name: hands.errors_of(joints) for name, joints in hands.baselines.items()}
-    found = trajectory_scores(model, baselines, hands.episodes)
+    answers, tokens = asked.exam.answers, score_tokens(asked)
+    model = asked.answered(answers, ONE_SAMPLE)
+    baselines = {name: asked.errors_of(joints) for name, joints in asked.baselines.items()}
+    found = trajectory_scores(model, baselines, asked.episodes)
     means = sorted({name for answer in answers for name in answer.values} - {ONE_SAMPLE})
-    beside = {name: hands.answered(answers, name) for name in means}
-    beside |= {"round_trip": hands.round_trip(), ROBOT_TOKENS: tokens.errors}
-    told = {name: trajectory_scores(errors, {}, hands.episodes) for name, errors in beside.items()}
+    beside = {name: asked.answered(answers, name) for name in means}
+    beside["round_trip"] = asked.round_trip()
+    if tokens.errors is not None:
+        beside[ROBOT_TOKENS] = tokens.errors
+    told = {name: trajectory_scores(errors, {}, asked.episodes) for name, errors in beside.items()}
     compared = {name: {"expected": {}, **each} for name, each in found["baselines"].items()}
     metrics = {
         **{name: found[name] for name in TRAJECTORY_METRICS},
         TOKEN_ACCURACY: tokens.accuracy,
         "intervals": found["intervals"] | tokens.interval,
         "baselines": compared | tokens.baseline,
-        "verdicts": _verdict(compared.get(MPJPE)),
-        "controls": _controls(hands, model, baselines, compared.get(MPJPE)),
+        "verdicts": _verdict(asked.space.kind, compared.get(MPJPE)),
+        "controls": _controls(asked, model, baselines, compared.get(MPJPE)),
         "trajectories": {
             **{name: {metric: each[metric] for metric in TRAJECTORY_METRICS} for name, each in told.items()},
-            "left_out": hands.scored[1],
-            "scored": int(hands.scored[0].sum()),
+            "left_out": asked.scored[1],
+            "scored": int(asked.scored[0].sum()),
         },
         "robot_action_tokens_of_truth": tokens.of_truth,
         "reasons": found["reasons"] | tokens.reason,
     }
     methods = {ONE_SAMPLE: model, **beside, **baselines}
     sums, counts = model.sums[MPJPE].tolist(), model.counts[MPJPE].tolist()
-    return HandScores(
+    return MotionScores(
         metrics=metrics,
-        table=list(_table(methods, hands.episodes)),
+        table=list(_table(methods, asked.episodes)),
         per_sample=[(error, int(steps)) for error, steps in zip(sums, counts, strict=True)],
-        paths={"samples": list(_paths(hands))},
+        paths={"seen": asked.space.moving.seen, "samples": list(_paths(asked))},
     )
 
 
-def _paths(hands: HandExam) -> Iterator[dict[str, Any]]:
+def _paths(asked: MotionExam) -> Iterator[dict[str, Any]]:
     """Yield the wrists of samples spread evenly over those that were answered, x and y in metres."""
-    now = hands_now(hands.inputs)
-    foretold = hands.joints(hands.exam.answers, ONE_SAMPLE)
-    told = np.flatnonzero(np.isfinite(foretold).all(axis=(1, 2, 3, 4)) & hands.scored[0].any(axis=(1, 2)))
+    scored, now = asked.scored[0], asked.motion.now.joints
+    foretold = asked.joints(asked.exam.answers, ONE_SAMPLE)
+    flat = _flat(asked)
+    told = np.flatnonzero(np.isfinite(foretold).all(axis=(1, 2, 3, 4)) & scored.any(axis=(1, 2)))
     for row in told[:: max(1, len(told) // NUM_PATHS)][:NUM_PATHS].tolist():
         yield {
-            "id": hands.exam.samples[row].id,
+            "id": asked.exam.samples[row].id,
             "hands": {
                 side: {
-                    "now": _flat(now.joints[row, place, :1])[0],
-                    "true": _flat(hands.future[row, hands.scored[0][row, :, place], place, 0]),
-                    "foretold": _flat(foretold[row, :, place, 0]),
+                    "now": flat(now[row, group, point][None])[0],
+                    "true": flat(asked.future[row, scored[row, :, group], group, point]),
+                    "foretold": flat(foretold[row, :, group, point]),
                 }
-                for place, side in enumerate(SIDES)
-                if hands.scored[0][row, :, place].any()
+                for side, group, point in asked.space.moving.wrists
+                if scored[row, :, group].any()
             },
         }
 
 
-def _flat(points: Floats) -> list[list[float]]:
-    """Drop the depth, and round to a tenth of a millimetre."""
-    flat: list[list[float]] = points[:, :2].round(4).tolist()
+def _flat(asked: MotionExam) -> Callable[[Floats], list[list[float]]]:
+    """Drop the depth, let x point to the right and y down, and round to a tenth of a millimetre."""
+    signs = np.array(asked.space.moving.right_and_down)
+
+    def flat(points: Floats) -> list[list[float]]:
+        found: list[list[float]] = (points[:, :2] * signs).round(4).tolist()
+        return found
+
     return flat
 
 
-def _verdict(baseline: Mapping[str, Any] | None) -> dict[str, Any]:
+def _verdict(question: str, baseline: Mapping[str, Any] | None) -> dict[str, Any]:
     if not baseline:
         return {}
     low = baseline["difference"]["low"]
     verdict = None if low is None else BEATS_FLOOR if low > 0 else DOES_NOT_BEAT_FLOOR
-    return {QUESTION: {"verdict": verdict, "metric": MPJPE, "floor": baseline["best"]}}
+    return {question: {"verdict": verdict, "metric": MPJPE, "floor": baseline["best"]}}
 
 
 def _controls(
-    hands: HandExam,
+    asked: MotionExam,
     model: TrajectoryErrors,
     baselines: Mapping[str, TrajectoryErrors],
     compared: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     if not compared:
         return {}
-    intact = model.estimate(MPJPE, hands.episodes)
-    floor = baselines[compared["best"]].estimate(MPJPE, hands.episodes)
+    intact = model.estimate(MPJPE, asked.episodes)
+    floor = baselines[compared["best"]].estimate(MPJPE, asked.episodes)
     found = {}
-    for name, answers in hands.exam.controls.items():
-        under_control = hands.answered(answers, ONE_SAMPLE).estimate(MPJPE, hands.episodes)
+    for name, answers in asked.exam.controls.items():
+        under_control = asked.answered(answers, ONE_SAMPLE).estimate(MPJPE, asked.episodes)
         found[name] = {
             MPJPE: {
                 "value": under_control.value,
@@ -165,5 +170,5 @@ def _cell(method: str, metric: str, episode: str, value: float, steps: int) -> d
         "metric": metric,
         "episode_id": episode,
         "value_mm": round(value, 6),
-        "hand_steps": steps,
+        "steps": steps,
     }

@@ -16,17 +16,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from omni_mlflow.backbones.policy_vla_branch.camera import read_trajectories
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands, rot6d, usable
+from omni_mlflow.backbones.policy_vla_branch.inputs import POSE_NAMES, STATE_NAMES
 from omni_mlflow.backbones.policy_vla_branch.lerobot_stats import Stats
 from omni_mlflow.backbones.policy_vla_branch.lerobot_v3 import Form, Picture, Recording, write_dataset
-from omni_mlflow.backbones.policy_vla_branch.sample import (
-    CAMERA,
-    POSE_NAMES,
-    STATE_NAMES,
-    pose_of,
-    read_trajectories,
-    state_of,
-)
+from omni_mlflow.backbones.policy_vla_branch.sample import CAMERA, pose_of, state_of
 from omni_mlflow.spine.poses import Bools, Floats, inverse, moved
 from omni_mlflow.spine.types import Split, Tile, Window
 
