@@ -44,9 +44,10 @@ class Action(Section):
     @model_validator(mode="after")
     def _has_what_the_space_needs(self) -> Self:
         """Say so before anything is made, and not in the middle of an export."""
-        missing = [name for name in _HUMANOID_EXTRA if find_spec(name) is None]
-        if self.space == HUMANOID_SPACE and missing:
-            raise ValueError(f"{HUMANOID_SPACE} needs {', '.join(missing)}: {INSTALL_HUMANOID}")
+        if self.space == HUMANOID_SPACE:
+            missing = [name for name in _HUMANOID_EXTRA if find_spec(name) is None]
+            if missing:
+                raise ValueError(f"{HUMANOID_SPACE} needs {', '.join(missing)}: {INSTALL_HUMANOID}")
         return self
 
 
