@@ -104,7 +104,7 @@ def lengthen(context: Context, *, rows: int, shards: int) -> None:
     assert sheet is not None, "the demo's evaluation is here"
     said = KeptAnswers()
     for start, row in sheet.rows():
-        said.put_row(sheet.path, start, row)
+        said.put_row(sheet.file, start, row)
     export = workspace.stage("export", backbone=backbone)
     samples = list(read_rows(export.path / "samples/test.jsonl", Sample))
     passes = questions(ground_of(context)).passes

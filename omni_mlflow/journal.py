@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from itertools import accumulate, islice
 from pathlib import Path
 from types import TracebackType
@@ -289,17 +290,23 @@ def follow_journal(path: Path, *, start: int) -> Iterator[tuple[dict[str, Any], 
     Raises:
         BadRowError: as :func:`read_journal`.
     """
-    end = start
     with path.open("rb") as lines:
-        lines.seek(start)
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise BadRowError(f"{path}: line {number} after byte {start} is not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise BadRowError(f"{path}: line {number} after byte {start} is not a JSON object")
-            end += len(line)
-            yield row, end
+        yield from follow_open_journal(lines, start=start)
+
+
+def follow_open_journal(lines: BufferedReader, *, start: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """As :func:`follow_journal`, of one that stays the same file whatever becomes of its path."""
+    end = start
+    lines.seek(start)
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            return
+        where = f"{lines.name}: line {number} after byte {start}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise BadRowError(f"{where} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise BadRowError(f"{where} is not a JSON object")
+        end += len(line)
+        yield row, end

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from io import BufferedReader
 from typing import Any
 
-from omni_mlflow.journal import follow_journal
+from omni_mlflow.journal import follow_open_journal
 from omni_mlflow.stages.base import Ground
 from omni_mlflow.stages.evaluation_identity import Identity
 from omni_mlflow.workspace import StageFolder
@@ -20,17 +20,15 @@ class AnswerSheet:
     """The journal of answers in one folder: whose they are, and its rows as they are, read anew each time.
 
     Attributes:
+        file: the journal, held open: it stays what it is when its folder is moved away and begun anew.
         start: the byte where the rows begin, behind the identity.
     """
 
     folder: StageFolder
+    file: BufferedReader
     identity: Identity
     batch_size: int
     start: int
-
-    @property
-    def path(self) -> Path:
-        return self.folder.path / PARTIAL
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield each row with the byte where it starts.
@@ -39,7 +37,7 @@ class AnswerSheet:
             BadRowError: a finished row is not JSON.
         """
         start = self.start
-        for row, end in follow_journal(self.path, start=start):
+        for row, end in follow_open_journal(self.file, start=start):
             yield start, row
             start = end
 
@@ -60,9 +58,10 @@ def read_sheet(folder: StageFolder) -> AnswerSheet | None:
     path = folder.path / PARTIAL
     if not path.is_file():
         return None
+    file = path.open("rb")
     if folder.seal() is not None:
         folder.open(PARTIAL)
-    head, start = next(follow_journal(path, start=0), ({}, 0))
+    head, start = next(follow_open_journal(file, start=0), ({}, 0))
     if "identity" not in head:
         return None
-    return AnswerSheet(folder, identity=head["identity"], batch_size=head["batch_size"], start=start)
+    return AnswerSheet(folder, file, identity=head["identity"], batch_size=head["batch_size"], start=start)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from omni_mlflow.backbones.base import Predictor
-from omni_mlflow.journal import Journal, follow_journal
+from omni_mlflow.journal import Journal, follow_open_journal
 from omni_mlflow.spine.types import Answer, Outcome, Sample
 from omni_mlflow.stages.evaluation_identity import Identity, differing
 from omni_mlflow.stages.kept_answers import KeptAnswers
@@ -40,7 +40,8 @@ class AnswerJournal:
         """
         self._journal = journal
         self._kept = KeptAnswers()
-        rows = follow_journal(journal.path, start=0)
+        self._file = journal.path.open("rb")
+        rows = follow_open_journal(self._file, start=0)
         head, start = next(rows, (None, 0))
         if head is None:
             head = {"identity": identity, "batch_size": batch_size()}
@@ -52,7 +53,7 @@ class AnswerJournal:
             )
         self.batch_size: int = head["batch_size"]
         for row, end in rows:
-            self._kept.put_row(journal.path, start, row)
+            self._kept.put_row(self._file, start, row)
             start = end
 
     def missing(self, name: str, ids: Sequence[str]) -> list[str]:
@@ -64,14 +65,18 @@ class AnswerJournal:
         rows = [{"pass": name, **answer.model_dump(mode="json")} for answer in answers]
         if rows:
             for start, row in zip(self._journal.extend(rows), rows, strict=True):
-                self._kept.put_row(self._journal.path, start, row)
+                self._kept.put_row(self._file, start, row)
 
     def take_over(self, name: str, ids: Sequence[str], known: KeptAnswers) -> None:
-        """Keep what another journal holds as well: nothing is lost that would have to be asked again."""
+        """Keep what another journal holds as well: nothing is lost that would have to be asked again.
+
+        Raises:
+            BadRowError: one of the rows is no longer what it was; none of them is kept.
+        """
         starts = self._journal.copy([known.line((name, each)) for each in ids])
         for start, each in zip(starts, ids, strict=True):
             key = (name, each)
-            self._kept.put(key, self._journal.path, start, given=known.is_given(key))
+            self._kept.put(key, self._file, start, given=known.is_given(key))
 
     def answers(self, name: str, ids: Sequence[str]) -> Sequence[Answer]:
         """Return the answers of one pass in the order of ``ids``; each is read when it is asked for."""

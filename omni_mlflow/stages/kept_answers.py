@@ -1,7 +1,12 @@
-"""Where the answers of an evaluation lie: they are read from their journals when they are asked for."""
+"""Where the answers of an evaluation lie: they are read from their journals when they are asked for.
+
+Journals are held open from the moment they are looked through: what was found in a file is read from that
+very file, though its folder may have been moved away and begun anew meanwhile.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -9,6 +14,7 @@ from sys import intern
 from typing import Any
 
 from omni_mlflow.spine.row_file import RowFile
+from omni_mlflow.spine.rows import BadRowError
 from omni_mlflow.spine.types import Answer, Outcome
 
 Key = tuple[str, str]
@@ -38,28 +44,30 @@ class KeptAnswers:
 
     def __init__(self) -> None:
         self.failed: set[Key] = set()
-        self._files: dict[Path, int] = {}
-        self._open: dict[int, BufferedReader] = {}
+        self._files: list[BufferedReader] = []
+        self._number_of: dict[BufferedReader, int] = {}
         self._places: dict[str, dict[str, int]] = {}  # by pass and id: byte and number of the file, as one
 
-    def put(self, key: Key, path: Path, start: int, *, given: bool) -> None:
+    def put(self, key: Key, file: BufferedReader, start: int, *, given: bool) -> None:
         """Remember where the last word on a sample starts, and whether it is an answer."""
-        number = self._files.setdefault(path, len(self._files))
+        if file not in self._number_of:
+            self._number_of[file] = len(self._files)
+            self._files.append(file)
+        number = self._number_of[file]
         self._places.setdefault(key[0], {})[intern(key[1])] = start * _FILES + number
         (self.failed.discard if given else self.failed.add)(key)
 
-    def put_row(self, path: Path, start: int, row: Mapping[str, Any]) -> None:
+    def put_row(self, file: BufferedReader, start: int, row: Mapping[str, Any]) -> None:
         given = row["outcome"] != Outcome.INFRASTRUCTURE_FAILED
-        self.put((str(row["pass"]), str(row["id"])), path, start, given=given)
+        self.put(_key_of(row), file, start, given=given)
 
     def add_missing(self, other: KeptAnswers) -> None:
         """Remember of ``other`` what is not given here."""
-        files = list(other._files)
         for name, places in other._places.items():
             for each, place in places.items():
                 key = (name, each)
                 if not self.is_given(key):
-                    self.put(key, files[place % _FILES], place // _FILES, given=other.is_given(key))
+                    self.put(key, other._files[place % _FILES], place // _FILES, given=other.is_given(key))
 
     def __contains__(self, key: Key) -> bool:
         return key[1] in self._places.get(key[0], ())
@@ -69,12 +77,21 @@ class KeptAnswers:
         return key in self and key not in self.failed
 
     def line(self, key: Key) -> bytes:
-        """Return the row of an answer as its journal holds it."""
+        """Return the row of an answer as its journal holds it.
+
+        Raises:
+            BadRowError: the journal was rewritten since: another row stands there, or none.
+        """
         start, number = divmod(self._places[key[0]][key[1]], _FILES)
-        if number not in self._open:
-            self._open[number] = list(self._files)[number].open("rb")
-        self._open[number].seek(start)
-        return self._open[number].readline()
+        file = self._files[number]
+        file.seek(start)
+        line = file.readline()
+        if _answered_by(line) != key:
+            raise BadRowError(
+                f"{file.name}: the answer ({key[0]}) to {key[1]} no longer stands at byte {start}; somebody "
+                "rewrote this journal while it was read, so run the command again"
+            )
+        return line
 
     def __getitem__(self, key: Key) -> Answer:
         return answer_in(self.line(key))
@@ -83,3 +100,15 @@ class KeptAnswers:
         """Return the answers of one pass in the order of ``ids``; all of them lie in ``path``."""
         places = self._places.get(name, {})
         return RowFile(path, answer_in, (places[each] // _FILES for each in ids))
+
+
+def _key_of(row: Mapping[str, Any]) -> Key:
+    return str(row["pass"]), str(row["id"])
+
+
+def _answered_by(line: bytes) -> Key | None:
+    """Tell whose answer a row is; None where it is no whole row."""
+    try:
+        return _key_of(json.loads(line)) if line.endswith(b"\n") else None
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -80,9 +80,9 @@ def known_answers(run: Run, asked: Questions) -> KnownAnswers:
     sheets = [*_of_this_identity(run, asked.identity), *_set_aside(run, asked)]
     answers = KeptAnswers()
     for sheet in sheets:
-        of_sheet, path = KeptAnswers(), sheet.path
+        of_sheet = KeptAnswers()
         for start, row in sheet.rows():
-            of_sheet.put_row(path, start, row)
+            of_sheet.put_row(sheet.file, start, row)
         answers.add_missing(of_sheet)
     generated = (sheet.folder.path / GENERATED for sheet in sheets)
     looks = (sheet.folder.path / LOOK for sheet in sheets)
