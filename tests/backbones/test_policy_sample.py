@@ -13,7 +13,7 @@ from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES, Inputs
 from omni_mlflow.backbones.policy_vla_branch.sample import export_window, state_of
 from omni_mlflow.spine.adapter_views import as_asked
 from omni_mlflow.spine.rows import read_rows
-from omni_mlflow.spine.types import Skip, Span, Window
+from omni_mlflow.spine.types import Span, Window
 
 SETTINGS = SimpleNamespace(action=SimpleNamespace(space="synergy32", horizon_frames=16))
 
@@ -37,7 +37,7 @@ def export(finished):
 def altered(finished, tmp_path, export):
     """Export a window after its episode's trajectories were changed."""
 
-    def made(window: Window, change) -> Skip:
+    def made(window: Window, change):
         pointer = window.adapter_views["policy_vla_branch"]["observation"]["state"]["path"]
         with np.load(finished.workspace / "index/episodes" / window.split / pointer) as arrays:
             tracks = dict(arrays)
@@ -83,6 +83,28 @@ def test_the_chunk_begins_at_the_anchor_and_is_as_long_as_the_contract_says(wind
 def test_a_window_whose_chunk_leaves_the_episode_is_skipped(windows, export):
     last = max(windows, key=lambda window: window.anchor)
     assert export(last).reason == HORIZON_LEAVES
+
+
+def test_motion_is_a_kind_of_target_wherever_the_chunk_is_whole(windows, altered):
+    """The index says so where a whole window follows; a chunk needs 16 frames, a window here 20."""
+    window = windows[0]
+    view = window.adapter_views["policy_vla_branch"]
+    labels = ["action_class", "next_action", "contact_event"]
+    assert view["target_kinds"][:3] == labels
+    shorter = {**window.adapter_views, "policy_vla_branch": {**view, "target_kinds": labels}}
+
+    def end(tracks):
+        for name, track in tracks.items():
+            frames = (
+                np.s_[:, : window.anchor + 16] if name.startswith("hands") else np.s_[: window.anchor + 16]
+            )
+            tracks[name] = track[frames]
+
+    made = altered(window.model_copy(update={"adapter_views": shorter}), end)
+    inputs = Inputs.model_validate(made.sample.inputs)
+    assert made.arrays["future_valid"].all()
+    assert inputs.target_kinds == (*labels, "hand_trajectory", "robot_action_token")
+    assert tuple(each.kind for each in inputs.provenance) == inputs.target_kinds
 
 
 def test_a_window_without_a_camera_pose_at_its_last_frame_is_skipped(windows, altered):

@@ -97,7 +97,8 @@ def _observation(window: Window) -> Observation | None:
 def _inputs(window: Window, ahead: Ahead, observation: Observation, action: Action) -> Inputs:
     moving = SPACES[action.space].moving
     offered: Sequence[str] = window.adapter_views["policy_vla_branch"]["target_kinds"]
-    kinds = tuple(kind for kind in offered if kind in (*_LABELS, *moving.kinds))
+    # The index looks a whole window ahead for motion. A chunk is shorter, and what follows is at hand here.
+    kinds = (*(kind for kind in offered if kind in _LABELS), *moving.kinds)
     return Inputs(
         observation=observation,
         instruction=window.modalities.language.main_task or "",
