@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from omni_mlflow.backbones.policy_vla_branch.heads import HEADS_NAME, WEIGHTS_NAME, HeadLabels, new_heads
+from omni_mlflow.spine.rows import read_document
+
 Damage = Callable[[Path], Any]
 
 STATS = "normalization_stats.json"
@@ -87,6 +90,17 @@ def reversed_velocities(tensor: Any) -> Any:
     tensor = tensor.clone()
     tensor[:, 20:26] = tensor[:, 20:26].flip(1)
     return tensor
+
+
+def untrained_heads(*only: str, seed: int) -> Damage:
+    """Draw heads anew: all of them, or the ones named."""
+
+    def apply(folder: Path) -> None:
+        fresh = new_heads(read_document(folder / HEADS_NAME, HeadLabels), seed=seed).state_dict()
+        chosen = {name: tensor for name, tensor in fresh.items() if not only or name.startswith(only)}
+        tensors(WEIGHTS_NAME, lambda found: found.update(chosen))(folder)
+
+    return apply
 
 
 def copy_base(folder: Path) -> None:

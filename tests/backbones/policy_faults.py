@@ -19,6 +19,7 @@ from policy_damages import (
     swapped,
     tensors,
     text,
+    untrained_heads,
     weight,
     without,
 )
@@ -152,6 +153,16 @@ FAULTS: dict[str, Fault] = {
     "NaN in a head": Fault(
         tensors(HEAD_WEIGHTS, lambda found: found.update({"objects.1.bias": nan(found["objects.1.bias"])})),
         "heads_are_finite",
+    ),
+    "heads as a training draws them": Fault(untrained_heads(seed=5), "heads_were_trained"),
+    "heads of any other draw": Fault(untrained_heads(seed=11), "heads_were_trained"),
+    "one head as it was drawn": Fault(untrained_heads("objects", seed=5), "heads_were_trained"),
+    "a head that is finite and answers NaN": Fault(
+        tensors(
+            HEAD_WEIGHTS,
+            lambda found: found.update({"next_action.1.weight": found["next_action.1.weight"].sign() * 3e38}),
+        ),
+        "canary_answers_come_back",
     ),
     "heads of another training": Fault(
         tensors(HEAD_WEIGHTS, lambda found: found["action.3.bias"].add_(0.5)), "canary_answers_come_back"

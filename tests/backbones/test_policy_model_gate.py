@@ -27,6 +27,7 @@ EVERY_MODE = [
     "head_labels_are_those_of_train",
     "heads_have_the_shapes_of_their_labels",
     "heads_are_finite",
+    "heads_were_trained",
     "weights_load_whole",
     "embedding_is_saved_once",
     "base_and_adapter_load",

@@ -91,7 +91,7 @@ def _stats_checks(stats: NormalizationStats, fitted: PolicyFitted) -> Iterator[C
             f"{apart:.3g}",
             ok=apart <= _SAME,
         )
-        smallest = min(found.std, default=0.0)
+        smallest = float(np.min(found.std, initial=np.inf)) if found.std else 0.0
         yield _check(
             f"{name}_deviation_above_zero", STATS_NAME, "> 0", f"{smallest:.3g}", ok=smallest >= _SAME
         )
@@ -104,8 +104,8 @@ def _farthest(found: DimensionStats, expected: DimensionStats) -> float:
     parts += [(found.q01, expected.q01), (found.q99, expected.q99)]
     if any(len(one) != len(other) for one, other in parts):
         return float("inf")
-    apart = max(float(np.abs((np.array(one) - np.array(other)) / scale).max()) for one, other in parts)
-    return apart if np.isfinite(apart) else float("inf")
+    apart = np.abs([(np.array(one) - np.array(other)) / scale for one, other in parts])
+    return float(apart.max()) if np.isfinite(apart).all() else float("inf")
 
 
 def _maps_check(maps: RetargetingMaps, fitted: PolicyFitted) -> Check:

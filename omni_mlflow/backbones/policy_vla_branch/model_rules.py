@@ -139,6 +139,20 @@ def heads_are_finite(files: SmallFiles) -> Check:
     return all_finite("heads_are_finite", HEAD_WEIGHTS, files.heads)
 
 
+def heads_were_trained(files: SmallFiles) -> Check:
+    """Every draw of new heads begins with the same normalisation, and every step of a training moves it."""
+    fresh = new_heads(files.head_labels, seed=0).state_dict()
+    untouched = [
+        name
+        for name in files.head_labels.sizes()
+        if all(
+            part in files.heads and files.heads[part].equal(fresh[part])
+            for part in (f"{name}.0.weight", f"{name}.0.bias")
+        )
+    ]
+    return _none("heads_were_trained", HEAD_WEIGHTS, "no head is as it was made", untouched)
+
+
 RULES = (
     chunk_length_agrees,
     widths_agree,
@@ -150,6 +164,7 @@ RULES = (
     head_labels_are_those_of_train,
     heads_have_the_shapes_of_their_labels,
     heads_are_finite,
+    heads_were_trained,
 )
 
 
