@@ -3,7 +3,12 @@
 Each floor answers the same samples as the model, as prediction rows, so every metric applies to both.
 
 - ``majority``: the most frequent train label; for objects the constant set with the best F1 on train.
-- ``train_prior``: a label drawn from the train distribution, by a hash of the sample's id.
+- ``train_prior``: a label drawn from the train distribution, by a hash of the sample's id; for objects as
+  many as some train sample names, each drawn so.
+
+The published F1 of objects grades ``unknown``, where nobody annotated them, like the name of an object. So
+these two say it as well, as often as train has it.
+
 - ``same_as_now`` (``next_action``, ``next_contact``): the TRUE current action or contact. A model has to
   recognise it first, so this floor knows more than a model; it is what "nothing changes" scores, and a
   forecast that does not beat it has not shown that it foresees a change.
@@ -16,12 +21,13 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow, true_answer
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS, UNKNOWN, PredictionRow, true_answer
 from omni_mlflow.metrics.errors import NothingToScoreError
 from omni_mlflow.metrics.priors import TrainPriors, most_common
 
@@ -44,7 +50,7 @@ class Urn:
     """Labels with their train counts, from which one is drawn by a key instead of by chance."""
 
     def __init__(self, counts: Mapping[str, int]) -> None:
-        self._labels = sorted(counts)
+        self._labels = sorted(label for label in counts if counts[label] > 0)
         self._upto = list(accumulate(counts[label] for label in self._labels))
 
     def draw(self, key: str) -> str | None:
@@ -52,6 +58,14 @@ class Urn:
         if not self._labels:
             return None
         return self._labels[bisect_right(self._upto, _uniform(key) * self._upto[-1])]
+
+    def draw_different(self, number: int, *, key: str) -> list[str]:
+        """Draw and put back until ``number`` different labels were drawn, or all that there are."""
+        drawn: set[str | None] = set()
+        turns = count()
+        while len(drawn) < min(number, len(self._labels)):
+            drawn.add(self.draw(f"{key}:{next(turns)}"))
+        return [label for label in self._labels if label in drawn]
 
 
 def floors_for(question: str | None, priors: TrainPriors | None) -> tuple[str, ...]:
@@ -109,12 +123,16 @@ def label_counts(priors: TrainPriors, question: str) -> dict[str, int]:
 
 
 def best_constant_objects(priors: TrainPriors) -> tuple[str, ...]:
-    """The most frequent objects, as many of them as give the best micro-F1 on train as a constant answer."""
-    ranked = sorted(priors.objects, key=lambda name: (-priors.objects[name], name))
-    named = sum(priors.objects.values())
+    """The most frequent objects, as many of them as give the best micro-F1 on train as a constant answer.
+
+    ``unknown`` is one of them, the answer to samples whose objects nobody annotated.
+    """
+    counts = Counter(priors.objects) + Counter({UNKNOWN: priors.num_without_objects})
+    ranked = sorted(counts, key=lambda name: (-counts[name], name))
+    named = counts.total()
     best, best_f1, hits = 0, 0.0, 0
     for size, name in enumerate(ranked, start=1):
-        hits += priors.objects[name]
+        hits += counts[name]
         f1 = 2 * hits / (size * priors.num_samples + named)
         if f1 > best_f1:
             best, best_f1 = size, f1
@@ -127,15 +145,26 @@ def _constant_answers(priors: TrainPriors) -> Answers:
 
 
 def _drawing(priors: TrainPriors) -> Callable[[PredictionRow], Answers]:
-    """Draw one label per question; for objects as many draws as train samples name objects on average."""
     urns = {question: Urn(label_counts(priors, question)) for question in LABEL_QUESTIONS}
-    objects = Urn(priors.objects)
-    per_sample = round(sum(priors.objects.values()) / max(priors.num_samples, 1))
+    objects = _drawing_objects(priors)
 
     def draw(row: PredictionRow) -> Answers:
         answers: Answers = {question: urn.draw(f"{question}:{row['id']}") for question, urn in urns.items()}
-        names = {objects.draw(f"objects:{turn}:{row['id']}") for turn in range(per_sample)}
-        return {**answers, "objects": sorted(name for name in names if name is not None)}
+        return {**answers, "objects": objects(row["id"])}
+
+    return draw
+
+
+def _drawing_objects(priors: TrainPriors) -> Callable[[str], list[str]]:
+    """Draw how many objects a train sample names, or that nobody annotated any; then as many objects."""
+    sizes = {str(size): samples for size, samples in enumerate(priors.objects_per_sample)}
+    how_many, objects = Urn({**sizes, UNKNOWN: priors.num_without_objects}), Urn(priors.objects)
+
+    def draw(sample: str) -> list[str]:
+        number = how_many.draw(f"number of objects:{sample}")
+        if number == UNKNOWN:
+            return [UNKNOWN]
+        return objects.draw_different(int(number or 0), key=f"objects:{sample}")
 
     return draw
 

@@ -17,6 +17,8 @@ class TrainPriors(FittedOnTrain):
     Attributes:
         action, subtask, contact, transition, next_action, next_contact: number of train samples per label.
         objects: number of train samples that name the object.
+        objects_per_sample: number of train samples that name no object, one, two and so on; those whose
+            objects nobody annotated are in none of them.
         next_given_action: for each current action, counts of the next action.
     """
 
@@ -24,6 +26,7 @@ class TrainPriors(FittedOnTrain):
     action: dict[str, int]
     subtask: dict[str, int]
     objects: dict[str, int]
+    objects_per_sample: tuple[int, ...]
     contact: dict[str, int]
     transition: dict[str, int]
     next_action: dict[str, int]
@@ -34,6 +37,7 @@ class TrainPriors(FittedOnTrain):
     def fit(cls, targets: Iterable[Target]) -> Self:
         """Count labels; unlabelled values are not counted. Order of ``targets`` does not matter."""
         counts: dict[str, Counter[str]] = {name: Counter() for name in (*LABEL_QUESTIONS, "objects")}
+        sizes: Counter[int] = Counter()
         following: dict[str, Counter[str]] = {}
         episodes: set[str] = set()
         num_samples = 0
@@ -51,16 +55,24 @@ class TrainPriors(FittedOnTrain):
             ):
                 if value is not None:
                     counts[name][value] += 1
-            counts["objects"].update(labels.objects or ())
+            if labels.objects is not None:
+                counts["objects"].update(labels.objects)
+                sizes[len(labels.objects)] += 1
             if labels.action is not None and labels.next_action is not None:
                 following.setdefault(labels.action, Counter())[labels.next_action] += 1
         return cls(
             episode_ids=tuple(sorted(episodes)),
             episodes_digest=digest_of(sorted(episodes)),
             num_samples=num_samples,
+            objects_per_sample=tuple(sizes[size] for size in range(max(sizes, default=-1) + 1)),
             next_given_action={key: _sorted(following[key]) for key in sorted(following)},
             **{name: _sorted(counter) for name, counter in counts.items()},
         )
+
+    @property
+    def num_without_objects(self) -> int:
+        """Number of train samples whose objects nobody annotated."""
+        return self.num_samples - sum(self.objects_per_sample)
 
     @classmethod
     def of_actions(cls, actions: Iterable[str]) -> Self:

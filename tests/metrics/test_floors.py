@@ -6,6 +6,7 @@ import pytest
 
 from omni_mlflow.metrics.errors import NothingToScoreError
 from omni_mlflow.metrics.floors import Urn, best_constant_objects, expected_accuracy, floors_for, floors_of
+from omni_mlflow.metrics.label_scores import label_scores
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.types import Labels, Span, Target
 
@@ -42,6 +43,55 @@ def test_the_majority_floor_says_the_most_frequent_train_label(priors, make_row)
 def test_the_constant_object_set_has_the_best_f1_on_train(priors):
     # knife: 2*3/(4+5) = 0.67; knife and board: 2*4/(8+5) = 0.62; all three: 2*5/(12+5) = 0.59.
     assert best_constant_objects(priors) == ("knife",)
+
+
+def partly_annotated() -> TrainPriors:
+    """Half of the train samples have objects, most of them two."""
+    named = [("a", "b"), ("a", "c"), ("d",), ("b", "e")]
+    targets = [train_target(number, action="Cut", objects=each) for number, each in enumerate(named)]
+    return TrainPriors.fit([*targets, *(train_target(number, action="Cut") for number in range(4, 8))])
+
+
+def test_a_constant_that_says_nobody_knows_the_objects_is_a_floor():
+    # unknown: 2*4/(8+11) = 0.42; unknown and a: 2*6/(16+11) = 0.44; with b: 2*8/(24+11) = 0.46;
+    # with c: 2*9/(32+11) = 0.42.
+    assert best_constant_objects(partly_annotated()) == ("a", "b", "unknown")
+
+
+def test_a_model_that_always_says_unknown_does_not_beat_the_floor_on_objects(make_row):
+    priors = TrainPriors.fit(
+        train_target(number, objects=None if number % 2 else ("abcde"[number % 5],)) for number in range(200)
+    )
+    rows = [
+        make_row(
+            f"r{number}",
+            episode=f"e{number % 8}",
+            truth={"objects": ["unknown"] if number // 8 % 2 else ["abcde"[number % 5]]},
+            said={"objects": ["unknown"]},
+        )
+        for number in range(320)
+    ]
+    metrics, _ = label_scores(rows, priors=priors, controls={}, label_options=["Pour water"])
+    assert metrics["object_micro_f1"] == 0.5
+    assert metrics["baselines"]["object_micro_f1"]["floors"]["majority"] == 0.5
+    assert metrics["verdicts"]["objects"]["verdict"] == "does_not_beat_floor"
+
+
+def test_as_many_objects_are_drawn_as_train_samples_name(make_row):
+    draw = floors_of(partly_annotated())["train_prior"]
+    drawn = [draw(make_row(f"s{number}"))["pred_json"]["objects"] for number in range(2000)]
+    sizes = [0 if each == ["unknown"] else len(each) for each in drawn]
+    assert {size: sizes.count(size) / 2000 for size in {*sizes}} == pytest.approx(
+        {0: 0.5, 1: 0.125, 2: 0.375}, abs=0.03
+    )
+    assert {name for each in drawn for name in each} == {*"abcde", "unknown"}
+
+
+def test_rare_objects_are_drawn_though_most_train_samples_name_none(make_row):
+    targets = [train_target(number, objects=("spoon",) if number == 0 else ()) for number in range(3)]
+    draw = floors_of(TrainPriors.fit(targets))["train_prior"]
+    drawn = [draw(make_row(f"s{number}"))["pred_json"]["objects"] for number in range(600)]
+    assert drawn.count(["spoon"]) / 600 == pytest.approx(1 / 3, abs=0.05)
 
 
 def test_same_as_now_copies_the_true_current_action(priors, make_row):
