@@ -31,6 +31,7 @@ from omni_mlflow.spine.motion_trace import MotionTrace
 from omni_mlflow.spine.path_trace import PathTrace
 from omni_mlflow.spine.recording import Recording
 from omni_mlflow.spine.rows import write_document, write_text
+from omni_mlflow.spine.sound import Sound
 from omni_mlflow.spine.sound_bits import SoundBits
 from omni_mlflow.spine.types import CAMERAS, Episode, Split
 
@@ -157,18 +158,16 @@ def long_episode(seed: int) -> dict[str, FilePrint]:
         rows={name: tuple(map(int, np.sort(rng.integers(0, 2**63, 64)))) for name in WIDE_ARRAYS},
     )
     found = {"annotation.hdf5": FilePrint(sha256=f"{seed}", recording=recording)}
-    for place, camera in enumerate(CAMERAS):
+    sound = SoundBits(bits=rng.integers(0, 2**16, heard, dtype=np.uint16), heard=np.ones(heard, dtype=bool))
+    for camera in CAMERAS:
         signs, strong = key_frames.perceptual_hashes(
             rng.normal(size=(len(seconds), 32, 32)).astype(np.float32)
         )
         found[f"{camera}.mp4"] = FilePrint(
             sha256=f"{seed} {camera}",
             key_frames=KeyFrames(seconds=seconds, signs=signs, strong=strong, length_s=LONG_S),
-            sound=SoundBits(
-                bits=rng.integers(0, 2**16, heard, dtype=np.uint16), heard=np.ones(heard, dtype=bool)
-            )
-            if place == 0
-            else None,
+            heard=Sound(spans=((0.0, float(LONG_S)),)),
+            sound=sound,
         )
     return found
 

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from omni_mlflow.spine.anomalies import annotation_anomalies, listed, percent
 from omni_mlflow.spine.episodes import NOMINAL_FPS, EpisodeFile, open_episode
-from omni_mlflow.spine.soundtrack import WHOLE_S, fullest_sound
+from omni_mlflow.spine.sound import WHOLE_S
+from omni_mlflow.spine.soundtrack import fullest_sound
 from omni_mlflow.spine.types import CAMERAS, Row
 from omni_mlflow.spine.video import UnreadableVideoError, container_fps, count_frames, probe_video
 
@@ -49,7 +50,7 @@ def inspect_episode(folder: Path) -> Inspection:
     with open_episode(folder) as source:
         videos, video_anomalies = _look_at_videos(folder, source)
         readable = {name: folder / f"{name}.mp4" for name, share in videos.items() if share}
-        sound, sound_anomalies = _listen(readable, length_s=source.num_frames / source.fps)
+        sound, sound_anomalies = _listen(readable, length_s=source.length_s)
         modalities = {**videos, "audio": sound, **source.coverage()}
         anomalies = [*video_anomalies, *sound_anomalies, *annotation_anomalies(source)]
         return Inspection(
@@ -101,13 +102,13 @@ def _look_at_videos(folder: Path, source: EpisodeFile) -> tuple[dict[str, float]
 
 def _listen(videos: Mapping[str, Path], *, length_s: float) -> tuple[float, list[str]]:
     """Return the coverage of the sound, and what is wrong with it; ``index`` takes the same track."""
-    try:
-        fullest = fullest_sound(videos, length_s=length_s)
-    except UnreadableVideoError as error:
-        return 0.0, [f"{error.path.name}: {error.reason}"]
-    if fullest is None:
-        return 0.0, ["no sound: no video has an audio track"] if videos else []
-    (camera, sound), anomalies = fullest, []
+    camera, sound, refused = fullest_sound(videos, length_s=length_s)
+    anomalies = [f"{name}.mp4: {reason}" for name, reason in refused.items()]
+    if camera is None:
+        none_at_all = ["no sound: no video has an audio track"] if videos and not refused else []
+        return 0.0, anomalies + none_at_all
+    if sound.mute:
+        anomalies.append(f"the sound of {camera}.mp4 is digital silence")
     lacking = [span for span in sound.silences(length_s) if span[1] - span[0] > _shortest(span, length_s)]
     if lacking:
         places = listed([f"{start:.2f}-{stop:.2f}" for start, stop in lacking])

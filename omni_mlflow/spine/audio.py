@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from omni_mlflow.spine.frame_plan import UnreadableVideoError, opened
 from omni_mlflow.spine.rows import appearing_at_once
-from omni_mlflow.spine.types import Row
+from omni_mlflow.spine.sound import Sound
 
 JITTER_S = 0.01
 """So far a frame may be from the end of the one before and still follow it: less than a frame of any usual
@@ -32,31 +32,7 @@ _SAMPLE_BYTES = 2
 _SILENT_SAMPLES = 2**20
 _FULL_SCALE = 32768.0
 _FAILURE = "its audio cannot be decoded"
-
-
-class Sound(Row):
-    """When the audio track of a file sounds.
-
-    Attributes:
-        spans: from and until when, in seconds after the first picture, ascending; none without a track.
-        overlap_s: how much was cut because the sound before it lasts longer.
-    """
-
-    spans: tuple[tuple[float, float], ...] = ()
-    overlap_s: float = 0.0
-
-    def silences(self, length_s: float) -> list[tuple[float, float]]:
-        """Return from and until when an episode of this length is without sound."""
-        inside = [(min(start, length_s), min(stop, length_s)) for start, stop in self.spans]
-        edges = [0.0, *(edge for span in inside for edge in span), length_s]
-        return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
-
-    def silence_s(self, length_s: float) -> float:
-        return sum(stop - start for start, stop in self.silences(length_s))
-
-    def share(self, length_s: float) -> float:
-        """Share (0..1) of an episode of this length that has sound."""
-        return 1.0 - self.silence_s(length_s) / length_s
+_ENCODE_ANEW = "encode its sound anew, as AAC for example"
 
 
 def extract_audio(mp4: Path, out: Path, *, sample_rate: int = 16_000) -> Sound:
@@ -127,11 +103,12 @@ class _Placing:
 
     def __init__(self, path: Path, container: av.container.InputContainer) -> None:
         if container.streams.audio[0].codec_context is None:
-            raise UnreadableVideoError(path, "FFmpeg does not know the codec of its audio")
+            raise UnreadableVideoError(path, "FFmpeg does not know the codec of its audio", _ENCODE_ANEW)
         self._path = path
         self._container = container
         self._runs: list[tuple[float, float]] = []
         self._heard_s = 0.0
+        self._mute = True
 
     def frames(self) -> Iterator[_Placed]:
         """Yield every decoded frame with its run.
@@ -144,7 +121,9 @@ class _Placing:
         for frame in self._container.decode(self._container.streams.audio[0]):
             formats.add((frame.sample_rate, frame.format.name, frame.layout.name))
             if len(formats) > 1:
-                raise UnreadableVideoError(self._path, "its sound changes its format on the way")
+                raise UnreadableVideoError(
+                    self._path, "its sound changes its format on the way", _ENCODE_ANEW
+                )
             due_s = self._runs[-1][1] if self._runs else -origin_s
             start_s = due_s if frame.pts is None else float(frame.pts * frame.time_base) - origin_s
             self._check(start_s, last_s)
@@ -156,6 +135,7 @@ class _Placing:
             self._runs[-1] = (run_s, run_s + num_samples / frame.sample_rate)
             self._heard_s += frame.samples / frame.sample_rate
             last_s = start_s
+            self._mute = self._mute and _is_mute(frame)
             yield _Placed(len(self._runs), run_s, frame)
 
     def sound(self) -> Sound:
@@ -170,7 +150,7 @@ class _Placing:
             else:
                 spans.append((max(start_s, 0.0), stop_s))
         overlaps = (max(0.0, stop - start) for (_, stop), (start, _) in zip(self._runs, self._runs[1:]))
-        return Sound(spans=tuple(spans), overlap_s=sum(overlaps))
+        return Sound(spans=tuple(spans), overlap_s=sum(overlaps), mute=bool(spans) and self._mute)
 
     def _check(self, start_s: float, last_s: float | None) -> None:
         if last_s is not None and start_s < last_s - JITTER_S:
@@ -182,6 +162,11 @@ class _Placing:
                 self._path,
                 f"the times of its sound are absurd: {self._heard_s:.3f} s of it and more at {start_s:.3f} s",
             )
+
+
+def _is_mute(frame: av.AudioFrame) -> bool:
+    samples = frame.to_ndarray()
+    return samples.size == 0 or bool(samples.min() == samples.max())
 
 
 def _pieces(placed: Iterable[_Placed], sample_rate: int) -> Iterator[NDArray[np.int16]]:

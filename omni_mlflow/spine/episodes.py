@@ -97,6 +97,10 @@ class EpisodeFile:
             return NOMINAL_FPS
         return float((len(clock) - 1) * 1e9 / (clock[-1] - clock[0]))
 
+    @property
+    def length_s(self) -> float:
+        return self.num_frames / self.fps
+
     def seconds_at(self, frame: int) -> float:
         """Time of a frame after frame 0 by the device clock; beyond the last one at the mean rate."""
         clock = self.device_timestamps_ns

@@ -9,17 +9,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from omni_mlflow.spine.key_frames import KeyFrames
 from omni_mlflow.spine.recording import Recording, recording_of
 from omni_mlflow.spine.rows import BadRowError, digest_of, file_digest, read_document, write_document
-from omni_mlflow.spine.sound_bits import SoundBits
+from omni_mlflow.spine.sound import Sound, fullest, why_no_sound
+from omni_mlflow.spine.sound_bits import SoundBits, abstaining
 from omni_mlflow.spine.types import CAMERAS, Row
-
-SOUND_CAMERA = "fisheye_cam0"
-"""The file whose soundtrack is compared; all six carry the same sound, where they carry any."""
 
 
 class FilePrint(Row):
@@ -27,15 +26,20 @@ class FilePrint(Row):
 
     Attributes:
         encoded_pictures: hashes of some: see :func:`omni_mlflow.spine.encoded_pictures.encoded_pictures`.
-        unreadable: why its pictures or sound could not be decoded.
+        unreadable: why its pictures could not be decoded.
+        heard: when it sounds.
+        sound: what is heard then; None where it never sounds.
+        refused: why its sound could not be decoded.
     """
 
     sha256: str
     recording: Recording | None = None
     encoded_pictures: tuple[int, ...] = ()
     key_frames: KeyFrames | None = None
-    sound: SoundBits | None = None
     unreadable: str | None = None
+    heard: Sound | None = None
+    sound: SoundBits | None = None
+    refused: str | None = None
 
 
 class Fingerprint(Recording):
@@ -45,7 +49,8 @@ class Fingerprint(Recording):
         files: sha256 of every file that is read, by name.
         rows: also of each video, by its file, hashes of some encoded pictures.
         key_frames: by camera.
-        unreadable: why the pictures or sound of a file could not be decoded, by its name.
+        sound: of the track that ``index`` takes; None without videos.
+        unreadable: why the pictures of a file could not be decoded, by its name.
         changed_files: files whose bytes are others than those that were remembered under the same path,
             size and time of change; only known where every byte was read again.
     """
@@ -149,25 +154,36 @@ def print_of(path: Path) -> FilePrint:
     Raises:
         UnreadableEpisodeError: it is an annotation that cannot be read.
     """
-    from omni_mlflow.spine.encoded_pictures import encoded_pictures
     from omni_mlflow.spine.episodes import ANNOTATION, open_episode
-    from omni_mlflow.spine.key_frames import key_frames_of
-    from omni_mlflow.spine.sound_bits import sound_of
-    from omni_mlflow.spine.video import UnreadableVideoError
 
     sha256 = file_digest(path)
     if path.name == ANNOTATION:
         with open_episode(path.parent) as source:
             return FilePrint(sha256=sha256, recording=recording_of(source))
+    return FilePrint(sha256=sha256, **_pictures_of(path), **_sound_in(path))
+
+
+def _pictures_of(video: Path) -> dict[str, Any]:
+    from omni_mlflow.spine.encoded_pictures import encoded_pictures
+    from omni_mlflow.spine.frame_plan import UnreadableVideoError
+    from omni_mlflow.spine.key_frames import key_frames_of
+
     try:
-        return FilePrint(
-            sha256=sha256,
-            encoded_pictures=encoded_pictures(path),
-            key_frames=key_frames_of(path),
-            sound=sound_of(path) if path.stem == SOUND_CAMERA else None,
-        )
+        return {"encoded_pictures": encoded_pictures(video), "key_frames": key_frames_of(video)}
     except UnreadableVideoError as error:
-        return FilePrint(sha256=sha256, unreadable=error.reason)
+        return {"unreadable": error.reason}
+
+
+def _sound_in(video: Path) -> dict[str, Any]:
+    """Listen to a track, whichever of the episode's is taken: that depends on the other files."""
+    from omni_mlflow.spine.frame_plan import UnreadableVideoError
+    from omni_mlflow.spine.sound_bits import sound_of
+
+    try:
+        heard, sound = sound_of(video)
+    except UnreadableVideoError as error:
+        return {"refused": error.told}
+    return {"heard": heard, "sound": sound}
 
 
 def digest_of_files(folder: Path) -> str:
@@ -196,6 +212,23 @@ def _assembled(prints: Mapping[str, FilePrint]) -> Fingerprint:
         **{**recorded, "rows": {**recorded.get("rows", {}), **pictures}},
         files={name: each.sha256 for name, each in prints.items()},
         key_frames={camera: each.key_frames for camera, each in by_camera.items() if each.key_frames},
-        sound=next((each.sound for each in by_camera.values() if each.sound), None),
+        sound=_sound_taken(by_camera, recording.length_s if recording else None),
         unreadable={name: each.unreadable for name, each in prints.items() if each.unreadable},
+    )
+
+
+def _sound_taken(by_camera: Mapping[str, FilePrint], length_s: float | None) -> SoundBits | None:
+    """Return what is heard in the track that ``index`` takes of an episode of this length."""
+    if not by_camera:
+        return None
+    heard = {camera: each.heard for camera, each in by_camera.items() if each.heard}
+    ends = [stop for sound in heard.values() for _, stop in sound.spans]
+    camera = fullest(heard, length_s=length_s or max(ends, default=0.0))
+    taken = by_camera[camera].sound if camera else None
+    if taken is None:
+        return abstaining(
+            why_no_sound({name: each.refused for name, each in by_camera.items() if each.refused})
+        )
+    return (
+        taken.model_copy(update={"abstains": f"{camera}.mp4: {taken.abstains}"}) if taken.abstains else taken
     )

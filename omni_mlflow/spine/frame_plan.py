@@ -38,8 +38,12 @@ class UnreadableVideoError(Exception):
         self.reason = reason
         self.what_to_do = what_to_do
 
+    @property
+    def told(self) -> str:
+        return f"{self.reason}; {self.what_to_do}"
+
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}; {self.what_to_do}"
+        return f"{self.path}: {self.told}"
 
 
 class Decoder(Row):

@@ -22,7 +22,7 @@ from omni_mlflow.spine.episodes import EpisodeFile, UnreadableEpisodeError, open
 from omni_mlflow.spine.features import FEATURE_NAMES, window_features
 from omni_mlflow.spine.poses import Bools
 from omni_mlflow.spine.rows import appearing_at_once, digest_of, read_rows, write_rows, write_text
-from omni_mlflow.spine.soundtrack import Soundtrack, write_soundtrack
+from omni_mlflow.spine.soundtrack import write_soundtrack
 from omni_mlflow.spine.types import (
     Episode,
     Labels,
@@ -143,8 +143,8 @@ class _Task:
     made_from: str
 
     def windows(self) -> tuple[Window, ...]:
-        media, proxy, sound = self._write_media()
-        provenance = self._provenance(proxy, sound)
+        media, proxy, heard = self._write_media()
+        provenance = {**self._provenance(proxy), **heard}
         frames, share = self._frame_labels(), self.plan.min_label_share
         cuts = cut_scales(frames, self.plan.scales, min_label_share=share)
         self._write_features([span for _, span, _ in cuts])
@@ -189,15 +189,19 @@ class _Task:
             provenance=provenance,
         )
 
-    def _write_media(self) -> tuple[Media, Proxy | None, Soundtrack | None]:
+    def _write_media(self) -> tuple[Media, Proxy | None, dict[str, Any]]:
+        """Return also what the provenance says of the sound."""
         folder = self.out / self.episode.episode_id
         streams = self.source.video_files(swap_fisheye_cam0_cam2=self.plan.swap_fisheye_cam0_cam2)
         if not streams:
-            return Media(proxy_video=None), None, None
+            return Media(proxy_video=None), None, {"sound": None, "sound_refused": {}}
         grid = range(0, self.source.num_frames, self.plan.frame_grid)
         proxy = write_proxy(streams, folder / MOSAIC, frame_grid=grid, tile=self.plan.tile)
         write_text(folder / FRAME_PLAN, proxy.plan.model_dump_json() + "\n")
-        sound = write_soundtrack(streams, folder / AUDIO, length_s=self.source.num_frames / self.source.fps)
+        # By file, whichever pictures it holds: the choice of ``guard``, which knows of no exchange.
+        sound, refused = write_soundtrack(
+            self.source.video_files(), folder / AUDIO, length_s=self.source.length_s
+        )
         media = Media(
             proxy_video=self._pointer(MOSAIC),
             grid_stride=self.plan.frame_grid,
@@ -206,7 +210,7 @@ class _Task:
             frame_plan=self._pointer(FRAME_PLAN),
             proxy_audio=self._pointer(AUDIO) if sound else None,
         )
-        return media, proxy, sound
+        return media, proxy, {"sound": sound.model_dump() if sound else None, "sound_refused": refused}
 
     def _frame_labels(self) -> FrameLabels:
         in_contact, known = self.source.hand_contact()
@@ -260,7 +264,7 @@ class _Task:
     def _pointer(self, name: str) -> str:
         return f"{self.episode.episode_id}/{name}"
 
-    def _provenance(self, proxy: Proxy | None, sound: Soundtrack | None) -> dict[str, Any]:
+    def _provenance(self, proxy: Proxy | None) -> dict[str, Any]:
         return {
             "made_from": self.made_from,
             "episode_digest": self.episode.digest,
@@ -270,7 +274,6 @@ class _Task:
             "contact_rule": {"wrist_probability_above": 0.5},
             "frame_plan_digest": proxy.plan.digest if proxy else None,
             "repeated_frames": proxy.repeated_frames if proxy else {},
-            "sound": sound.model_dump() if sound else None,
         }
 
 

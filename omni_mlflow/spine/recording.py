@@ -28,6 +28,7 @@ class Recording(Row):
             :func:`omni_mlflow.spine.contents.array_digests`.
         rows: hashes of some rows of the wide ones: see :func:`omni_mlflow.spine.contents.row_sketches`.
         doubts: why the device clock or the frame names that are there identify no moment, by what they are.
+        length_s: of the episode, by the device clock.
         recorded_ns: when the recording around the episode began and ended, on the host's clock (epoch).
     """
 
@@ -36,6 +37,7 @@ class Recording(Row):
     device_id: str | None
     device_clock_ns: tuple[int, int] | None
     doubts: dict[str, str] = Field(default_factory=dict)
+    length_s: float | None = None
     recorded_ns: tuple[int, int] | None = None
     motion: MotionTrace | None = None
     path: PathTrace | None = None
@@ -56,6 +58,7 @@ def recording_of(source: EpisodeFile) -> Recording:
         device_id=source.device_id,
         device_clock_ns=source.device_clock_ns,
         doubts=_doubts(source),
+        length_s=source.length_s,
         recorded_ns=_recorded_ns(source.annotation),
         motion=motion_of(source),
         path=path_of(source),

@@ -9,6 +9,7 @@ from typing import Any
 
 from omni_mlflow.spine.episodes import ANNOTATION, EpisodeFile, UnreadableEpisodeError, open_episode
 from omni_mlflow.spine.listing import EPISODE_FILES, NOT_AN_EPISODE_FOLDER, episode_number
+from omni_mlflow.spine.sound import why_no_sound
 from omni_mlflow.spine.soundtrack import fullest_sound
 from omni_mlflow.spine.trial_reading import read_as_later_stages_do
 from omni_mlflow.spine.types import CAMERAS, Episode, Skip
@@ -143,7 +144,8 @@ def _complete_episode(folder: Path, episode_id: str, root: Path, known: Mapping[
     listed = {camera: probe_video(folder / f"{camera}.mp4") for camera in CAMERAS}
     with open_episode(folder) as source:
         cameras = _camera_coverage(folder, listed, source.num_frames)
-        sound = _sound_coverage(folder, length_s=source.num_frames / source.fps)
+        listened = fullest_sound(source.video_files(), length_s=source.length_s)
+        sound = listened.sound.share(source.length_s)
         read = read_annotation(source)
     return Episode(
         episode_id=episode_id,
@@ -153,7 +155,7 @@ def _complete_episode(folder: Path, episode_id: str, root: Path, known: Mapping[
         changed_ns_by_file={name: stat.st_mtime_ns for name, stat in stats.items()},
         **{
             **read,
-            "missing_modalities": {**read["missing_modalities"], **_missing_sound(sound)},
+            "missing_modalities": {**read["missing_modalities"], **_missing_sound(sound, listened.refused)},
             "coverage": {**cameras, "audio": sound, **read["coverage"]},
         },
     )
@@ -227,15 +229,9 @@ def _check_sizes(sizes: Mapping[str, int], known: Mapping[str, int]) -> None:
             )
 
 
-def _sound_coverage(folder: Path, *, length_s: float) -> float:
-    """Return the share of the episode for which the video that has most of it has sound."""
-    found = fullest_sound({camera: folder / f"{camera}.mp4" for camera in CAMERAS}, length_s=length_s)
-    return 0.0 if found is None else found[1].share(length_s)
-
-
-def _missing_sound(share: float) -> dict[str, str]:
+def _missing_sound(share: float, refused: Mapping[str, str]) -> dict[str, str]:
     """An episode without sound is complete, but its manifest row says so."""
-    return {} if share else {"audio": "no video has a sound track"}
+    return {} if share else {"audio": why_no_sound(refused)}
 
 
 def _check_labels(source: EpisodeFile) -> None:

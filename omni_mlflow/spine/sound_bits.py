@@ -17,6 +17,7 @@ from pydantic import ConfigDict
 
 from omni_mlflow.spine.alignment import SELF_OFFSET_S, Signal, best_match, transform_size, transformed
 from omni_mlflow.spine.packed import Packed
+from omni_mlflow.spine.sound import Sound
 from omni_mlflow.spine.types import Row
 
 RATE_HZ = 16.0
@@ -52,8 +53,11 @@ class SoundBits(Row):
         return ((2.0 * planes - 1.0) * self.heard).astype(np.float32)
 
 
-def sound_of(mp4: Path) -> SoundBits:
+def sound_of(mp4: Path) -> tuple[Sound, SoundBits | None]:
     """Read the whole soundtrack of ``mp4``; frame 0 lies at video frame 0.
+
+    Returns:
+        When it sounds, and what was heard; None where there is no track or nothing in it.
 
     Raises:
         UnreadableVideoError: the file or its audio track cannot be decoded.
@@ -62,17 +66,18 @@ def sound_of(mp4: Path) -> SoundBits:
 
     with TemporaryDirectory() as folder:
         wav = Path(folder) / "sound.wav"
-        if not extract_audio(mp4, wav, sample_rate=SAMPLE_RATE).spans:
-            return _abstaining("there is no audio track")
+        sound = extract_audio(mp4, wav, sample_rate=SAMPLE_RATE)
+        if not sound.spans:
+            return sound, None
         with wave.open(str(wav), "rb") as file:
             samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
-    return sound_bits(samples.astype(np.float32) / 32768.0)
+    return sound, sound_bits(samples.astype(np.float32) / 32768.0)
 
 
 def sound_bits(samples: Signal) -> SoundBits:
     """Return the fingerprint of mono samples at ``SAMPLE_RATE``, full scale 1, shape (samples,)."""
     if len(samples) < FRAME_SAMPLES + LAG_FRAMES * HOP_SAMPLES:
-        return _abstaining("it is shorter than a second")
+        return abstaining("it is shorter than a second")
     frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME_SAMPLES)[::HOP_SAMPLES]
     heard = frames.std(axis=1) > SILENCE
     bands = np.log(_band_energy(frames) + 1e-12)
@@ -102,5 +107,6 @@ def _why_not(found: SoundBits) -> str | None:
     return None
 
 
-def _abstaining(reason: str) -> SoundBits:
+def abstaining(reason: str) -> SoundBits:
+    """Return the fingerprint of a soundtrack that identifies no recording."""
     return SoundBits(bits=np.zeros(0, np.uint16), heard=np.zeros(0, bool), abstains=reason)

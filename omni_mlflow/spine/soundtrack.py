@@ -1,18 +1,15 @@
-"""The sound of an episode: the track of the video that leaves least of it in silence.
-
-The real files are said to carry the same sound, all six. Where one lost some of it, another may have it.
-"""
+"""The sound of an episode: the track of the video that leaves least of it in silence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from omni_mlflow.spine.audio import Sound, extract_audio, read_sound
+from omni_mlflow.spine.audio import extract_audio, read_sound
+from omni_mlflow.spine.frame_plan import UnreadableVideoError
+from omni_mlflow.spine.sound import Sound, fullest
 from omni_mlflow.spine.types import Row
-
-WHOLE_S = 0.1
-"""A track that leaves no more of an episode in silence is whole: it ends with its last full frame."""
 
 
 class Soundtrack(Row):
@@ -29,40 +26,56 @@ class Soundtrack(Row):
     overlap_s: float
 
 
-def fullest_sound(videos: Mapping[str, Path], *, length_s: float) -> tuple[str, Sound] | None:
-    """Return the camera whose track leaves least of an episode in silence, the first of equals.
+class Listened(NamedTuple):
+    """What was found in the tracks of an episode.
 
-    The tracks of cameras after one that is whole are not read. None where no video has sound.
+    Attributes:
+        camera: the one whose track is taken; None where no video has sound that can be used.
+        sound: when it sounds.
+        refused: why the sound of a camera's file cannot be used, by camera.
+    """
 
-    Raises:
-        UnreadableVideoError: as :func:`~omni_mlflow.spine.audio.extract_audio`.
+    camera: str | None
+    sound: Sound
+    refused: dict[str, str]
+
+
+def fullest_sound(videos: Mapping[str, Path], *, length_s: float) -> Listened:
+    """Find the track to take, see :func:`~omni_mlflow.spine.sound.fullest`.
+
+    One that cannot be decoded is left out, with its reason: another camera's may be whole. The tracks of
+    cameras after one that is whole are not read.
     """
     found: dict[str, Sound] = {}
+    refused: dict[str, str] = {}
     for camera, path in videos.items():
-        sound = read_sound(path)
-        if sound.silence_s(length_s) < length_s:
-            found[camera] = sound
-        if sound.silence_s(length_s) <= WHOLE_S:
+        try:
+            found[camera] = read_sound(path)
+        except UnreadableVideoError as error:
+            refused[camera] = error.told
+            continue
+        if found[camera].is_whole(length_s):
             break
-    if not found:
-        return None
-    camera = min(found, key=lambda each: round(found[each].silence_s(length_s), 3))
-    return camera, found[camera]
+    taken = fullest(found, length_s=length_s)
+    return Listened(taken, found[taken] if taken else Sound(), refused)
 
 
-def write_soundtrack(videos: Mapping[str, Path], out: Path, *, length_s: float) -> Soundtrack | None:
+def write_soundtrack(
+    videos: Mapping[str, Path], out: Path, *, length_s: float
+) -> tuple[Soundtrack | None, dict[str, str]]:
     """Write the fullest sound as ``extract_audio`` does; None, and no file, where no video has sound.
 
-    Raises:
-        UnreadableVideoError: as :func:`~omni_mlflow.spine.audio.extract_audio`.
+    Returns:
+        Also why the sound of a camera's file cannot be used, by camera.
     """
-    fullest = fullest_sound(videos, length_s=length_s)
-    if fullest is None:
-        return None
-    video = videos[fullest[0]]
-    sound = extract_audio(video, out)
-    return Soundtrack(
-        file=video.name,
+    camera, sound, refused = fullest_sound(videos, length_s=length_s)
+    if camera is None:
+        out.unlink(missing_ok=True)  # a run that was interrupted may have left one of another plan
+        return None, refused
+    extract_audio(videos[camera], out)
+    track = Soundtrack(
+        file=videos[camera].name,
         silence_s=round(sound.silence_s(length_s), 3),
         overlap_s=round(sound.overlap_s, 3),
     )
+    return track, refused

@@ -39,7 +39,7 @@ def _index_episodes(run: Run) -> Report:
     from omni_mlflow.expectations import check_suite, write_suite_result
     from omni_mlflow.frames import window_frame
     from omni_mlflow.spine.indexing import WINDOWS
-    from omni_mlflow.spine.soundtrack import WHOLE_S
+    from omni_mlflow.spine.sound import WHOLE_S
 
     manifest = read_document(run.open("guard", "episode_manifest.json"), EpisodeManifest)
     made = _index_each(run, manifest.episodes)
@@ -64,6 +64,9 @@ def _index_episodes(run: Run) -> Report:
             num_repeated_frames=repeated.total(),
             repeated_frames=dict(sorted(repeated.items())),
             silence_s={name: made[name].silence_s for name in sorted(made) if made[name].silence_s > WHOLE_S},
+            sound_refused={
+                name: made[name].sound_refused for name in sorted(made) if made[name].sound_refused
+            },
             degenerate_labels=degenerate_labels(answers.elements()),
             episodes_without_windows=tuple(skips),
             plan=run.contract.windows.model_dump(mode="json"),
@@ -91,12 +94,14 @@ class _Made(NamedTuple):
         answers: how often each pair of yes/no labels stands in them.
         repeated_frames: how often the proxy repeats a camera's last picture, by camera.
         silence_s: for how long the track of the sound holds nothing.
+        sound_refused: why the sound of a camera's file cannot be used, by camera.
     """
 
     num_windows: int
     answers: Counter[Labels]
     repeated_frames: Counter[str]
     silence_s: float
+    sound_refused: dict[str, str]
     skips: tuple[Skip, ...]
 
 
@@ -140,15 +145,15 @@ def _index_one(episode: Episode, *, data_root: Path, media: Path, plan: IndexPla
     index = index_episode(episode, data_root=data_root, out=out, plan=plan)
     labels = (window.supervision for window in index.windows)
     answers = Counter(Labels(in_contact=each.in_contact, transition=each.transition) for each in labels)
-    repeated = index.windows[0].provenance["repeated_frames"] if index.windows else {}
+    told = index.windows[0].provenance if index.windows else {"repeated_frames": {}, "sound_refused": {}}
+    repeated, refused = told["repeated_frames"], told["sound_refused"]
     silence_s = index.counts["silent_ms"] / 1000
-    return _Made(len(index.windows), answers, Counter(repeated), silence_s, index.skips)
+    return _Made(len(index.windows), answers, Counter(repeated), silence_s, refused, index.skips)
 
 
 def _lost(episode: Episode) -> _Made:
-    return _Made(
-        0, Counter(), Counter(), 0.0, (Skip(subject=episode.episode_id, stage="index", reason=DIED),)
-    )
+    skip = Skip(subject=episode.episode_id, stage="index", reason=DIED)
+    return _Made(0, Counter(), Counter(), 0.0, {}, (skip,))
 
 
 def _folder(episode: Episode) -> str:

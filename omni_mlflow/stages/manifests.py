@@ -74,6 +74,8 @@ class WindowIndexManifest(Row):
         num_repeated_frames, repeated_frames: how many tiles of the proxy videos repeat the last picture of a
             camera whose file ended, in all and by camera.
         silence_s: seconds without sound of each episode whose track of sound has holes or ends early.
+        sound_refused: of each episode in which some camera's file holds sound that cannot be used: why, by
+            camera. Sound that another camera has in full was not looked at.
         converted_from: name and sha256 of the file of records, and how many of them were skipped.
     """
 
@@ -87,6 +89,7 @@ class WindowIndexManifest(Row):
     num_repeated_frames: int | None = None
     repeated_frames: dict[str, int] | None = None
     silence_s: dict[str, float] | None = None
+    sound_refused: dict[str, dict[str, str]] | None = None
     degenerate_labels: dict[str, dict[str, bool | float]] | None = None
     episodes_without_windows: tuple[Skip, ...] = ()
     converted_from: dict[str, Any] | None = None

@@ -240,6 +240,20 @@ def copy_video(source: Path, out: Path, change: Change) -> None:
             container.mux(audio.encode(None))
 
 
+def give_sound(source: Path, video: Path) -> None:
+    """Put the packets of sound of ``source`` beside the pictures of ``video``, which has none."""
+    before = video.rename(video.with_suffix(".original"))
+    with av.open(str(source)) as heard, av.open(str(before)) as seen, av.open(str(video), "w") as out:
+        streams = (seen.streams.video[0], heard.streams.audio[0])
+        copies = [out.add_stream_from_template(stream) for stream in streams]
+        for stream, copied in zip(streams, copies, strict=True):
+            for packet in stream.container.demux(stream):
+                if packet.size:
+                    packet.stream = copied
+                    out.mux(packet)
+    before.unlink()
+
+
 def _pictures(path: Path) -> list[np.ndarray]:
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

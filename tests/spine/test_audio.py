@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from handmade import write_video
 
-from omni_mlflow.spine.audio import Sound, extract_audio, read_audio, read_sound
+from omni_mlflow.spine.audio import extract_audio, read_audio, read_sound
+from omni_mlflow.spine.sound import Sound, fullest
 from omni_mlflow.spine.sound_bits import THRESHOLD, sound_of
 from omni_mlflow.spine.soundtrack import fullest_sound, write_soundtrack
 from omni_mlflow.spine.video import UnreadableVideoError
@@ -154,8 +155,10 @@ def test_what_follows_lost_packets_sounds_when_it_did_and_the_hole_is_silence(tm
 
 def test_a_copy_that_lost_packets_is_found_by_its_sound(tmp_path):
     samples = noise(20)
-    whole = sound_of(write_sound(tmp_path / "whole.mp4", samples))
-    lossy = sound_of(write_sound(tmp_path / "lossy.mp4", samples, keep=lambda start_s: not 5 <= start_s < 8))
+    _, whole = sound_of(write_sound(tmp_path / "whole.mp4", samples))
+    _, lossy = sound_of(
+        write_sound(tmp_path / "lossy.mp4", samples, keep=lambda start_s: not 5 <= start_s < 8)
+    )
     one, other = whole.signal(), lossy.signal()
     after = slice(10 * 16, 18 * 16)
     assert (one[:, after] * other[:, after]).mean() > THRESHOLD
@@ -226,7 +229,35 @@ def test_the_video_that_has_most_of_the_sound_gives_it(tmp_path):
     }
     kept["same"], kept["mute"] = kept["long"], lambda start_s: False
     videos = {name: write_sound(tmp_path / f"{name}.mp4", noise(4), keep=keep) for name, keep in kept.items()}
-    written = write_soundtrack(videos, tmp_path / "a.wav", length_s=4)
+    written, _ = write_soundtrack(videos, tmp_path / "a.wav", length_s=4)
     assert (written.file, written.silence_s) == ("long.mp4", pytest.approx(1, abs=0.1))
     assert likeness(tmp_path / "a.wav", noise(4), start_s=2, stop_s=2.9) > 0.9
-    assert fullest_sound({"mute": videos["mute"]}, length_s=4) is None
+    assert fullest_sound({"mute": videos["mute"]}, length_s=4).camera is None
+
+
+def test_where_no_sound_is_left_none_of_an_earlier_run_stays(tmp_path):
+    wav = tmp_path / "a.wav"
+    write_soundtrack({"a": write_sound(tmp_path / "a.mp4", noise(2))}, wav, length_s=2)
+    assert wav.is_file()
+    deaf = write_sound(tmp_path / "b.mp4", noise(2), keep=lambda start_s: False)
+    assert write_soundtrack({"b": deaf}, wav, length_s=2) == (None, {})
+    assert not wav.exists()
+
+
+def test_digital_silence_is_taken_only_where_nothing_else_is(tmp_path):
+    zeros = np.zeros(4 * RATE, np.int16)
+    videos = {
+        "silent": write_sound(tmp_path / "silent.mp4", zeros),
+        "half": write_sound(tmp_path / "half.mp4", noise(4), keep=lambda start_s: start_s < 2),
+    }
+    found = fullest_sound(videos, length_s=4)
+    assert (found.camera, found.sound.mute) == ("half", False)
+    found = fullest_sound({"silent": videos["silent"]}, length_s=4)
+    assert (found.camera, found.sound.mute) == ("silent", True)
+
+
+def test_of_whole_tracks_the_first_is_taken_whatever_else_was_read():
+    """``index`` stops reading there, ``guard`` does not."""
+    spans = {"part": 3.0, "whole": 3.95, "fuller": 4.0}
+    sounds = {name: Sound(spans=((0.0, stop),)) for name, stop in spans.items()}
+    assert fullest(sounds, length_s=4) == "whole"

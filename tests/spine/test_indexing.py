@@ -22,6 +22,7 @@ from omni_mlflow.spine.rows import read_document, read_rows
 from omni_mlflow.spine.selection import scan_data_root
 from omni_mlflow.spine.types import CAMERAS, Scale, Span, Split, Window
 from omni_mlflow.spine.video import read_frames
+from tests.lost_sound import disguise_codec, lose_sound
 
 PLAN = IndexPlan(
     scales=(Scale(frames=2, stride=1), Scale(frames=4, stride=2)),
@@ -311,15 +312,46 @@ def test_the_sound_is_that_of_the_video_with_most_of_it_and_its_silence_is_count
     folder = make_episode(num_frames=40)
     write_video(folder / "fisheye_cam0.mp4", 41, audio_s=0.5)
     write_video(folder / "stereo_left.mp4", 41, audio_s=1.5)
-    (episode,), _ = scan_data_root(folder.parents[1])
-    placed = episode.model_copy(update={"split": Split.TEST})
-    index = index_episode(placed, data_root=folder.parents[1], out=tmp_path / "index", plan=PLAN)
+    index = indexed_alone(folder, tmp_path)
     sounds = {str(window.provenance["sound"]) for window in index.windows}
     assert len(sounds) == 1
     sound = index.windows[0].provenance["sound"]
     assert (sound["file"], sound["overlap_s"]) == ("stereo_left.mp4", 0)
     assert sound["silence_s"] == pytest.approx(0.5, abs=0.03)
     assert index.counts["silent_ms"] == round(1000 * sound["silence_s"])
+
+
+def test_sound_that_cannot_be_decoded_is_taken_from_another_video_and_told(make_episode, tmp_path):
+    folder = make_episode(num_frames=40)
+    for camera in ("fisheye_cam0", "fisheye_cam1", "fisheye_cam2"):
+        write_video(folder / f"{camera}.mp4", 41, audio_s=2.0)
+    lose_sound(folder / "fisheye_cam0.mp4", lambda start_s: 1 <= start_s < 1.1, spoilt=True)
+    disguise_codec(folder / "fisheye_cam1.mp4")
+    index = indexed_alone(folder, tmp_path)
+    told = index.windows[0].provenance
+    assert told["sound"]["file"] == "fisheye_cam2.mp4"
+    assert told["sound_refused"]["fisheye_cam0"].startswith("its audio cannot be decoded: ")
+    assert told["sound_refused"]["fisheye_cam1"] == (
+        "FFmpeg does not know the codec of its audio; encode its sound anew, as AAC for example"
+    )
+
+
+def test_an_episode_of_which_no_sound_can_be_decoded_is_kept_without(make_episode, tmp_path):
+    folder = make_episode(num_frames=40)
+    lose_sound(folder / "fisheye_cam0.mp4", lambda start_s: True, spoilt=True)
+    (episode,), skips = scan_data_root(folder.parents[1])
+    assert skips == []
+    assert episode.missing_modalities["audio"].startswith("fisheye_cam0.mp4: its audio cannot be decoded: ")
+    index = indexed_alone(folder, tmp_path)
+    assert index.windows[0].modalities.media.proxy_audio is None
+    assert index.windows[0].provenance["sound"] is None
+    assert list(index.windows[0].provenance["sound_refused"]) == ["fisheye_cam0"]
+
+
+def indexed_alone(folder, tmp_path):
+    (episode,), _ = scan_data_root(folder.parents[1])
+    placed = episode.model_copy(update={"split": Split.TEST})
+    return index_episode(placed, data_root=folder.parents[1], out=tmp_path / "index", plan=PLAN)
 
 
 def test_the_task_and_its_result_cross_processes(indexed, make_episode, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from planted_leaks import (
     VIDEO_CHANGES,
     Change,
     disguised,
+    give_sound,
     renamed,
     with_caption_of,
     with_copied_video,
@@ -26,6 +28,7 @@ from omni_mlflow.spine.leaks import find_leaks
 from omni_mlflow.spine.processes import each_in_a_process
 from omni_mlflow.spine.synthetic import write_episode_set
 from omni_mlflow.spine.types import Episode, Split
+from tests.lost_sound import lose_sound, silence
 
 CONTRACT = Path(__file__).parents[2] / "contracts" / "qwen3_omni_lora.yaml"
 BLOCKING = load_contract(CONTRACT).split_policy.leakage_guard
@@ -109,6 +112,32 @@ def test_videos_of_one_session_beside_the_annotation_of_another_are_found_by_the
 ):
     copy = with_videos_of(sessions[0], sessions[1], tmp_path / "copy", CHANGES["trimmed"])
     assert "sound_disjoint" in rules_between(graph_of([sessions[0], copy], store), "e000", "e001")
+
+
+def test_a_leak_of_sound_hides_in_no_other_track(sessions, store, tmp_path):
+    """The first camera is deaf: ``index`` takes the sound of another one, and so must the comparison."""
+    heard, folders = sessions[0] / "fisheye_cam0.mp4", []
+    for session in sessions[1:]:
+        folders.append(shutil.copytree(session, tmp_path / session.parent.name))
+        shutil.copy(session / "fisheye_cam1.mp4", folders[-1] / "fisheye_cam0.mp4")
+        give_sound(heard, folders[-1] / "fisheye_cam2.mp4")
+    lose_sound(folders[0] / "fisheye_cam2.mp4", lambda start_s: 1 <= start_s < 1.1)
+    graph = graph_of(folders, store)
+    assert "sound_disjoint" in {edge.rule for edge in graph.blocking}
+
+
+def test_why_the_sound_of_an_episode_identifies_nothing_is_told_of_its_files(sessions, store, tmp_path):
+    deaf = shutil.copytree(sessions[0], tmp_path / "deaf")
+    shutil.copy(deaf / "fisheye_cam1.mp4", deaf / "fisheye_cam0.mp4")
+    assert fingerprint_episode(deaf, store).sound.abstains == "no video has a sound track"
+    spoilt = shutil.copytree(sessions[0], tmp_path / "spoilt")
+    lose_sound(spoilt / "fisheye_cam0.mp4", lambda start_s: True, spoilt=True)
+    found = fingerprint_episode(spoilt, store)
+    assert found.sound.abstains.startswith("fisheye_cam0.mp4: its audio cannot be decoded: ")
+    assert "fisheye_cam0" in found.key_frames, "its pictures are whole"
+    silent = shutil.copytree(sessions[0], tmp_path / "silent")
+    silence(silent / "fisheye_cam0.mp4")
+    assert fingerprint_episode(silent, store).sound.abstains == "fisheye_cam0.mp4: it is silent"
 
 
 def test_videos_without_their_sound_beside_another_annotation_are_found_by_their_encoded_pictures(

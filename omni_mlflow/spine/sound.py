@@ -1,0 +1,70 @@
+"""When the track of a file sounds, and which track of an episode's six videos is taken.
+
+The real files are said to carry the same sound, all six. Where one lost some of it, another may have it.
+``index`` takes a track and ``guard`` compares one: by the same choice, or a leak could hide in the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from omni_mlflow.spine.types import Row
+
+WHOLE_S = 0.1
+"""A track that leaves no more of an episode in silence is whole: it ends with its last full frame."""
+
+
+class Sound(Row):
+    """When the audio track of a file sounds.
+
+    Attributes:
+        spans: from and until when, in seconds after the first picture, ascending; none without a track.
+        overlap_s: how much was cut because the sound before it lasts longer.
+        mute: what sounds is digital silence, every sample the same.
+    """
+
+    spans: tuple[tuple[float, float], ...] = ()
+    overlap_s: float = 0.0
+    mute: bool = False
+
+    def silences(self, length_s: float) -> list[tuple[float, float]]:
+        """Return from and until when an episode of this length is without sound."""
+        inside = [(min(start, length_s), min(stop, length_s)) for start, stop in self.spans]
+        edges = [0.0, *(edge for span in inside for edge in span), length_s]
+        return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
+
+    def silence_s(self, length_s: float) -> float:
+        return sum(stop - start for start, stop in self.silences(length_s))
+
+    def share(self, length_s: float) -> float:
+        """Share (0..1) of an episode of this length that has sound."""
+        return 1.0 - self.silence_s(length_s) / length_s
+
+    def is_whole(self, length_s: float) -> bool:
+        """Whether no other track can have more of an episode of this length."""
+        return not self.mute and self.silence_s(length_s) <= WHOLE_S
+
+
+def fullest(sounds: Mapping[str, Sound], *, length_s: float) -> str | None:
+    """Return the camera whose track leaves least of an episode in silence, the first of equals.
+
+    All that are whole are equal, and a mute one is taken where all are. None where none sounds in time.
+    """
+    lacking = {camera: sound.silence_s(length_s) for camera, sound in sounds.items()}
+    heard = [camera for camera, silence_s in lacking.items() if silence_s < length_s]
+
+    def rank(camera: str) -> tuple[bool, float]:
+        whole = lacking[camera] <= WHOLE_S
+        return sounds[camera].mute, 0.0 if whole else round(lacking[camera], 3)
+
+    return min(heard, key=rank, default=None)
+
+
+def why_no_sound(refused: Mapping[str, str]) -> str:
+    """Say why an episode has no sound.
+
+    Args:
+        refused: why the sound of a camera's file cannot be used, by camera.
+    """
+    told = "; ".join(f"{camera}.mp4: {reason}" for camera, reason in refused.items())
+    return told or "no video has a sound track"
