@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow, read_reply
+from omni_mlflow.metrics.answers import (
+    LABEL_QUESTIONS,
+    PredictionRow,
+    frames_of,
+    read_reply,
+    true_answer,
+)
 from omni_mlflow.spine.strict_json import strict_json
 from omni_mlflow.spine.types import Outcome, Split
 
@@ -30,10 +36,11 @@ REQUIRED = (
 """The published columns that a metric reads; ``correct`` is computed again, others are ignored."""
 
 _UNREAD = 0
+_NO_WINDOW = "no window: start_frame and end_frame, whole numbers from 0 in this order"
 
 
 class PredictionsFile:
-    """One pass over a predictions file, in eight bytes of memory per row.
+    """One pass over a predictions file, in eight bytes of memory per row, and its labels.
 
     Attributes:
         problems: line numbers by what is wrong with them; complete once :meth:`rows` is exhausted.
@@ -50,6 +57,7 @@ class PredictionsFile:
         self.num_rows = 0
         self.num_answers_not_in_reply = 0
         self._ids = array("Q")
+        self._first_of: dict[str, tuple[bool, int]] = {}  # by true label: whether train shows it; the line
 
     def rows(self) -> Iterator[PredictionRow]:
         """Yield each row that can be scored; ids that occur twice are found at the end."""
@@ -58,6 +66,8 @@ class PredictionsFile:
             for number, line in enumerate(lines, start=1):
                 digest.update(line)
                 row, wrong = read_row(line)
+                if row is not None and not wrong:
+                    wrong = list(self._contradicted(row, number))
                 for what in wrong:
                     self.problems.setdefault(what, []).append(number)
                 self._ids.append(_key(row["id"]) if row is not None else _UNREAD)
@@ -71,6 +81,13 @@ class PredictionsFile:
             self.problems[what] = numbers
         if not self._ids:
             self.problems["the file holds no row"] = [1]
+
+    def _contradicted(self, row: PredictionRow, number: int) -> Iterator[str]:
+        """Train shows a label or does not: each row of it says the same."""
+        label, seen = row["true_label"], bool(row["true_label_seen_in_train"])
+        first, line = self._first_of.setdefault(label, (seen, number))
+        if first is not seen:
+            yield f"true_label_seen_in_train of {label!r} is another than in line {line}"
 
     def _doubled(self) -> Iterator[tuple[str, list[int]]]:
         """Ids that occur again. Equal keys only say where to look; the ids themselves are compared."""
@@ -119,13 +136,24 @@ def _wrong_truth(row: dict[str, Any]) -> Iterator[str]:
         yield "true_label_seen_in_train is neither 0 nor 1"
     if row.get("outcome") == Outcome.INFRASTRUCTURE_FAILED:
         yield "infrastructure_failed: nobody answered; ask this sample again"
-    truth = row["true_json"]
-    if not isinstance(truth, dict):
+    if frames_of(row["center_window"]) is None:
+        yield f"center_window is {_NO_WINDOW}"
+    if isinstance(row["true_json"], dict):
+        yield from _wrong_true_answers(row)
+    else:
         yield "true_json is no object"
-        return
+
+
+def _wrong_true_answers(row: dict[str, Any]) -> Iterator[str]:
+    truth = row["true_json"]
     for question in LABEL_QUESTIONS:
         if truth.get(question) is not None and not _is_text(truth[question]):
             yield f"true_json.{question} is no text"
+    if "objects" in truth and not _is_list_of_texts(truth["objects"]):
+        yield "true_json.objects is no list of texts"
+    window = true_answer(row, "evidence_window")
+    if window is not None and frames_of(window) is None:
+        yield f"true_json.evidence_window is {_NO_WINDOW}"
     if truth.get("action", row["true_label"]) != row["true_label"]:
         yield "true_label is not the action of true_json"
 
@@ -150,6 +178,10 @@ def _is_text(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_text(each) for each in value)
 
 
 def _key(sample: str) -> int:

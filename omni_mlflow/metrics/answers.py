@@ -176,10 +176,10 @@ def object_overlap(row: PredictionRow) -> tuple[float, float]:
 
 def evidence_iou(row: PredictionRow) -> tuple[float, float] | None:
     """Intersection over union, in frames, of the evidence window that was given and the true one."""
-    truth = _frames(true_answer(row, "evidence_window"))
+    truth = frames_of(true_answer(row, "evidence_window"))
     if truth is None:
         return None
-    given = _frames(given_answer(row, "evidence_window"))
+    given = frames_of(given_answer(row, "evidence_window"))
     return (_iou(truth, given) if given is not None else 0.0, 1.0)
 
 
@@ -201,7 +201,7 @@ def _names(value: Any) -> set[str]:
     return {name for name in value if isinstance(name, str)} if isinstance(value, list | tuple) else set()
 
 
-def _frames(window: Any) -> tuple[int, int] | None:
+def frames_of(window: Any) -> tuple[int, int] | None:
     """First and last frame of a window; other keys beside the two (``num_frames``) do not matter."""
     try:
         first, last = window["start_frame"], window["end_frame"]

@@ -199,12 +199,41 @@ def test_every_problem_is_listed_with_its_lines_and_nothing_is_scored(problems_o
         ({"true_label": "Stir"}, "true_label is not the action of true_json"),
         ({"true_json": []}, "true_json is no object"),
         ({"true_json": {"contact": True}}, "true_json.contact is no text"),
+        ({"true_json": {"objects": "knife, board"}}, "true_json.objects is no list of texts"),
+        ({"true_json": {"objects": ["knife", {"name": "board"}]}}, "true_json.objects is no list of texts"),
+        ({"true_json": {"objects": None}}, "true_json.objects is no list of texts"),
+        (
+            {"true_json": {"evidence_window": {"start_frame": "0", "end_frame": "9"}}},
+            "true_json.evidence_window is no window: start_frame and end_frame, whole numbers from 0 in this "
+            "order",
+        ),
+        (
+            {"center_window": None},
+            "center_window is no window: start_frame and end_frame, whole numbers from 0 in this order",
+        ),
+        (
+            {"center_window": {"start_frame": 9, "end_frame": 0}},
+            "center_window is no window: start_frame and end_frame, whole numbers from 0 in this order",
+        ),
         ({"true_label_seen_in_train": None}, "true_label_seen_in_train is neither 0 nor 1"),
     ],
 )
 def test_a_truth_that_cannot_be_read_is_refused(problems_of, rows, changed, what):
     problems = problems_of([rows[1], {**rows[0], **changed}])
     assert problems[what] == [2]
+
+
+def test_a_label_that_train_both_shows_and_does_not_show_is_refused(problems_of, rows):
+    a, b, c, d = rows  # b and d are both of Stir
+    problems = problems_of([a, b, c, {**d, "true_label_seen_in_train": 0}])
+    assert problems == {"true_label_seen_in_train of 'Stir' is another than in line 2": [4]}
+
+
+def test_a_question_that_nobody_annotated_is_no_problem_of_the_file(metrics_of, rows):
+    unannotated = {**rows[0]["true_json"], "contact": "unknown", "evidence_window": None}
+    del unannotated["objects"]
+    found = metrics_of([{**rows[0], "true_json": unannotated}, *rows[1:]])
+    assert found["clusters"]["worth"]["evidence_window_iou"]["samples"] == 3
 
 
 def test_a_line_that_is_python_but_not_json_is_refused(problems_of, rows):
