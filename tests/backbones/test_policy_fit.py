@@ -19,7 +19,7 @@ from omni_mlflow.backbones.policy_vla_branch.fitted import (
     known_states,
 )
 from omni_mlflow.backbones.policy_vla_branch.gate import data_checks
-from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES
+from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES, Inputs
 from omni_mlflow.backbones.policy_vla_branch.learning_data import policy_data
 from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps
 from omni_mlflow.backbones.policy_vla_branch.round_trip import Bound, load_maps, save_maps
@@ -75,14 +75,16 @@ def test_tokens_range_over_what_train_episodes_do_and_no_other(policy_exported):
     assert fitted.token_bins.low[0] < -0.01 < 0.01 < fitted.token_bins.high[0]
 
 
-def test_a_hand_that_is_not_known_counts_in_no_statistic_of_states():
-    states = np.zeros((1, len(STATE_NAMES)))
-    states[0, STATE_NAMES.index("left_valid")] = 1
-    known = dict(zip(STATE_NAMES, known_states(states)[0].tolist(), strict=True))
-    assert known["left_x"]
-    assert known["left_velocity_z"]
-    assert not known["right_x"]
-    assert known["right_valid"]
+def test_what_is_not_known_of_a_hand_counts_in_no_statistic_of_states(policy_exported):
+    seen = Inputs.model_validate(policy_exported.made[0].sample.inputs)
+    hands = seen.hands.model_copy(update={"valid": (True, False), "before_valid": (True, True)})
+    appeared = hands.model_copy(update={"valid": (True, True), "before_valid": (False, True)})
+    both = [seen.model_copy(update={"hands": each}) for each in (hands, appeared)]
+    first, second = (dict(zip(STATE_NAMES, row, strict=True)) for row in known_states(both).tolist())
+    assert (first["left_x"], first["left_velocity_z"]) == (True, True)
+    assert (first["right_x"], first["right_velocity_x"], first["right_valid"]) == (False, False, True)
+    assert (second["left_x"], second["left_velocity_x"], second["left_velocity_z"]) == (True, False, False)
+    assert (second["right_aperture"], second["right_velocity_x"]) == (True, True)
 
 
 def test_learning_data_is_in_physical_units_and_marks_what_nobody_annotated(policy_exported):

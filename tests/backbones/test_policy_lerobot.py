@@ -18,7 +18,7 @@ from omni_mlflow.backbones.base import ExportsEpisodes
 from omni_mlflow.backbones.policy_vla_branch import BACKBONE
 from omni_mlflow.backbones.policy_vla_branch.lerobot_stats import column_stats, histogram, picture_stats
 from omni_mlflow.backbones.policy_vla_branch.lerobot_v3 import Form, Recording, read_episodes, write_dataset
-from omni_mlflow.backbones.policy_vla_branch.whole_episodes import Tracks, columns_of, nominal_rate
+from omni_mlflow.backbones.policy_vla_branch.whole_episodes import COLUMNS, Tracks, columns_of, nominal_rate
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.registry import load_backbone
 from omni_mlflow.spine.rows import read_rows
@@ -213,6 +213,38 @@ def test_a_hand_that_is_not_seen_is_zero_and_counts_as_unknown():
     assert known["observation.state"][3].tolist()[10:20] == [False] * 10
 
 
+def test_a_velocity_is_known_where_the_hand_and_the_camera_are_at_both_frames():
+    moving = tracks(8)
+    moving.valid[2, 1] = False
+    moving.posed[5] = False
+    columns, known = columns_of(moving, np.arange(8), fps=20.0)
+    flags = {"left": [0, 1, 1, 1, 1, 0, 0, 1], "right": [0, 1, 0, 0, 1, 0, 0, 1]}
+    for place, side in enumerate(("left", "right")):
+        names = slice(20 + 3 * place, 23 + 3 * place)
+        assert columns["observation.valid"][:, 1 + place].tolist() == flags[side]
+        assert known["observation.state"][:, names].tolist() == [[bool(flag)] * 3 for flag in flags[side]]
+        assert (columns["observation.state"][:, names].any(axis=1) == flags[side]).all()
+    told = column_stats(columns["observation.state"], known["observation.state"])
+    assert told["mean"][20] == pytest.approx(0.2)  # every known velocity: 1 cm in a twentieth of a second
+    assert told["std"][20] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_camera_pose_that_is_not_known_has_a_flag_that_says_so():
+    moving = tracks(4)
+    moving.posed[1] = False
+    columns, known = columns_of(moving, np.arange(4), fps=20.0)
+    assert columns["observation.valid"][:, 0].tolist() == [1, 0, 1, 1]
+    assert not columns["observation.camera_pose"][1].any()
+    assert known["observation.camera_pose"].all(axis=1).tolist() == [True, False, True, True]
+
+
+def test_every_column_names_as_many_numbers_as_it_has():
+    columns, _ = columns_of(tracks(3), np.arange(3), fps=20.0)
+    assert {name: len(names) for name, names in COLUMNS.items()} == {
+        name: values.shape[1] for name, values in columns.items()
+    }
+
+
 @pytest.mark.parametrize(
     ("category", "name"),
     [
@@ -286,7 +318,7 @@ def test_the_rate_is_the_one_recordings_were_set_to_though_clocks_drift_and_fram
 
 def test_no_label_of_an_episode_is_a_column_or_its_task(exported, finished):
     columns = pq.read_table(exported / "test/data/chunk-000/file-000.parquet").column_names
-    assert {"observation.state", "observation.camera_pose", "action", "action_valid"} < {*columns}
+    assert {*COLUMNS} < {*columns}
     assert not [name for name in columns if any(word in name for word in ("label", "contact", "object"))]
     windows = read_rows(finished.workspace / "index/window_index.jsonl", Window)
     (episode,) = read_episodes(exported / "test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +15,7 @@ from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands
 from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels
 from omni_mlflow.backbones.policy_vla_branch.humanoid_space import BodyMaps
-from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES, Inputs
+from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES, Inputs, known_numbers
 from omni_mlflow.backbones.policy_vla_branch.labels import ClassKind, ClassTarget
 from omni_mlflow.backbones.policy_vla_branch.motion import Motion
 from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps
@@ -77,7 +78,7 @@ class PolicyFitted(TrainPriors):
         normalization = NormalizationStats.of(
             space.name,
             action_stats,
-            fit_stats(states, known_states(states), floors=state_floors()),
+            fit_stats(states, known_states(inputs), floors=state_floors()),
             episodes=episodes,
         )
         rule = settings.targets.object_affordance
@@ -129,12 +130,10 @@ def head_labels(fitted: TrainPriors) -> HeadLabels:
     )
 
 
-def known_states(states: Floats) -> Bools:
-    """Tell which numbers of states (N, 28) are known: a hand's pose and velocity where its flag says so."""
-    flags = {side: states[:, STATE_NAMES.index(f"{side}_valid")] > 0 for side in ("left", "right")}
-    always = np.ones(len(states), dtype=bool)
-    columns = [always if name.endswith("_valid") else flags[name.partition("_")[0]] for name in STATE_NAMES]
-    return np.stack(columns, axis=1)
+def known_states(inputs: Sequence[Inputs]) -> Bools:
+    """Tell which numbers of the samples' states are known, shape (samples, 28)."""
+    now = np.array([each.hands.valid for each in inputs])
+    return known_numbers(now, now & np.array([each.hands.before_valid for each in inputs]))
 
 
 def state_floors() -> Floats:

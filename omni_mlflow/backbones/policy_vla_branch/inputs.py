@@ -111,3 +111,14 @@ class Inputs(_Form):
 def rounded(values: NDArray[np.floating]) -> Any:
     """Return numbers as an input holds them: as lists, to a millionth of their unit."""
     return np.round(values, _MICROMETRE).tolist()
+
+
+def known_numbers(hands: NDArray[np.bool_], velocities: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which numbers of states are known, shape (states, 28): flags always are.
+
+    Args:
+        hands: whether each hand's pose is known, left first, shape (states, 2).
+        velocities: the same of its velocity, which takes the hand one frame earlier, too.
+    """
+    pose = np.repeat(hands, len(POSE_NAMES) // 2, axis=1)
+    return np.concatenate([pose, np.repeat(velocities, 3, axis=1), np.ones_like(hands)], axis=1)

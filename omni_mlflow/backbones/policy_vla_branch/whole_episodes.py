@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from omni_mlflow.backbones.policy_vla_branch.camera import read_trajectories
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands, rot6d, usable
-from omni_mlflow.backbones.policy_vla_branch.inputs import POSE_NAMES, STATE_NAMES
+from omni_mlflow.backbones.policy_vla_branch.inputs import POSE_NAMES, STATE_NAMES, known_numbers
 from omni_mlflow.backbones.policy_vla_branch.lerobot_stats import Stats
 from omni_mlflow.backbones.policy_vla_branch.lerobot_v3 import Form, Picture, Recording, write_dataset
 from omni_mlflow.backbones.policy_vla_branch.sample import CAMERA, pose_of, state_of
@@ -28,10 +28,14 @@ from omni_mlflow.spine.types import Split, Tile, Window
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "observation.state": STATE_NAMES,
     "observation.camera_pose": ("x", "y", "z", "r11", "r21", "r31", "r12", "r22", "r32"),
+    "observation.valid": ("camera_pose", "left_velocity", "right_velocity"),
     "action": POSE_NAMES,
     "action_valid": ("left", "right"),
 }
-"""Metres; rotation as two columns. State in the camera's frame, camera pose and action in the world's."""
+"""Metres; rotation as two columns. State in the camera's frame, camera pose and action in the world's.
+
+What is not known is 0, and a flag of 0 says so; poses of hands have theirs in the state.
+"""
 
 ROBOT_TYPE = "human_hands"
 _FRAMES_AT_ONCE = 64
@@ -121,11 +125,18 @@ class Tracks:
 
     def state(self, k: int, *, fps: float) -> Floats:
         before = None
-        if k > 0 and self.posed[k] and self.posed[k - 1]:
+        if self._is_linked(k):
             to_now = inverse(self.camera[k]) @ self.camera[k - 1]
             carried = moved(to_now[None], self.joints[k - 1].reshape(1, -1, 3)).reshape(2, 21, 3)
             before = Hands(carried, self.valid[k - 1])
         return state_of(Hands(self.joints[k], self.valid[k]), before, fps=fps)
+
+    def velocity_known(self, k: int) -> Bools:
+        """Tell which hands, shape (2,), are known at ``k`` and one frame earlier, in a known camera."""
+        return np.asarray(self.valid[k] & self.valid[k - 1] & self._is_linked(k))
+
+    def _is_linked(self, k: int) -> bool:
+        return bool(k > 0 and self.posed[k] and self.posed[k - 1])
 
     def in_world(self, frames: NDArray[np.integer]) -> Hands:
         joints = self.joints[frames].reshape(len(frames), -1, 3)
@@ -142,6 +153,7 @@ def columns_of(
         fps: source frames per second, for velocities.
     """
     state = np.stack([tracks.state(k, fps=fps) for k in frames])
+    moving = np.stack([tracks.velocity_known(k) for k in frames])
     reached = tracks.in_world(np.append(frames[1:], frames[-1:]))  # the last frame's hands stay
     camera, posed = tracks.camera[frames], tracks.posed[frames, None]
     pose = np.concatenate([camera[:, :3, 3], rot6d(camera[:, :3, :3])], axis=1)
@@ -149,24 +161,16 @@ def columns_of(
     columns = {
         "observation.state": state,
         "observation.camera_pose": np.where(posed, pose, 0.0),
+        "observation.valid": np.concatenate([posed, moving], axis=1).astype(np.float64),
         "action": action.reshape(len(frames), -1),
         "action_valid": reached.valid.astype(np.float64),
     }
     known = {
-        "observation.state": _known_state(state),
+        "observation.state": known_numbers(tracks.valid[frames], moving),
         "observation.camera_pose": np.repeat(posed, pose.shape[1], axis=1),
         "action": np.repeat(reached.valid, len(POSE_NAMES) // 2, axis=1),
     }
     return {name: values.astype(np.float32) for name, values in columns.items()}, known
-
-
-def _known_state(state: Floats) -> Bools:
-    """A hand's pose is known where its flag says so; flags always are, a velocity counts as it is."""
-    half = len(POSE_NAMES) // 2
-    known = np.ones(state.shape, dtype=bool)
-    known[:, :half] = state[:, -2:-1] > 0
-    known[:, half : 2 * half] = state[:, -1:] > 0
-    return known
 
 
 def _tile(window: Window) -> Tile:
