@@ -36,6 +36,7 @@ from omni_mlflow.backbones.policy_vla_branch.humanoid_space import (
     NUM_ROOT,
     Bodies,
     BodyMaps,
+    NotFollowedError,
     relative_poses,
 )
 from omni_mlflow.backbones.policy_vla_branch.inputs import Inputs
@@ -367,6 +368,43 @@ def test_a_sound_checkpoint_passes_in_any_order_of_episodes(folder, bodies):
     again = PolicyFitted.fit_samples(bodies.train(lambda made: made[::-1]), bodies.settings)
     assert broken(data_checks(folder, again, bodies.settings)) == []
     assert load_maps(folder / MAPS_NAME, BodyMaps) == again.maps
+
+
+def _fitted_with(bodies, poses):
+    """Fit on the train samples after the poses of the humanoid that follows were exchanged."""
+    train = bodies.train()
+    inputs = [Inputs.model_validate(row.sample.inputs) for row in train.rows]
+    motion = SPACE.read(train.arrays, inputs)
+    changed = replace(motion, future=replace(motion.future, poses=poses(motion)))
+    return SPACE.fit(changed, episodes=[row.sample.episode_id for row in train.rows])
+
+
+@needs_the_extra
+def test_a_humanoid_that_follows_is_clearly_better_than_a_body_that_stands_still(bodies):
+    maps = _fitted_with(bodies, lambda motion: motion.future.poses)
+    assert maps == bodies.fitted().maps
+    assert maps.following_mm < 18
+    assert maps.round_trip["humanoid65"].mean_mm < 3
+
+
+@needs_the_extra
+def test_a_humanoid_that_stands_still_while_people_move_is_not_fitted(bodies):
+    def still(motion):
+        return np.broadcast_to(motion.now.poses[:, None], motion.future.poses.shape)
+
+    with pytest.raises(NotFollowedError, match="a body that stands still loses"):
+        _fitted_with(bodies, still)
+
+
+@needs_the_extra
+def test_a_humanoid_whose_joints_never_turn_is_not_fitted_though_its_root_follows(bodies):
+    def stiff(motion):
+        poses = motion.future.poses.copy()
+        poses[..., NUM_ROOT:] = 0.0
+        return poses
+
+    with pytest.raises(NotFollowedError, match=r"stays \d{3}\.\d mm from train people \(25 at most"):
+        _fitted_with(bodies, stiff)
 
 
 def _looser(folder: Path) -> None:

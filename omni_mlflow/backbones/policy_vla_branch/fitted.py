@@ -63,6 +63,7 @@ class PolicyFitted(TrainPriors):
 
         Raises:
             NoHandsError, NoBodiesError, NothingToNormaliseError: hands or bodies are tracked too rarely.
+            NotFollowedError: the humanoid does not do what the people do.
         """
         order = sorted(range(len(train.rows)), key=lambda place: train.rows[place].sample.id)
         rows = [train.rows[place] for place in order]
