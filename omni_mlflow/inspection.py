@@ -50,7 +50,7 @@ def inspect_episode(folder: Path) -> Inspection:
     with open_episode(folder) as source:
         videos, video_anomalies = _look_at_videos(folder, source)
         readable = {name: folder / f"{name}.mp4" for name, share in videos.items() if share}
-        sound, sound_anomalies = _listen(readable, length_s=source.length_s)
+        sound, sound_anomalies = _listen(readable, source)
         modalities = {**videos, "audio": sound, **source.coverage()}
         anomalies = [*video_anomalies, *sound_anomalies, *annotation_anomalies(source)]
         return Inspection(
@@ -100,15 +100,22 @@ def _look_at_videos(folder: Path, source: EpisodeFile) -> tuple[dict[str, float]
     return coverage, anomalies
 
 
-def _listen(videos: Mapping[str, Path], *, length_s: float) -> tuple[float, list[str]]:
+def _listen(videos: Mapping[str, Path], source: EpisodeFile) -> tuple[float, list[str]]:
     """Return the coverage of the sound, and what is wrong with it; ``index`` takes the same track."""
-    camera, sound, refused = fullest_sound(videos, length_s=length_s)
+    length_s = source.length_s
+    listened = fullest_sound(videos, length_s=length_s, seconds_at=source.seconds_at)
+    camera, sound, refused = listened.camera, listened.sound, listened.refused
     anomalies = [f"{name}.mp4: {reason}" for name, reason in refused.items()]
     if camera is None:
         none_at_all = ["no sound: no video has an audio track"] if videos and not refused else []
         return 0.0, anomalies + none_at_all
     if sound.mute:
         anomalies.append(f"the sound of {camera}.mp4 is digital silence")
+    if listened.clock_off_s:
+        anomalies.append(
+            f"the clock of {camera}.mp4 is up to {listened.clock_off_s:.2f} s from the device's: "
+            "its sound is placed by its pictures"
+        )
     lacking = [span for span in sound.silences(length_s) if span[1] - span[0] > _shortest(span, length_s)]
     if lacking:
         places = listed([f"{start:.2f}-{stop:.2f}" for start, stop in lacking])

@@ -1,14 +1,17 @@
 """Proxy audio: one mono 16-bit WAV per episode that starts at frame 0 of the video.
 
-Every decoded frame sounds when its time says, so what a window hears is never from after its anchor. Where a
-track holds nothing there is silence; what overlaps the sound before it is cut. What follows the frame before
-it up to the rounding of a clock is joined to it, sample by sample.
+Every decoded frame sounds when its time says, up to :data:`JITTER_S`, and where the clocks of the file and of
+the episode differ, with its picture, no more than that too early: what a window hears is from at most twice
+so long after its anchor. Where a track holds nothing there is silence; what overlaps the sound before it is
+cut. What follows the frame before it up to the rounding of a clock is joined to it, sample by sample.
 """
 
 from __future__ import annotations
 
+import sys
 import wave
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
@@ -19,12 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_mlflow.spine.frame_plan import UnreadableVideoError, opened
+from omni_mlflow.spine.picture_clock import JITTER_S
 from omni_mlflow.spine.rows import appearing_at_once
-from omni_mlflow.spine.sound import Sound
-
-JITTER_S = 0.01
-"""So far a frame may be from the end of the one before and still follow it: less than a frame of any usual
-codec, more than a clock that counts in milliseconds rounds away."""
+from omni_mlflow.spine.sound import NO_JOINT, Joint, Sound
 
 LONGEST_SILENCE_S = 3600.0
 
@@ -35,11 +35,17 @@ _FAILURE = "its audio cannot be decoded"
 _ENCODE_ANEW = "encode its sound anew, as AAC for example"
 
 
-def extract_audio(mp4: Path, out: Path, *, sample_rate: int = 16_000) -> Sound:
+def extract_audio(
+    mp4: Path, out: Path, *, sample_rate: int = 16_000, joints: Sequence[Joint] = NO_JOINT
+) -> Sound:
     """Write the audio track of ``mp4`` as mono 16-bit WAV; its first sample sounds at frame 0.
 
+    Args:
+        joints: see :func:`~omni_mlflow.spine.picture_clock.joints_of`; the file's own clock by default.
+
     Returns:
-        When it sounds; no span, and no file, when there is no audio track or nothing in it.
+        When it sounds by the file's clock; no span, and no file, when there is no audio track or nothing
+        in it.
 
     Raises:
         UnreadableVideoError: the file or its audio track cannot be decoded, or its times make no sense.
@@ -49,7 +55,8 @@ def extract_audio(mp4: Path, out: Path, *, sample_rate: int = 16_000) -> Sound:
             return Sound()
         placing = _Placing(mp4, container)
         with appearing_at_once(out) as temporary:
-            num_samples = _write_wav(temporary, _pieces(placing.frames(), sample_rate), sample_rate)
+            pieces = _joined(_pieces(placing.frames(), sample_rate), joints, sample_rate)
+            num_samples = _write_wav(temporary, pieces, sample_rate)
     if num_samples == 0:
         out.unlink()
         return Sound()
@@ -178,6 +185,26 @@ def _pieces(placed: Iterable[_Placed], sample_rate: int) -> Iterator[NDArray[np.
         for samples in chain(_silence(late), _without(-late, sound)):
             num_samples += len(samples)
             yield samples
+
+
+def _joined(
+    pieces: Iterable[NDArray[np.int16]], joints: Sequence[Joint], sample_rate: int
+) -> Iterator[NDArray[np.int16]]:
+    """Yield a track with silence or a cut before each joint, so that what follows is in time."""
+    starts = [round(joint.track_s * sample_rate) for joint in joints]
+    places = [*(round(joint.episode_s * sample_rate) for joint in joints), sys.maxsize]
+    read = written = 0
+    for piece in pieces:
+        inside = starts[bisect_right(starts, read) : bisect_left(starts, read + len(piece))]
+        for part in np.split(piece, [start - read for start in inside]):
+            joint = max(0, bisect_right(starts, read) - 1)
+            due = places[joint] + read - starts[joint]
+            in_time = part[: max(0, places[joint + 1] - due)]
+            late = due - written if len(in_time) else 0
+            for samples in chain(_silence(late), _without(-late, [in_time])):
+                written += len(samples)
+                yield samples
+            read += len(part)
 
 
 def _silence(num_samples: int) -> Iterator[NDArray[np.int16]]:

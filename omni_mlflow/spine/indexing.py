@@ -200,7 +200,10 @@ class _Task:
         write_text(folder / FRAME_PLAN, proxy.plan.model_dump_json() + "\n")
         # By file, whichever pictures it holds: the choice of ``guard``, which knows of no exchange.
         sound, refused = write_soundtrack(
-            self.source.video_files(), folder / AUDIO, length_s=self.source.length_s
+            self.source.video_files(),
+            folder / AUDIO,
+            length_s=self.source.length_s,
+            seconds_at=self.source.seconds_at,
         )
         media = Media(
             proxy_video=self._pointer(MOSAIC),

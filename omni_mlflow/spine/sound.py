@@ -6,12 +6,27 @@ The real files are said to carry the same sound, all six. Where one lost some of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from omni_mlflow.spine.types import Row
 
 WHOLE_S = 0.1
 """A track that leaves no more of an episode in silence is whole: it ends with its last full frame."""
+
+
+class Joint(NamedTuple):
+    """What a track sounds from ``track_s`` on, by the file's clock, belongs to ``episode_s`` and after."""
+
+    track_s: float
+    episode_s: float
+
+    def placed(self, track_s: float) -> float:
+        return self.episode_s + track_s - self.track_s
+
+
+NO_JOINT = (Joint(0.0, 0.0),)
 
 
 class Sound(Row):
@@ -39,6 +54,23 @@ class Sound(Row):
     def share(self, length_s: float) -> float:
         """Share (0..1) of an episode of this length that has sound."""
         return 1.0 - self.silence_s(length_s) / length_s
+
+    def joined(self, joints: Sequence[Joint]) -> Sound:
+        """Return when it sounds by the episode's clock; what overlaps the sound before it is cut."""
+        following = [*joints[1:], Joint(math.inf, math.inf)]
+        spans: list[tuple[float, float]] = []
+        for start, stop in self.spans:
+            for joint, after in zip(joints, following, strict=True):
+                first, last = max(start, joint.track_s), min(stop, after.track_s)
+                heard_until = spans[-1][1] if spans else 0.0
+                begins, ends = max(joint.placed(first), heard_until), min(joint.placed(last), after.episode_s)
+                if first >= last or begins >= ends:
+                    continue
+                if spans and begins == heard_until:
+                    spans[-1] = (spans[-1][0], ends)
+                else:
+                    spans.append((begins, ends))
+        return self.model_copy(update={"spans": tuple(spans)})
 
     def is_whole(self, length_s: float) -> bool:
         """Whether no other track can have more of an episode of this length."""

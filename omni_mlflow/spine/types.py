@@ -235,8 +235,9 @@ class Window(Row):
 
     Attributes:
         anchor: the first frame after the window.
-        anchor_s: time of the anchor in seconds after frame 0, by the device's clock. What a model hears must
-            end here; ``anchor / fps`` would be too late where the device dropped frames further on.
+        anchor_s: time of the anchor in seconds after frame 0, by the device's clock, on which the proxy audio
+            lies. What a model hears must end here; ``anchor / fps`` would be too late where the device
+            dropped frames further on.
     """
 
     id: str

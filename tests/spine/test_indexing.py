@@ -229,10 +229,10 @@ def test_an_episode_that_is_overwritten_while_it_is_indexed_is_refused(make_epis
     placed = next(each for each in episodes if each.session_id == "kitchen")
     write = indexing.write_soundtrack
 
-    def overwrite_then_write(videos, out, *, length_s):
+    def overwrite_then_write(videos, out, **clock):
         for file in train.iterdir():
             (test / file.name).write_bytes(file.read_bytes())
-        return write(videos, out, length_s=length_s)
+        return write(videos, out, **clock)
 
     monkeypatch.setattr(indexing, "write_soundtrack", overwrite_then_write)
     with pytest.raises(ChangedEpisodeError, match=r"kitchen/ep1/\S+.*run 'select', 'split' and 'guard'"):

@@ -1,0 +1,41 @@
+"""Where the sound of a file belongs on the clock of an episode, by the pictures that it sounds with.
+
+A window ends at the time of a frame by the device's clock. A container has a clock of its own: where it
+claims another rate, or the device lost frames and it did not, the two drift apart. Picture k is frame k,
+whatever either clock says, so what sounds from picture k on belongs to the time of frame k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from omni_mlflow.spine.frame_plan import display_order, opened, video_of
+from omni_mlflow.spine.sound import Joint
+
+JITTER_S = 0.01
+"""So far sound may come before its time and still go on, sample by sample: clocks jitter and round."""
+
+LATE_S = 0.05
+"""So far it may come after its time: a frame period. Nothing is heard too early then, and a clock that
+trembles cuts nothing."""
+
+
+def joints_of(mp4: Path, seconds_at: Callable[[int], float]) -> tuple[Joint, ...]:
+    """Return where the sound must be joined anew to be in time; the first joint alone where clocks agree.
+
+    Args:
+        seconds_at: the time of each frame after frame 0.
+
+    Raises:
+        UnreadableVideoError: the pictures have no certain times.
+    """
+    with opened(mp4) as container:
+        stream = video_of(mp4, container)
+        time_base, start = stream.time_base, stream.start_time or 0
+    found = [Joint(0.0, 0.0)]
+    for frame, tick in enumerate(display_order(mp4).pts):
+        track_s, episode_s = float((tick - start) * time_base), seconds_at(frame)
+        if not -JITTER_S <= found[-1].placed(track_s) - episode_s <= LATE_S + 1e-6:
+            found.append(Joint(track_s, episode_s))
+    return tuple(found)
