@@ -183,6 +183,7 @@ def _run(stage: Stage, context: Context, attempt: _Attempt, record: RunRecord) -
     return Run(
         **vars(_ground(stage, context, attempt.inputs)),
         folder=attempt.folder.path,
+        fingerprint=attempt.fingerprint,
         record=record,
         bar=context.bar,
         suites=context.suites,

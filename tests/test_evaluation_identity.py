@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pytest
 
+from omni_mlflow.events import JOURNAL_NAME
 from omni_mlflow.journal import Journal
 from omni_mlflow.stage_run import _ground
 from omni_mlflow.stages import STAGES
@@ -151,3 +154,33 @@ def test_an_evaluation_with_another_bound_asks_nobody_again(bench, monkeypatch):
     again = bench.run("evaluate", changes={"evaluation.max_infrastructure_failed_share": 0.5})
     assert not again.reused
     assert (bench.evaluation / "predictions.jsonl").read_bytes() == before
+
+
+def test_scoring_finished_answers_again_is_a_look_of_its_own_at_the_truths(bench):
+    [first] = bench.openings()
+    bench.run("evaluate", changes={"evaluation.max_infrastructure_failed_share": 0.1})
+    with edited_backbone(bench.place.root, "int(predicted == target", "int(predicted != target"):
+        bench.run("evaluate")
+    looks = bench.openings()
+    assert len({each["look"] for each in looks}) == len(looks) == 3
+    assert {each["evaluation"] for each in looks} == {first["evaluation"]}
+    report = (bench.evaluation / "RUN_REPORT.md").read_text()
+    assert "| Held-out targets opened | 3 times, this one included |" in report
+
+
+def test_taking_a_finished_evaluation_back_opens_nothing(bench):
+    before = contents(bench.evaluation)
+    bench.run("evaluate", changes={"evaluation.max_infrastructure_failed_share": 0.1})
+    assert bench.run("evaluate").reused
+    assert contents(bench.evaluation) == before
+    assert len(bench.openings()) == 2
+
+
+def test_only_the_evaluation_that_goes_on_has_the_look_of_a_killed_one(bench):
+    (bench.evaluation / "seal.json").unlink()
+    os.truncate(bench.evaluation / JOURNAL_NAME, 0)  # the disk lost whose work it is
+    bench.run("evaluate")
+    assert len(bench.openings()) == 1
+    shutil.rmtree(bench.evaluation)
+    bench.run("evaluate")
+    assert len(bench.openings()) == 2

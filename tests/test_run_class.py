@@ -110,6 +110,7 @@ def hand_on(place, tmp_path, monkeypatch):
         record.started(name, parent=None, mlflow_run_id=None, mlflow_experiment_id=None)
         at_work = Run(
             stage=name,
+            fingerprint="",
             folder=tmp_path / name,
             workspace=workspace,
             contract=bound.contract,

@@ -183,6 +183,7 @@ class Run(Ground):
 
     Attributes:
         folder: the stage's own folder; everything it makes lies below it.
+        fingerprint: of the work in it: inputs, settings and code.
         suites: folder of the Great Expectations suites.
         say: tells a person at the terminal one line.
         findings: what is wrong with the inputs of a stage that judges them itself; None for all others, whose
@@ -190,6 +191,7 @@ class Run(Ground):
     """
 
     folder: Path
+    fingerprint: str
     record: RunRecord
     bar: Bar
     suites: Path

@@ -78,7 +78,6 @@ def _answers(
     run: Run, asked: Questions, ids: Sequence[str], *, predictor: Callable[[], Predictor] | None
 ) -> Said:
     known = known_answers(run, asked)
-    known.bring_look(run.folder)
 
     def batch_size() -> int:
         return known.batch_size or (predictor().batch_size if predictor else 1)

@@ -1,7 +1,8 @@
 """Answers that journals of this workspace hold already: those of shards, and of evaluations set aside.
 
 They are taken over by identity, whoever was asked: an evaluation begun as eight shards goes on as three, or
-as one, and a finished one whose metrics changed asks nobody again.
+as one, and a finished one that is scored anew, by another bound or other metrics, asks nobody again. How
+a reply is read (``metrics/answers.py``) is a part of the identity: where that changed, all are asked again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from omni_mlflow.stages.base import Ground, Run
 from omni_mlflow.stages.evaluation_identity import Identity, differing
 from omni_mlflow.stages.kept_answers import KeptAnswers
 from omni_mlflow.stages.manifests import GENERATED
-from omni_mlflow.stages.seal_ledger import LOOK
 from omni_mlflow.stages.sheet_checks import Judge
 from omni_mlflow.workspace import StageFolder, StaleInputError
 
@@ -32,18 +32,11 @@ class KnownAnswers:
     Attributes:
         batch_size: of any of the journals; None where there is none.
         generated: folders of the large things that these answers name.
-        looks: the names of looks at the truths that lie beside these answers.
     """
 
     answers: KeptAnswers
     batch_size: int | None
     generated: tuple[Path, ...]
-    looks: tuple[Path, ...]
-
-    def bring_look(self, out: Path) -> None:
-        """Whoever goes on with the answers of an evaluation has the look at the truths that it had."""
-        if self.looks and not (out / LOOK).exists():
-            shutil.copy(self.looks[0], out / LOOK)
 
     def bring_generated(self, out: Path) -> None:
         """Copy what the answers name to ``out``, so that they can be scored there."""
@@ -85,12 +78,10 @@ def known_answers(run: Run, asked: Questions) -> KnownAnswers:
             of_sheet.put_row(sheet.file, start, row)
         answers.add_missing(of_sheet)
     generated = (sheet.folder.path / GENERATED for sheet in sheets)
-    looks = (sheet.folder.path / LOOK for sheet in sheets)
     return KnownAnswers(
         answers=answers,
         batch_size=sheets[0].batch_size if sheets else None,
         generated=tuple(folder for folder in generated if folder.is_dir()),
-        looks=tuple(name for name in looks if name.is_file()),
     )
 
 

@@ -14,6 +14,7 @@ from omni_mlflow.spine.rows import read_rows, write_text
 from omni_mlflow.spine.types import Check, Row, Target
 from omni_mlflow.stages.base import Ground, Run
 from omni_mlflow.stages.manifests import TEST_TARGETS, DatasetManifest, open_arrays
+from omni_mlflow.workspace import SEAL_NAME
 
 LEDGER_NAME = "seal_ledger.jsonl"
 LOOK = ".look"
@@ -24,8 +25,8 @@ class Opening(Row):
 
     Attributes:
         evaluation: identity of the evaluation: checkpoint, dataset, settings, code.
-        look: an evaluation that goes on after it was killed is the same look, one that begins anew a second
-            one.
+        look: an evaluation that goes on after it was killed is the same look. Any other is a look of its
+            own: one that begins anew, and one that only scores again what was answered before.
     """
 
     split_digest: str
@@ -37,11 +38,26 @@ class Opening(Row):
 
 
 def look_of(run: Run) -> str:
-    """Name the look that the evaluation in this folder has at the truths; the name goes with the folder."""
-    name = run.folder / LOOK
-    if not name.is_file():
-        write_text(name, uuid.uuid4().hex)
-    return name.read_text(encoding="utf-8")
+    """Name the look that the evaluation in this folder has at the truths; the name goes with the folder.
+
+    The folder is moved away once inputs, settings or code are others. It is moved away, too, when its journal
+    lost what it is the work of: then this very work goes on with the look of the unfinished folder.
+    """
+    path = run.folder / LOOK
+    if not path.is_file():
+        shelf = (run.workspace.root / "superseded").glob(f"{run.model.id}-evaluate-*/{LOOK}")
+        begun = next((look for look in sorted(shelf) if _goes_on(run, look)), None)
+        if begun is not None:
+            begun.rename(path)  # nobody else goes on with it
+        else:
+            write_text(path, f"{run.fingerprint} {uuid.uuid4().hex}")
+    return path.read_text(encoding="utf-8").rpartition(" ")[2]
+
+
+def _goes_on(run: Run, look: Path) -> bool:
+    """Tell whether a folder on the shelf is this very work, unfinished."""
+    is_finished = (look.parent / SEAL_NAME).exists()
+    return not is_finished and look.read_text(encoding="utf-8").startswith(f"{run.fingerprint} ")
 
 
 def open_targets(run: Run, dataset: DatasetManifest, opening: Opening) -> tuple[Sequence[Target], Arrays]:
