@@ -12,6 +12,7 @@ from rich.text import Text
 
 from omni_mlflow.spine.anomalies import annotation_anomalies, listed, percent
 from omni_mlflow.spine.episodes import NOMINAL_FPS, EpisodeFile, open_episode
+from omni_mlflow.spine.picture_clock import clock_off_s
 from omni_mlflow.spine.sound import WHOLE_S
 from omni_mlflow.spine.soundtrack import fullest_sound
 from omni_mlflow.spine.types import CAMERAS, Row
@@ -111,9 +112,9 @@ def _listen(videos: Mapping[str, Path], source: EpisodeFile) -> tuple[float, lis
         return 0.0, anomalies + none_at_all
     if sound.mute:
         anomalies.append(f"the sound of {camera}.mp4 is digital silence")
-    if listened.clock_off_s:
+    if off_s := clock_off_s(listened.joints):
         anomalies.append(
-            f"the clock of {camera}.mp4 is up to {listened.clock_off_s:.2f} s from the device's: "
+            f"the clock of {camera}.mp4 is up to {off_s:.2f} s from the device's: "
             "its sound is placed by its pictures"
         )
     lacking = [span for span in sound.silences(length_s) if span[1] - span[0] > _shortest(span, length_s)]

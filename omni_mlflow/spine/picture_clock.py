@@ -7,14 +7,15 @@ whatever either clock says, so what sounds from picture k on belongs to the time
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omni_mlflow.spine.frame_plan import display_order, opened, video_of
 from omni_mlflow.spine.sound import Joint
 
 JITTER_S = 0.01
-"""So far sound may come before its time and still go on, sample by sample: clocks jitter and round."""
+"""So far sound may come before its time and still go on, sample by sample: clocks jitter and round. From the
+first joint on, it may not: every joint lies so much later than its frame."""
 
 LATE_S = 0.05
 """So far it may come after its time: a frame period. Nothing is heard too early then, and a clock that
@@ -36,6 +37,12 @@ def joints_of(mp4: Path, seconds_at: Callable[[int], float]) -> tuple[Joint, ...
     found = [Joint(0.0, 0.0)]
     for frame, tick in enumerate(display_order(mp4).pts):
         track_s, episode_s = float((tick - start) * time_base), seconds_at(frame)
-        if not -JITTER_S <= found[-1].placed(track_s) - episode_s <= LATE_S + 1e-6:
-            found.append(Joint(track_s, episode_s))
+        early_s = JITTER_S if len(found) == 1 else 0.0
+        if not -early_s - 1e-6 <= found[-1].placed(track_s) - episode_s <= LATE_S + 1e-6:
+            found.append(Joint(track_s, episode_s + JITTER_S))  # so that jitter brings nothing too early
     return tuple(found)
+
+
+def clock_off_s(joints: Sequence[Joint]) -> float:
+    """Return how far the two clocks are apart where the sound was joined anew, at most."""
+    return max((abs(episode_s - JITTER_S - track_s) for track_s, episode_s in joints[1:]), default=0.0)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from omni_mlflow.spine.audio import extract_audio, read_sound
 from omni_mlflow.spine.frame_plan import UnreadableVideoError
-from omni_mlflow.spine.picture_clock import joints_of
+from omni_mlflow.spine.picture_clock import clock_off_s, joints_of
 from omni_mlflow.spine.sound import NO_JOINT, Joint, Sound, fullest
 from omni_mlflow.spine.types import Row
 
@@ -44,10 +44,6 @@ class Listened(NamedTuple):
     sound: Sound
     refused: dict[str, str]
     joints: tuple[Joint, ...] = NO_JOINT
-
-    @property
-    def clock_off_s(self) -> float:
-        return max(abs(joint.episode_s - joint.track_s) for joint in self.joints)
 
 
 def fullest_sound(
@@ -97,6 +93,6 @@ def write_soundtrack(
         file=videos[camera].name,
         silence_s=round(sound.silence_s(length_s), 3),
         overlap_s=round(sound.overlap_s, 3),
-        clock_off_s=round(listened.clock_off_s, 3),
+        clock_off_s=round(clock_off_s(listened.joints), 3),
     )
     return track, listened.refused

@@ -12,7 +12,7 @@ import pytest
 from omni_mlflow.inspection import inspect_episode
 from omni_mlflow.spine.audio import extract_audio, read_audio
 from omni_mlflow.spine.indexing import IndexPlan, index_episode
-from omni_mlflow.spine.picture_clock import JITTER_S, LATE_S, joints_of
+from omni_mlflow.spine.picture_clock import JITTER_S, LATE_S, clock_off_s, joints_of
 from omni_mlflow.spine.selection import scan_data_root
 from omni_mlflow.spine.sound import NO_JOINT, Joint, Sound
 from omni_mlflow.spine.soundtrack import write_soundtrack
@@ -22,7 +22,7 @@ FLASH, PICTURES, RATE = 30, 61, 16_000
 
 
 def write_flash_and_beep(path, *, fps=20):
-    """Pictures at a constant rate, one of them white; a tone of 40 ms begins with it, and noise hums."""
+    """Pictures at a constant rate, one of them white; a tone of 80 ms begins with it, and noise hums."""
     with av.open(str(path), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=fps)
         video.width = video.height = 32
@@ -36,7 +36,7 @@ def write_flash_and_beep(path, *, fps=20):
         container.mux(video.encode(None))
         samples = np.random.default_rng(0).normal(0, 0.01, (1, PICTURES * RATE // fps)).astype(np.float32)
         start = FLASH * RATE // fps
-        samples[0, start : start + 640] = 0.8 * np.sin(np.arange(640) * 2 * np.pi * 1000 / RATE)
+        samples[0, start : start + 1280] = 0.8 * np.sin(np.arange(1280) * 2 * np.pi * 1000 / RATE)
         heard = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
         heard.sample_rate, heard.pts, heard.time_base = RATE, 0, Fraction(1, RATE)
         container.mux(sound.encode(heard))
@@ -87,7 +87,8 @@ def test_a_joint_is_where_the_clocks_part(tmp_path):
     video = write_flash_and_beep(tmp_path / "a.mp4")
     assert joints_of(video, DEVICE["the same clock"]) == NO_JOINT
     _, joint = joints_of(video, DEVICE["frames lost before"])
-    assert joint == pytest.approx((0.55, 1.05))
+    assert joint == pytest.approx((0.55, 1.05 + JITTER_S))
+    assert clock_off_s((*NO_JOINT, joint)) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
