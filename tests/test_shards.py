@@ -157,6 +157,11 @@ def contradict(bench, folder):
     write_rows(other, head, [{**rows[0], "raw": '{"action": "something else"}'}, *rows[1:]])
 
 
+def say_it_twice(bench, folder):
+    head, rows = rows_of(folder)
+    write_rows(folder, head, [*rows, rows[0]])
+
+
 def answer_with(part):
     def change(bench, folder):
         head, rows = rows_of(folder)
@@ -196,6 +201,7 @@ def edit_a_sealed_shard(bench, folder):
 FAULTS = {
     lose_a_row: "every_sample_is_answered",
     contradict: "one_answer_per_sample",
+    say_it_twice: "one_row_per_answer",
     answer_with("checkpoint"): "shard_is_of_this_checkpoint",
     answer_with("dataset"): "shard_is_of_this_dataset",
     answer_a_train_sample: "row_answers_a_held_out_sample",

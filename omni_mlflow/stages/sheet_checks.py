@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from sys import intern
 from typing import Any
@@ -61,12 +62,20 @@ class Judge:
         return [*self._failures, *self._contradictions()]
 
     def _contradictions(self) -> Iterator[Check]:
-        """The same answer twice is one answer; a failure of the infrastructure beside an answer is none."""
+        """The same answer in two shards is one answer, and a failure of the infrastructure is none.
+
+        One journal never answers a sample twice: what was answered is not asked again.
+        """
         for (name, sample_id), said in self.given.items():
             heard = [(sheet, print_) for sheet, print_ in said if print_ is not None]
             if len({print_ for _, print_ in heard}) > 1:
                 found = f"different ones in {', '.join(sorted({sheet for sheet, _ in heard}))}"
                 yield refused("one_answer_per_sample", f"{name} {sample_id}", "one answer", found)
+            elif twice := sorted(
+                {sheet for sheet, times in Counter(s for s, _ in heard).items() if times > 1}
+            ):
+                found = f"the same one twice in {', '.join(twice)}"
+                yield refused("one_row_per_answer", f"{name} {sample_id}", "one row in a journal", found)
 
     def _belongs(self, answer: Answer, row: Mapping[str, Any], where: str) -> bool:
         wanted = self._asked.get(answer.id)
