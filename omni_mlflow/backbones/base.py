@@ -169,6 +169,7 @@ class Exam:
         arrays: numeric truth by name, shape (samples, ...), same order.
         generated: folder of the large things that answers name (:meth:`Backbone.load`).
         classes: every action label of the dataset, as declared before anything was answered.
+        unasked: held-out episodes without any sample: how many windows were left out, by reason.
     """
 
     samples: Sequence[Sample]
@@ -179,6 +180,7 @@ class Exam:
     arrays: Arrays
     generated: Path
     classes: Sequence[str]
+    unasked: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)

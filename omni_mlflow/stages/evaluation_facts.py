@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -149,6 +150,19 @@ def _skips(run: Run) -> Iterable[Skip]:
         name = f"skipped_{unit}.jsonl"
         if seal is not None and name in seal.outputs:
             yield from read_rows(run.open(stage, name), Skip)
+
+
+def unasked_episodes(run: Run, dataset: DatasetManifest) -> dict[str, dict[str, int]]:
+    """Return the held-out episodes without any sample, and what was left out of them, by reason."""
+    manifest = read_document(run.open("guard", "episode_manifest.json"), EpisodeManifest)
+    asked = dataset.samples_per_episode[Split.TEST]
+    held_out = sorted(each.episode_id for each in manifest.episodes if each.split is Split.TEST)
+    reasons: dict[str, Counter[str]] = {each: Counter() for each in held_out if each not in asked}
+    for skip in _skips(run):
+        of_window = skip.subject.rsplit(":", 2)[0]  # see window_id; 'index' leaves out whole episodes
+        if (episode := skip.subject if skip.subject in reasons else of_window) in reasons:
+            reasons[episode][skip.reason] += 1
+    return {episode: dict(sorted(counts.items())) for episode, counts in reasons.items()}
 
 
 def _reported(run: Run, name: str) -> ReportedFile:

@@ -30,7 +30,12 @@ from omni_mlflow.stages.answer_sheets import PARTIAL
 from omni_mlflow.stages.asked import INTACT, Questions
 from omni_mlflow.stages.base import Report, Run
 from omni_mlflow.stages.declared_labels import label_ledger
-from omni_mlflow.stages.evaluation_facts import EvaluationFacts, evaluation_facts, run_facts
+from omni_mlflow.stages.evaluation_facts import (
+    EvaluationFacts,
+    evaluation_facts,
+    run_facts,
+    unasked_episodes,
+)
 from omni_mlflow.stages.manifests import CONTRACT, FITTED, GENERATED, dataset_input
 from omni_mlflow.stages.seal_ledger import Opening, look_of, open_targets
 
@@ -128,6 +133,7 @@ def _exam(run: Run, asked: Questions, said: Said) -> tuple[Exam, LabelLedger]:
         arrays={name: array[places] for name, array in arrays.items()},
         generated=run.folder / GENERATED,
         classes=ledger.classes,
+        unasked=unasked_episodes(run, dataset),
     )
     return exam, ledger
 

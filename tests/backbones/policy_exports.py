@@ -69,6 +69,7 @@ class PolicyExports:
             arrays=arrays,
             generated=Path("generated"),
             classes=sorted(fitted.action),
+            unasked={},
         )
 
 

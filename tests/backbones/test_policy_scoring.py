@@ -106,6 +106,30 @@ def test_a_label_with_one_class_is_null_with_the_class_counts(policy_exported):
     assert "next_contact" not in metrics["verdicts"]
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_an_action_of_one_true_class_is_null_in_every_number_of_actions(policy_exported, seen):
+    exam = policy_exported.exam()
+    action = min(exam.fitted.action) if seen else "Fly a kite"
+    exam = relabelled(replace(exam, classes=sorted({*exam.classes, action})), action=action)
+    scores = score_exam(exam, policy_exported.settings)
+    metrics = scores.metrics
+    for name in (
+        "action_accuracy",
+        "action_macro_f1",
+        "supported_class_macro_f1",
+        "seen_label_accuracy",
+        "unseen_label_accuracy",
+    ):
+        assert metrics[name] is None, name
+        assert (
+            metrics["more"]["reasons"][name] == f"one true class alone: {{'{action}': {len(exam.samples)}}}"
+        )
+        assert name not in metrics["intervals"]
+        assert name not in metrics["baselines"]
+        assert name not in scores.headline
+    assert metrics["next_action_accuracy"] is not None
+
+
 def test_a_window_whose_action_nobody_annotated_counts_for_motion_and_for_what_comes_next(policy_exported):
     """One window says the wrong next action and contact, and its own action has no label."""
 
@@ -157,6 +181,14 @@ def test_metrics_follow_from_the_predictions_and_a_changed_one_is_found(truth, t
         write_document(tmp_path / "metrics.json", {**truth.metrics, name: 0.123})
         refused = [check.rule for check in broken(check_outputs(tmp_path))]
         assert refused == ["metrics_follow_from_predictions"], name
+
+
+def test_a_held_out_episode_without_a_valid_hand_is_in_the_audit_with_its_reason(policy_exported):
+    unasked = {"handless__ep1": {"no hand is valid at the last observed frame": 59}}
+    exam = replace(policy_exported.exam(), unasked=unasked)
+    audit = score_exam(exam, policy_exported.settings).documents["retargeting_audit.json"]
+    assert audit["unasked"] == unasked
+    assert "handless__ep1" not in {each["episode_id"] for each in audit["episodes"]}
 
 
 def test_an_episode_whose_hands_do_not_come_back_breaks_a_rule_of_the_evaluation(truth, tmp_path):

@@ -156,6 +156,7 @@ def audit(maps, stats) -> RetargetingAudit:
         maps=maps,
         actions=stats,
         fitted=fitted_on("t1", "t2"),
+        unasked={},
     )
 
 
@@ -221,6 +222,7 @@ def test_an_episode_without_a_valid_step_has_no_round_trip(maps, stats):
         maps=maps,
         actions=stats,
         fitted=fitted_on("t1"),
+        unasked={},
     )
     [episode] = audit.episodes
     assert (episode.round_trip, episode.within_bound, episode.valid_steps) == (None, None, 0)
@@ -243,6 +245,7 @@ def test_numbers_beyond_the_quantiles_of_train_are_counted(maps):
         maps=maps,
         actions=everything.model_copy(update=wide),
         fitted=fitted_on("t1"),
+        unasked={},
     )
     moved_right = future[:, :, 0, 0, 0] - now.joints[:, None, 0, 0, 0] > 0.005
     assert audit.episodes[0].values_outside == moved_right[reasons[..., 0] == 0].sum() > 0

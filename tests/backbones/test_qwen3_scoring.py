@@ -62,6 +62,7 @@ def scores():
         arrays={},
         generated=Path("generated"),
         classes=("dust the lamp", "polish", "pour", "stir"),
+        unasked={},
     )
     return BACKBONE.score(exam, settings=qwen_settings())
 

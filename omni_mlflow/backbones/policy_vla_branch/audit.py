@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class RetargetingAudit(Row):
         bound: what the space was measured to lose on train episodes, left out of whatever was fitted.
         num_examples: left and right hands, or bodies, that the maps were fitted on.
         fitted_on_digest: of the sorted ids of the episodes that the maps were fitted on.
+        unasked: held-out episodes without any sample, such as one without a valid hand: windows by reason.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +71,7 @@ class RetargetingAudit(Row):
     fitted_on_episodes: int
     fitted_on_digest: str
     episodes: tuple[EpisodeAudit, ...]
+    unasked: dict[str, dict[str, int]]
 
     @property
     def joint_limit_violations(self) -> int | None:
@@ -86,6 +88,7 @@ def audit_retargeting(
     maps: RetargetingMaps,
     actions: DimensionStats,
     fitted: FittedOnTrain,
+    unasked: Mapping[str, Mapping[str, int]],
 ) -> RetargetingAudit:
     """Send the true motion of every sample through the action space and back.
 
@@ -93,6 +96,7 @@ def audit_retargeting(
         episodes: of each sample.
         actions: statistics of the train actions.
         fitted: whatever names the episodes that the maps were fitted on.
+        unasked: see :class:`RetargetingAudit`.
     """
     valid, future = motion.future.valid, motion.future.joints
     encoded = space.actions(motion, maps)
@@ -128,6 +132,7 @@ def audit_retargeting(
         fitted_on_episodes=len(fitted.episode_ids),
         fitted_on_digest=fitted.episodes_digest,
         episodes=tuple(audited(episode) for episode in sorted(set(episodes))),
+        unasked={episode: dict(reasons) for episode, reasons in unasked.items()},
     )
 
 

@@ -41,6 +41,17 @@ QUESTIONS = {
     "next_contact": "contact_accuracy",
 }
 
+_ALSO_DEGENERATE = {
+    "action": (
+        "action_macro_f1",
+        "supported_class_macro_f1",
+        "seen_label_accuracy",
+        "unseen_label_accuracy",
+    ),
+    "next_contact": ("contact_f1",),
+}
+"""What else a constant answers where a question of :data:`QUESTIONS` has one true class alone."""
+
 LABELS: Mapping[str, Metric] = {
     **{name: LABEL_METRICS[published] for published, name in NAMES.items()},
     "contact_accuracy": Metric(title="Contact accuracy, next window", question="next_contact"),
@@ -189,8 +200,7 @@ def _leave_out_degenerate(metrics: dict[str, Any]) -> None:
     for question, name in QUESTIONS.items():
         counts = metrics["more"]["class_counts"][question]
         if len(counts) == 1:
-            names = (name, "contact_f1") if question == "next_contact" else (name,)
-            for each in names:
+            for each in (name, *_ALSO_DEGENERATE.get(question, ())):
                 metrics[each] = None
                 metrics["more"]["reasons"][each] = f"one true class alone: {counts}"
                 for block in (metrics["intervals"], metrics["baselines"], *metrics["controls"].values()):

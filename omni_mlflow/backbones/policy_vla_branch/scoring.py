@@ -99,6 +99,7 @@ def _audit(asked: MotionExam) -> RetargetingAudit:
         maps=fitted.maps,
         actions=fitted.normalization.actions,
         fitted=fitted,
+        unasked=asked.exam.unasked,
     )
 
 
