@@ -126,6 +126,7 @@ def test_an_action_of_one_true_class_is_null_in_every_number_of_actions(policy_e
         )
         assert name not in metrics["intervals"]
         assert name not in metrics["baselines"]
+        assert name not in metrics["clusters"]["worth"]  # a report asks there which rows it has
         assert name not in scores.headline
     assert metrics["next_action_accuracy"] is not None
 

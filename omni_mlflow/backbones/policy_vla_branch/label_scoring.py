@@ -197,12 +197,13 @@ def _add_contact_f1(metrics: dict[str, Any], rows: Sequence[Row]) -> None:
 
 
 def _leave_out_degenerate(metrics: dict[str, Any]) -> None:
+    told_of = (metrics["intervals"], metrics["baselines"], metrics["clusters"]["worth"])
     for question, name in QUESTIONS.items():
         counts = metrics["more"]["class_counts"][question]
         if len(counts) == 1:
             for each in (name, *_ALSO_DEGENERATE.get(question, ())):
                 metrics[each] = None
                 metrics["more"]["reasons"][each] = f"one true class alone: {counts}"
-                for block in (metrics["intervals"], metrics["baselines"], *metrics["controls"].values()):
+                for block in (*told_of, *metrics["controls"].values()):
                     block.pop(each, None)
             metrics["verdicts"].pop(question, None)
