@@ -76,6 +76,7 @@ def run_again(tmp_path_factory) -> dict[str, list[str]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", SHAPES)
 def test_an_edited_module_runs_again_what_it_shapes_and_nothing_else(run_again, module):
     assert set(run_again[module]) == SHAPES[module]
