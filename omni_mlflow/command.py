@@ -10,7 +10,7 @@ from typing import Any
 from omni_mlflow.context import Context, OuterRun
 from omni_mlflow.contract import ContractError, SplitCounts
 from omni_mlflow.contract.file import parse_changes
-from omni_mlflow.journal import JournalBusyError
+from omni_mlflow.locks import JournalBusyError
 from omni_mlflow.pipeline import run_main
 from omni_mlflow.registry import Bound, load_bound
 from omni_mlflow.shared_contract import shared_contract

@@ -10,7 +10,7 @@ from pathlib import Path
 from omni_mlflow.context import Context, flat
 from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, Tags, read_events
 from omni_mlflow.interruption import Interrupted, name_of
-from omni_mlflow.journal import exclusive
+from omni_mlflow.locks import exclusive
 from omni_mlflow.record import RunRecord
 from omni_mlflow.registry import Bound
 from omni_mlflow.spine.rows import digest_of

@@ -28,8 +28,8 @@ from omni_mlflow.context import (
 )
 from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, read_events
 from omni_mlflow.interruption import name_of
-from omni_mlflow.journal import exclusive, shared
 from omni_mlflow.leftovers import FAILURE_NAME, key_of, make_room
+from omni_mlflow.locks import exclusive, shared
 from omni_mlflow.record import RunRecord
 from omni_mlflow.spine.rows import write_text
 from omni_mlflow.spine.types import Check, broken

@@ -169,7 +169,7 @@ def at_work(locks, *names):
     """A process that holds these locks, as a job does, and the projection with them."""
     program = (
         "import sys, pathlib; from contextlib import ExitStack\n"
-        "from omni_mlflow.journal import exclusive, in_turn\n"
+        "from omni_mlflow.locks import exclusive, in_turn\n"
         "with ExitStack() as held:\n"
         "    held.enter_context(in_turn(pathlib.Path(sys.argv[1])))\n"
         "    for path in sys.argv[2:]: held.enter_context(exclusive(pathlib.Path(path)))\n"

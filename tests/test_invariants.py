@@ -15,15 +15,15 @@ from pydantic import ValidationError
 from omni_mlflow.contract import ContractError
 from omni_mlflow.contract.file import load_contract, parse_contract
 from omni_mlflow.contract_validation import validate_contracts
-from omni_mlflow.journal import Journal
 from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
 from omni_mlflow.spine.selection import scan_data_root
 from omni_mlflow.spine.types import Answer, LabelledSample, Labels, Outcome, Sample, Span, Split, Target
 from omni_mlflow.stages import STAGES
-from omni_mlflow.stages.answering import AnswerJournal, ForeignAnswersError, answer_all
+from omni_mlflow.stages.answering import ForeignAnswersError
 from omni_mlflow.stages.base import Options
 from omni_mlflow.stages.register import ALIASES
 from tests.conftest import PROJECT, TRIVIAL
+from tests.workbench import answers_of
 
 WHOLE = EvidenceFacts(
     synthetic=False,
@@ -73,19 +73,6 @@ class Attentive:
             )
             for each in samples
         ]
-
-
-def ask(path, predictor, samples, *, checkpoint="one"):
-    with Journal(path) as rows:
-        journal = AnswerJournal(rows, {"checkpoint": checkpoint}, batch_size=lambda: predictor.batch_size)
-        return answer_all(
-            journal,
-            "intact",
-            [each.id for each in samples],
-            as_asked=lambda ids: [each for each in samples if each.id in ids],
-            predictor=lambda: predictor,
-            on_batch=lambda _: None,
-        )
 
 
 def test_an_episode_without_sound_says_so_in_its_manifest_row(episodes, tmp_path):
@@ -150,20 +137,20 @@ def test_a_partial_one_episode_or_overfit_evaluation_is_a_smoke_run_and_gets_no_
 
 def test_an_interrupted_evaluation_asks_only_what_is_unanswered_and_ends_with_the_same_bytes(tmp_path):
     samples = [sample(number) for number in range(5)]
-    ask(tmp_path / "undisturbed.jsonl", Attentive(patience=3), samples)
+    answers_of(Attentive(patience=3), samples, tmp_path / "undisturbed.jsonl")
     with pytest.raises(KeyboardInterrupt):
-        ask(tmp_path / "resumed.jsonl", Attentive(patience=1), samples)
+        answers_of(Attentive(patience=1), samples, tmp_path / "resumed.jsonl")
     again = Attentive(patience=2)
-    answers = ask(tmp_path / "resumed.jsonl", again, samples)
+    answers = answers_of(again, samples, tmp_path / "resumed.jsonl")
     assert [answer.raw for answer in answers] == [each.id for each in samples]
     assert again.asked == [each.id for each in samples[2:]]
     assert (tmp_path / "resumed.jsonl").read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()
 
 
 def test_answers_of_another_checkpoint_are_never_mixed_in(tmp_path):
-    ask(tmp_path / "partial.jsonl", Attentive(patience=1), [sample(0)])
+    answers_of(Attentive(patience=1), [sample(0)], tmp_path / "partial.jsonl")
     with pytest.raises(ForeignAnswersError, match=r"different: checkpoint"):
-        ask(tmp_path / "partial.jsonl", Attentive(patience=1), [sample(0)], checkpoint="another")
+        answers_of(Attentive(patience=1), [sample(0)], tmp_path / "partial.jsonl", checkpoint="another")
 
 
 def test_progress_and_partial_predictions_are_announced_before_the_evaluation_ends(finished):

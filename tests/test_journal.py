@@ -11,16 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from omni_mlflow.journal import (
-    Journal,
-    JournalBusyError,
-    TornRow,
-    exclusive,
-    follow_journal,
-    in_turn,
-    read_journal,
-    settle,
-)
+from omni_mlflow.journal import Journal, TornRow, follow_journal, read_journal, settle
+from omni_mlflow.locks import JournalBusyError, exclusive, in_turn
 from omni_mlflow.spine.rows import BadRowError
 
 ROWS = [{"event": "sample", "id": f"kitchen_3/ep1:{i}", "said": "pours tea ☕", "n": i} for i in range(12)]
@@ -122,7 +114,7 @@ def test_a_full_disk_leaves_whole_rows_only(tmp_path, monkeypatch):
 def test_a_lock_dies_with_its_process(tmp_path):
     lock = tmp_path / "lock"
     program = (
-        "import sys, time, pathlib; from omni_mlflow.journal import exclusive\n"
+        "import sys, time, pathlib; from omni_mlflow.locks import exclusive\n"
         f"with exclusive(pathlib.Path({str(lock)!r})): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)

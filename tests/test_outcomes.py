@@ -6,12 +6,11 @@ import json
 
 import pytest
 
-from omni_mlflow.journal import Journal
 from omni_mlflow.spine.types import Answer, Outcome, Sample, Span, Split
 from omni_mlflow.stage_report import RulesBrokenError
-from omni_mlflow.stages.answering import AnswerJournal, WrongAnswersError, answer_all, ask
+from omni_mlflow.stages.answering import WrongAnswersError, ask
 from tests.conftest import TRIVIAL
-from tests.workbench import Workbench
+from tests.workbench import Workbench, answers_of
 
 
 def sample(number: int) -> Sample:
@@ -56,20 +55,6 @@ class OutOfMemory:
         ]
 
 
-def answer(predictor, samples, path, *, max_retries=0):
-    with Journal(path) as rows:
-        journal = AnswerJournal(rows, {"checkpoint": "one"}, batch_size=lambda: predictor.batch_size)
-        return answer_all(
-            journal,
-            "intact",
-            [each.id for each in samples],
-            as_asked=lambda ids: [each for each in samples if each.id in ids],
-            predictor=lambda: predictor,
-            on_batch=lambda _: None,
-            max_retries=max_retries,
-        )
-
-
 def test_a_batch_that_does_not_fit_is_asked_one_by_one():
     predictor = OutOfMemory(room=1)
     answers = ask(predictor, [sample(number) for number in range(4)])
@@ -96,7 +81,7 @@ def test_only_the_sample_that_cannot_be_asked_is_failed_and_its_reason_is_kept()
 def test_a_failed_sample_is_asked_again_as_often_as_the_contract_says(tmp_path, failures, outcome):
     samples = [sample(number) for number in range(5)]
     predictor = OutOfMemory(hard={samples[3].id: failures})
-    answers = answer(predictor, samples, tmp_path / "partial.jsonl", max_retries=2)
+    answers = answers_of(predictor, samples, tmp_path / "partial.jsonl", max_retries=2)
     assert answers[3].outcome == outcome
     assert [each.outcome for each in answers if each.id != samples[3].id] == [Outcome.ANSWERED] * 4
     rows = [json.loads(line) for line in (tmp_path / "partial.jsonl").open()][1:]

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from omni_mlflow.events import JOURNAL_NAME, Metrics, Started, parse_event, read_events, run_journals
-from omni_mlflow.journal import JournalBusyError
+from omni_mlflow.locks import JournalBusyError
 from omni_mlflow.record import RESERVED_BYTES, RunRecord, reserve_of
 from omni_mlflow.spine.processes import is_alive, this_process
 from omni_mlflow.spine.rows import NewerSchemaError

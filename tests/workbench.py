@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +16,13 @@ from rich.console import Console
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import Context
 from omni_mlflow.events import JOURNAL_NAME
+from omni_mlflow.journal import Journal
 from omni_mlflow.registry import load_bound
 from omni_mlflow.shared_contract import shared_contract
+from omni_mlflow.spine.types import Answer, Sample
 from omni_mlflow.stage_run import Finished, run_stage
 from omni_mlflow.stages import STAGES
+from omni_mlflow.stages.answering import AnswerJournal, answer_all
 from omni_mlflow.stages.base import Options, Shard
 from omni_mlflow.workspace import Workspace
 from tests.conftest import PROJECT, TRIVIAL, Place
@@ -71,6 +74,25 @@ class Workbench(NamedTuple):
         ledger = self.place.workspace / "seal_ledger.jsonl"
         lines = ledger.read_text().splitlines() if ledger.is_file() else []
         return [json.loads(line) for line in lines]
+
+
+def answers_of(
+    predictor: Any, samples: Sequence[Sample], path: Path, *, checkpoint: str = "one", max_retries: int = 0
+) -> list[Answer]:
+    """Ask a predictor what the journal at ``path`` does not hold yet."""
+    with Journal(path) as rows:
+        journal = AnswerJournal(rows, {"checkpoint": checkpoint}, batch_size=lambda: predictor.batch_size)
+        return [
+            *answer_all(
+                journal,
+                "intact",
+                [each.id for each in samples],
+                as_asked=lambda ids: [each for each in samples if each.id in ids],
+                predictor=lambda: predictor,
+                on_batch=lambda _: None,
+                max_retries=max_retries,
+            )
+        ]
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from omni_mlflow.backbones.base import Arrays
-from omni_mlflow.journal import Journal, in_turn
+from omni_mlflow.journal import Journal
+from omni_mlflow.locks import in_turn
 from omni_mlflow.spine.row_file import RowFile
 from omni_mlflow.spine.rows import read_rows, write_text
 from omni_mlflow.spine.types import Check, Row, Target

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omni_mlflow.journal import in_turn
+from omni_mlflow.locks import in_turn
 from omni_mlflow.tracking.failures import DeletedExperimentError, explain
 from omni_mlflow.tracking.stores import EXPERIMENT, artifact_root, sqlite_path, without_password
 

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from omni_mlflow.events import Ended, RunOutcome, Started, read_events, run_journals, torn_tags
-from omni_mlflow.journal import Journal, JournalBusyError
+from omni_mlflow.journal import Journal
+from omni_mlflow.locks import JournalBusyError
 from omni_mlflow.record import reserve_of
 from omni_mlflow.spine.processes import Process, is_alive
 from omni_mlflow.spine.rows import BadRowError, NewerSchemaError

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omni_mlflow.events import Ended, Event
-from omni_mlflow.journal import in_turn
+from omni_mlflow.locks import in_turn
 from omni_mlflow.tracking.connection import Store
 from omni_mlflow.tracking.delta import fold
 from omni_mlflow.tracking.failures import concerns_one_run, explain

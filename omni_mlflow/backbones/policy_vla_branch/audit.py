@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,21 +98,41 @@ def audit_retargeting(
         fitted: whatever names the episodes that the maps were fitted on.
         unasked: see :class:`RetargetingAudit`.
     """
+    audited = _each_episode(motion, episodes=episodes, space=space, maps=maps, actions=actions)
+    return RetargetingAudit(
+        action_space=space.name,
+        bound=maps.round_trip[space.name],
+        num_examples=maps.num_examples,
+        fitted_on_episodes=len(fitted.episode_ids),
+        fitted_on_digest=fitted.episodes_digest,
+        episodes=tuple(audited),
+        unasked={episode: dict(reasons) for episode, reasons in unasked.items()},
+    )
+
+
+def _each_episode(
+    motion: Motion[Any],
+    *,
+    episodes: Sequence[str],
+    space: AnySpace,
+    maps: RetargetingMaps,
+    actions: DimensionStats,
+) -> Iterator[EpisodeAudit]:
+    """Yield what the round trip loses of each episode, by id."""
     valid, future = motion.future.valid, motion.future.joints
     encoded = space.actions(motion, maps)
-    errors_mm = 1000.0 * np.linalg.norm(space.decode(encoded, motion.now, maps) - future, axis=-1).mean(
-        axis=-1
-    )
+    apart_m = np.linalg.norm(space.decode(encoded, motion.now, maps) - future, axis=-1)
+    errors_mm = 1000.0 * apart_m.mean(axis=-1)
     values = space.dim_valid(valid)
-    beyond, apart = space.beyond_limits(encoded, motion.now), space.following_mm(motion)
+    beyond, following_mm = space.beyond_limits(encoded, motion.now), space.following_mm(motion)
     outside = values & ((encoded < np.array(actions.q01)) | (encoded > np.array(actions.q99)))
     bound = maps.round_trip[space.name]
     of_rows = np.array(episodes)
-
-    def audited(episode: str) -> EpisodeAudit:
+    for episode in sorted(set(episodes)):
         rows = of_rows == episode
         found = _round_trip(errors_mm[rows], valid[rows])
-        return EpisodeAudit(
+        whole = valid[rows].all(axis=-1)
+        yield EpisodeAudit(
             episode_id=episode,
             samples=int(rows.sum()),
             valid_steps=int(valid[rows].sum()),
@@ -121,19 +141,9 @@ def audit_retargeting(
             values=int(values[rows].sum()),
             values_outside=int(outside[rows].sum()),
             joint_limit_violations=None if beyond is None else int((beyond & values)[rows].sum()),
-            following_mm=None if apart is None else _mean(apart[rows][valid[rows].all(axis=-1)]),
+            following_mm=None if following_mm is None else _mean(following_mm[rows][whole]),
             masked_steps=_masked(motion.reason[rows], space.moving.reasons),
         )
-
-    return RetargetingAudit(
-        action_space=space.name,
-        bound=bound,
-        num_examples=maps.num_examples,
-        fitted_on_episodes=len(fitted.episode_ids),
-        fitted_on_digest=fitted.episodes_digest,
-        episodes=tuple(audited(episode) for episode in sorted(set(episodes))),
-        unasked={episode: dict(reasons) for episode, reasons in unasked.items()},
-    )
 
 
 def _masked(codes: NDArray[np.uint8], reasons: Sequence[str]) -> dict[str, int]:
