@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -269,11 +270,13 @@ def _run(group: click.Group) -> None:
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         tell("stopped by Ctrl-C; what was finished stays, the same command goes on from there")
+        _leave_last_words("stopped by Ctrl-C (SIGINT) before any stage began", stopped=True)
         sys.exit(130)
     except Interrupted as stopped:
         if isinstance(stopped.__context__, Exception):  # the signal came while a failure was being told
             tell_error(str(stopped.__context__))
         tell(f"stopped by {stopped.name}; what was finished stays, the same command goes on from there")
+        _leave_last_words(f"stopped by {stopped.name} before any stage began", stopped=True)
         sys.exit(128 + stopped.number)
     except BrokenPipeError:
         raise
@@ -283,12 +286,15 @@ def _run(group: click.Group) -> None:
         sys.exit(1)
 
 
-def _leave_last_words(reason: str) -> None:
-    """Under ``mlflow run``, show the reason in the run that it made, where no journal could be written."""
+def _leave_last_words(reason: str, *, stopped: bool = False) -> None:
+    """Under ``mlflow run``, show the reason in the run that it made, where no stage has entered it."""
     if "MLFLOW_RUN_ID" in os.environ:
+        from omni_mlflow.events import RunOutcome
         from omni_mlflow.tracking import leave_last_words
 
-        leave_last_words(reason, project=PROJECT)
+        outcome = RunOutcome.KILLED if stopped else RunOutcome.REFUSED
+        with suppress(KeyboardInterrupt, Interrupted):  # a second signal is in a hurry
+            leave_last_words(reason, outcome=outcome, project=PROJECT)
 
 
 if __name__ == "__main__":

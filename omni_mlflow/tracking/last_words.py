@@ -1,6 +1,6 @@
-"""The reason of a command under ``mlflow run`` that failed before it could write a journal.
+"""The reason of a command under ``mlflow run`` that ended before it could write a journal.
 
-``python -m omni_mlflow.tracking.last_words RUN_ID REASON --project DIR``, the store's address in
+``python -m omni_mlflow.tracking.last_words RUN_ID OUTCOME REASON --project DIR``, the store's address in
 ``MLFLOW_TRACKING_URI``. ``mlflow run`` has made a run for the command and will end it FAILED; where the
 workspace is full, unusable or not even named, no journal can say why. A run that a stage has entered, or
 that ``mlflow run`` did not make for this project, is left alone.
@@ -15,22 +15,24 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from omni_mlflow.events import RunOutcome
 from omni_mlflow.tracking.stores import UnsupportedStoreError, store_uri
 
 PATIENCE_S = 60.0
 
 
-def leave_last_words(reason: str, *, project: Path) -> None:
+def leave_last_words(reason: str, *, outcome: RunOutcome, project: Path) -> None:
     """Show ``reason`` in the run of ``MLFLOW_RUN_ID``; a store that does not take it stops nothing."""
     environment = dict(os.environ)
     run_id = environment.pop("MLFLOW_RUN_ID")
     with suppress(UnsupportedStoreError, OSError, subprocess.TimeoutExpired):
         environment["MLFLOW_TRACKING_URI"] = store_uri(project)
         subprocess.run(
-            [sys.executable, "-m", __name__, run_id, reason, "--project", str(project)],
+            [sys.executable, "-m", __name__, run_id, outcome, reason, "--project", str(project)],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a terminal sends a second Ctrl-C to all of its group
             timeout=PATIENCE_S,
             check=False,
         )
@@ -39,11 +41,11 @@ def leave_last_words(reason: str, *, project: Path) -> None:
 def main() -> None:
     from mlflow import MlflowClient
 
-    from omni_mlflow.events import RunOutcome
     from omni_mlflow.tracking.store_healing import is_of_project, is_ours
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_id")
+    parser.add_argument("outcome", type=RunOutcome)
     parser.add_argument("reason")
     parser.add_argument("--project", type=Path, required=True)
     given = parser.parse_args()
@@ -52,7 +54,7 @@ def main() -> None:
     if run.info.status == "RUNNING" and is_of_project(run, given.project) and not is_ours(run):
         entry_point = run.data.tags.get("mlflow.project.entryPoint", "main")
         client.set_tag(given.run_id, "omni.stage", entry_point)
-        client.set_tag(given.run_id, "omni.outcome", RunOutcome.REFUSED)
+        client.set_tag(given.run_id, "omni.outcome", given.outcome)
         client.set_tag(given.run_id, "mlflow.note.content", given.reason)
 
 

@@ -1,4 +1,8 @@
-"""RUNNING runs that nobody will end: ended in the store when their process is gone, else listed with why."""
+"""RUNNING runs that nobody will end: ended in the store when their process is gone, else listed with why.
+
+A run that ``mlflow run`` ended itself, because its command died before it could write a journal, gets the
+outcome and the reason that nobody else will give it.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +35,13 @@ UNENTERED_S = 120
 
 _UNENTERED_ELSEWHERE_S = 3600
 """The same, where another machine may be at it: building an environment takes minutes, not an hour."""
+
+_RUNNING = "attributes.status = 'RUNNING'"
+
+_ENDED_BY_MLFLOW_RUN = (
+    "attributes.status != 'RUNNING' and attributes.status != 'FINISHED' "
+    "and tags.`mlflow.source.type` = 'PROJECT'"
+)
 
 _CLOCK_S = 5
 """By so much the start of a process and the start of a run may be told wrongly."""
@@ -82,7 +93,7 @@ class StoreHealer:
         launcher_s = min(starts_of_mlflow_run(), default=math.inf)
         self.left, self.foreign, before = [], 0, self._signs
         self._signs = {}
-        for run in self._running():
+        for run in self._runs(_RUNNING):
             process = process_of(run.data.tags)
             if process is not None:
                 judged = self._judge(run, process, before.get(run.info.run_id), now_s)
@@ -95,6 +106,9 @@ class StoreHealer:
                 self.left.append(judged)
             elif self._is_still(run):
                 self._end(run, judged)
+        for run in self._runs(_ENDED_BY_MLFLOW_RUN):
+            if self._ended_unentered(run, busy):
+                self._explain(run)
 
     def end(self, run_id: str) -> str | None:
         """End a run because a person says so; return why not, when it cannot be done."""
@@ -115,12 +129,12 @@ class StoreHealer:
         self._end(run, _Dead("ended by a person, who said that nobody works on it any more", last_s))
         return None
 
-    def _running(self) -> Iterator[Run]:
+    def _runs(self, filter_string: str) -> Iterator[Run]:
         experiments = [each.experiment_id for each in self._client.search_experiments()]
         token: str | None = None
         while True:
             page = self._client.search_runs(
-                experiments, filter_string="attributes.status = 'RUNNING'", max_results=1000, page_token=token
+                experiments, filter_string=filter_string, max_results=1000, page_token=token
             )
             yield from page
             token = page.token
@@ -173,6 +187,23 @@ class StoreHealer:
             "stage; its output tells why"
         )
         return _Dead(reason, start_s)
+
+    def _ended_unentered(self, run: Run, busy: Collection[str]) -> bool:
+        """Whether ``mlflow run`` ended a run of this project that no stage entered or will still show."""
+        if is_ours(run) or not is_of_project(run, self._project) or run.info.run_id in busy:
+            return False
+        ended_ms: int = run.info.end_time or run.info.start_time
+        return time.time() - ended_ms / 1000 > self._patience_s
+
+    def _explain(self, run: Run) -> None:
+        reason = (
+            "the command ended before it could write a journal: it was stopped while it was starting, or "
+            "its environment could not be made; the output of mlflow run tells why"
+        )
+        outcome = RunOutcome.KILLED if run.info.status == "KILLED" else RunOutcome.FAILED
+        self._client.set_tag(run.info.run_id, "omni.outcome", outcome)
+        self._client.set_tag(run.info.run_id, "mlflow.note.content", reason)
+        self.healed.append(HealedRun(name=_name(run), key=None, run_id=run.info.run_id, reason=reason))
 
     def _is_still(self, run: Run) -> bool:
         """Look twice: the run may have been ended or entered again since it was listed."""

@@ -1,7 +1,9 @@
-"""Under ``mlflow run``, a command that could write no journal still says why it failed."""
+"""Under ``mlflow run``, a command that could write no journal still says why it ended."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +33,7 @@ def made_by_mlflow_run(client: mlflow.MlflowClient, *, project: Path = PROJECT, 
 
 
 def say(run_id: str, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["last_words", run_id, REASON, "--project", str(PROJECT)])
+    monkeypatch.setattr(sys, "argv", ["last_words", run_id, "refused", REASON, "--project", str(PROJECT)])
     main()
 
 
@@ -78,3 +80,36 @@ def test_a_command_that_cannot_begin_says_why_in_the_run_that_mlflow_run_made(
     )
     assert done.returncode == exit_code
     assert reason in client.get_run(run_id).data.tags["mlflow.note.content"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "Ctrl-C (SIGINT)"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_a_signal_before_any_stage_began_is_the_reason_in_the_run(empty, client, tmp_path, number, name):
+    """The command stands still where it looks at its workspace, as it does on a network disk that hangs."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\n"
+        "from omni_mlflow import workspace_trouble\n"
+        "def stand_still(_): print('looking', flush=True); time.sleep(60)\n"
+        "workspace_trouble.trouble_with = stand_still\n"
+    )
+    run_id = made_by_mlflow_run(client)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "omni_mlflow", "split"],
+        env={
+            **empty.environment,
+            "MLFLOW_RUN_ID": run_id,
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), str(PROJECT)]),
+        },
+        cwd=empty.root,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "looking\n"
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
+    tags = client.get_run(run_id).data.tags
+    assert tags["omni.outcome"] == "killed"
+    assert tags["mlflow.note.content"] == f"stopped by {name} before any stage began"

@@ -61,6 +61,34 @@ def test_where_another_machine_may_be_making_its_environment_an_hour_is_waited(t
     assert [run.run_id for run in healed] == [zombie]
 
 
+@pytest.mark.parametrize(("status", "outcome"), [("FAILED", "failed"), ("KILLED", "killed")])
+def test_a_run_whose_command_died_before_its_journal_gets_a_reason(tracker, store, tmp_path, status, outcome):
+    """``mlflow run`` ends it when its child is gone, and says nothing about why."""
+    opened = tracker.client(store)
+    silent = make_zombie(opened, tmp_path, **MINUTES_AGO)
+    opened.set_terminated(silent, status, end_time=now_ms() - MINUTES_AGO["age_ms"])
+    [healed] = look(opened, tmp_path).healed
+    assert (healed.run_id, healed.name) == (silent, "train")
+    run = opened.get_run(silent)
+    assert (run.info.status, run.data.tags["omni.outcome"]) == (status, outcome)
+    assert run.data.tags["mlflow.note.content"].startswith("the command ended before it could write")
+    assert look(opened, tmp_path).healed == []
+
+
+def test_an_ended_run_that_is_young_finished_entered_or_not_ours_is_left_as_it_is(tracker, store, tmp_path):
+    opened = tracker.client(store)
+    long_ago = now_ms() - 2 * HOUR_MS
+    entered = make_zombie(opened, tmp_path, age_ms=2 * HOUR_MS)
+    finished = make_zombie(opened, tmp_path, age_ms=2 * HOUR_MS)
+    foreign = make_zombie(opened, tmp_path / "another-project", age_ms=2 * HOUR_MS)
+    young = make_zombie(opened, tmp_path, age_ms=2 * HOUR_MS)
+    for run_id in (entered, foreign):
+        opened.set_terminated(run_id, "FAILED", end_time=long_ago)
+    opened.set_terminated(finished, "FINISHED", end_time=long_ago)
+    opened.set_terminated(young, "FAILED")
+    assert look(opened, tmp_path, entered={entered}).healed == []
+
+
 @pytest.fixture
 def mlflow_run():
     """A process that looks like ``mlflow run`` and began just now."""
