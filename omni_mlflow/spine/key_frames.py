@@ -119,7 +119,7 @@ def best_view(
     too few cameras, or no offset with enough moments, can be compared.
 
     Args:
-        at_least: lower scores are not looked for; where there cannot be a higher one, the score is 0.
+        at_least: lower scores are not looked for: where enough can be compared, they are 0.
     """
     cameras = [camera for camera in one if camera in other]
     if len(cameras) < min_cameras:
@@ -127,6 +127,7 @@ def best_view(
     lengths_s = [max(each[camera].length_s for camera in cameras) for each in (one, other)]
     origin, stop = (int(length / OFFSET_STEP_S) + 2 for length in reversed(lengths_s))
     wanted = MIN_MOMENTS * len(cameras)
+    comparable = _comparable_as_they_are(one, other, cameras)
     moments_agree = all(_same_moments(each, cameras) for each in (one, other))
     alike = np.zeros((2, origin + stop), dtype=np.int64)
     for number, camera in enumerate(cameras, start=1):
@@ -134,7 +135,8 @@ def best_view(
         alike += [_per_offset(apart, origin, origin + stop) for apart in looks]
         # Where every camera has as many moments in common, those to come can make up for so many at most.
         to_come = len(cameras) - number
-        if (moments_agree or not to_come) and alike.max() < at_least * wanted - MIN_MOMENTS * to_come:
+        bounded = comparable and (moments_agree or not to_come)
+        if bounded and alike.max() < at_least * wanted - MIN_MOMENTS * to_come:
             return Match(score=0.0, offset_s=0.0, overlap_s=0.0)
     apart = [np.subtract.outer(one[each].seconds, other[each].seconds).ravel() for each in cameras]
     common = _per_offset(np.concatenate(apart), origin, origin + stop)
@@ -148,6 +150,21 @@ def best_view(
     mirrored, best = np.unravel_index(int(share.argmax()), share.shape)
     score = float(share[mirrored, best])
     return Match(score, float(offsets[best]), float(overlap[best]), mirrored=bool(mirrored))
+
+
+def _comparable_as_they_are(
+    one: Mapping[str, KeyFrames], other: Mapping[str, KeyFrames], cameras: Sequence[str]
+) -> bool:
+    """Return whether enough can be compared without an offset: then a low score is a look, not a blank."""
+    lengths_s = [max(each[camera].length_s for camera in cameras) for each in (one, other)]
+    common = 0
+    for camera in cameras:
+        mine, theirs = one[camera].seconds, other[camera].seconds
+        until, since = (
+            np.searchsorted(theirs, mine + by, side="right") for by in (OFFSET_STEP_S, -OFFSET_STEP_S)
+        )
+        common += int((until - since).sum())
+    return common >= MIN_MOMENTS * len(cameras) and min(lengths_s) >= wanted_overlap(*lengths_s)
 
 
 def _same_moments(views: Mapping[str, KeyFrames], cameras: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from omni_mlflow.spine.key_frames import (
     MIN_COMMON_SIGNS,
     MIRROR,
     THRESHOLD,
+    KeyFrames,
     best_view,
     key_frames,
     looking_alike,
@@ -250,6 +251,26 @@ def test_looking_for_copies_only_finds_each_with_its_score_and_offset(own_rhythm
         assert quick == whole or max(quick.score, whole.score) < THRESHOLD
         copies += whole.score >= THRESHOLD
     assert copies == 2
+
+
+def test_views_whose_moments_never_meet_are_not_compared_rather_than_found_different():
+    def at(views, seconds):
+        places = list(range(len(seconds)))
+        return {
+            camera: KeyFrames(
+                seconds=np.array(seconds, np.float32),
+                signs=view.signs[places],
+                strong=view.strong[places],
+                length_s=60.0,
+            )
+            for camera, view in views.items()
+        }
+
+    steady = at(rig(1), [0.4 * place for place in range(10)])
+    sparse = at(rig(2), [0.9 * place**2 for place in range(8)])
+    assert best_view(steady, sparse) is None
+    assert best_view(steady, sparse, at_least=THRESHOLD) is None
+    assert best_view(steady, at(rig(2), steady["fisheye_cam0"].seconds), at_least=THRESHOLD).score == 0
 
 
 def test_a_dark_camera_and_one_that_sees_the_same_all_the_time_abstain():
