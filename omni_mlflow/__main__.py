@@ -90,19 +90,19 @@ def contracts_command(
     *, validate: bool, schema: bool, backbone: str, contracts_dir: str, as_json: bool
 ) -> None:
     """List the contracts; with --validate look up every name in them, and exit 1 on any issue."""
+    from omni_mlflow import contract_validation
     from omni_mlflow.contract import contract_schema
-    from omni_mlflow.contract_validation import SPECIFIED, as_table, validate_contracts
 
     if schema:
         print(contract_schema(), end="")
         return
     own = PROJECT / "contracts"
     folder = own if contracts_dir == "none" else Path(contracts_dir)
-    reports = validate_contracts(
+    reports = contract_validation.validate_contracts(
         folder,
         only=None if backbone == "none" else backbone,
         bind_names=validate,
-        must_have=SPECIFIED if folder.resolve() == own else (),
+        must_have=contract_validation.contracts_of_the_project() if folder.resolve() == own else {},
     )
     ok = not any(report.issues for report in reports)
     if as_json:
@@ -110,7 +110,7 @@ def contracts_command(
     else:
         from rich.console import Console
 
-        Console().print(as_table(reports))
+        Console().print(contract_validation.as_table(reports))
     if not ok:
         sys.exit(1)
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
 from omni_mlflow.contract import ContractError, nearest
-from omni_mlflow.contract.file import parse_contract, with_profile
+from omni_mlflow.contract.file import contradictions, parse_contract, with_profile
 from omni_mlflow.contract.minimum_evidence import found_at, texts_at
 from omni_mlflow.contract.published import published_issues
 from omni_mlflow.contract.text import read_document
-from omni_mlflow.registry import binding_issues, unknown_names
+from omni_mlflow.registry import binding_issues, own_backbones, unknown_names
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-SPECIFIED = ("cosmos_world_model", "policy_vla_branch", "qwen3_omni_lora")
-"""The backbones of the specification: the project's own folder must hold a contract of each."""
+_SPECIFIED = ("cosmos_world_model", "policy_vla_branch", "qwen3_omni_lora")
 
 SCHEMA = "schema.json"
 """Lies beside the contracts, for editors; it is none."""
@@ -45,12 +45,12 @@ class ContractReport(BaseModel):
 
 
 def validate_contracts(
-    folder: Path, *, only: str | None, bind_names: bool, must_have: Collection[str] = ()
+    folder: Path, *, only: str | None, bind_names: bool, must_have: Mapping[str, str] = MappingProxyType({})
 ) -> list[ContractReport]:
     """Check every contract of ``folder``: its form, and with ``bind_names`` every name in it.
 
     Args:
-        must_have: ids of contracts that may not be missing.
+        must_have: ids of contracts that may not be missing, and why not.
 
     Returns:
         One report per file or missing contract, sorted by id.
@@ -69,7 +69,7 @@ def validate_contracts(
             id=name,
             status="missing",
             checked="nothing",
-            issues=[f"{folder / name}.yaml is missing: the specification asks for a contract of {name!r}"],
+            issues=[f"{folder / name}.yaml is missing: {must_have[name]}"],
         )
         for name in set(must_have) - {path.stem for path in paths}
     ]
@@ -81,13 +81,21 @@ def validate_contracts(
     return sorted(reports, key=lambda report: report.id)
 
 
+def contracts_of_the_project() -> dict[str, str]:
+    """The ids that the project's own folder must hold a contract of, and why."""
+    built = {
+        name: f"omni_mlflow/backbones/{name} is a backbone without a contract" for name in own_backbones()
+    }
+    return {**built, **dict.fromkeys(_SPECIFIED, "the specification asks for this contract")}
+
+
 def as_table(reports: Sequence[ContractReport]) -> Table:
     """The reports for people: a line per contract, its issues below one another."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("", "backbone", "status", "checked", "issues", box=box.SIMPLE)
+    table = Table("", "backbone", "status", "checked", Column("issues", overflow="fold"), box=box.SIMPLE)
     for report in reports:
         verdict = Text("FAIL", "bold red") if report.issues else Text("ok", "green")
         table.add_row(
@@ -97,7 +105,7 @@ def as_table(reports: Sequence[ContractReport]) -> Table:
 
 
 def _may_be_a_contract(path: Path) -> bool:
-    return path.suffix in (".yaml", ".json") and path.name != SCHEMA
+    return path.suffix in (".yaml", ".yml", ".json") and path.name != SCHEMA
 
 
 def _read(path: Path) -> dict[str, Any] | ContractError:
@@ -113,6 +121,8 @@ def _checked(path: Path, document: dict[str, Any] | ContractError, *, bind_names
         report.issues += document.issues
         return report
     report.status = str(document.get("status"))
+    if path.suffix == ".yml":
+        report.issues.append(f"{path.name}: a contract is read from {path.stem}.yaml; rename it")
     if document.get("id") != path.stem:
         report.issues.append(f"id {document.get('id')!r} is not the name of its file, {path.stem!r}")
     if path.suffix == ".json":
@@ -126,7 +136,7 @@ def _checked(path: Path, document: dict[str, Any] | ContractError, *, bind_names
 
 def _issues_with_profiles(document: Mapping[str, Any], *, bind_names: bool) -> list[str]:
     """What is wrong with a contract as it stands, and what each profile adds to that."""
-    issues = [*_issues(document, bind_names=bind_names), *_file_issues(document)]
+    issues = [*_issues(document, bind_names=bind_names), *contradictions(document)]
     profiles = found_at(document, "profiles")
     for profile in profiles if isinstance(profiles, Mapping) else ():
         try:
@@ -146,17 +156,6 @@ def _issues(document: Mapping[str, Any], *, bind_names: bool) -> list[str]:
     if bind_names:
         implemented = document.get("status") == "implemented"
         issues += binding_issues(document) if implemented else unknown_names(document, None)
-    return issues
-
-
-def _file_issues(document: Mapping[str, Any]) -> list[str]:
-    """Sections of the file itself, whatever profile is used, that contradict one another."""
-    issues = []
-    model, base = document.get("default_model_id"), found_at(document, "settings.base.model")
-    if base is not None and model != base:
-        issues.append(f"default_model_id {model!r} is not settings.base.model, {base!r}")
-    if document.get("status") == "planned_adapter" and not texts_at(document, "extension_requirements"):
-        issues.append("extension_requirements: a planned contract says what its code must do")
     return issues
 
 

@@ -6,17 +6,18 @@ one that a contract uses and its value the function, such as ``my_package.gates:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 from omni_mlflow.code_digest import code_digest
 from omni_mlflow.contract import Contract, ContractError, resolve
+from omni_mlflow.installed import added_by, the_one
 
 if TYPE_CHECKING:
     from omni_mlflow.backbones.base import Backbone, Gate
 
 ENTRY_POINT_GROUP = "omni_mlflow.gates"
+KIND = "checkpoint gate"
 
 
 def gate_names(contract: Contract) -> tuple[str, ...]:
@@ -38,40 +39,29 @@ def gate_of(name: str, backbone: Backbone) -> Gate:
     """Return the function behind one name; a package cannot put another in the place of a backbone's own.
 
     Raises:
-        ContractError: nobody provides a gate of that name, or what a package provides is no function.
+        ContractError: nobody provides a gate of that name, two packages do, or what a package provides is no
+            function.
     """
     own = backbone.gates
     if name in own:
         return own[name]
-    installed = installed_gates()  # looks through every package of the environment
-    resolve("checkpoint gate", name, {**installed, **own})
-    return _loaded(installed[name])
-
-
-def installed_gates() -> Mapping[str, EntryPoint]:
-    """The gates that installed packages add, by name, not yet imported.
-
-    Raises:
-        ContractError: two packages add a gate of the same name.
-    """
-    found: dict[str, EntryPoint] = {}
-    for each in entry_points(group=ENTRY_POINT_GROUP):
-        if found.setdefault(each.name, each).value != each.value:
-            raise ContractError(
-                f"two installed packages add the gate {each.name!r}: {found[each.name].value} and "
-                f"{each.value}; uninstall one of them"
-            )
-    return found
+    added = added_by(ENTRY_POINT_GROUP)  # looks through every package of the environment
+    resolve(KIND, name, {**added, **own})
+    return _loaded(the_one(KIND, name, added))
 
 
 def installed_code(contract: Contract) -> dict[str, str]:
     """Digest of the code of every gate of a contract that an installed package adds, by gate."""
-    found = installed_gates()
-    return {name: code_digest(found[name].module) for name in gate_names(contract) if name in found}
+    added = added_by(ENTRY_POINT_GROUP)
+    return {
+        name: code_digest(*(each.module for each in added[name]))
+        for name in gate_names(contract)
+        if name in added
+    }
 
 
 def _loaded(entry: EntryPoint) -> Gate:
-    where = f"checkpoint gate {entry.name!r} ({entry.value})"
+    where = f"{KIND} {entry.name!r} ({entry.value})"
     try:
         gate: Gate = entry.load()
     except (Exception, SystemExit) as error:  # whatever importing foreign code can raise

@@ -6,21 +6,21 @@ import importlib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from inspect import isfunction, ismethod
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from omni_mlflow.backbones.base import Backbone, NotBuiltYetError
-from omni_mlflow.contract import Contract, ContractError, nearest, resolve
+from omni_mlflow.backbones.base import Backbone
+from omni_mlflow.contract import INPUT_ROLES, Contract, ContractError, nearest, resolve
 from omni_mlflow.contract.file import load_contract
 from omni_mlflow.contract.form_problems import problems
 from omni_mlflow.contract.minimum_evidence import found_at, texts_at
 from omni_mlflow.contract.vocabulary import CATEGORIES, ROLES, categories_of, wrong_roles
 from omni_mlflow.gates import gate_of
+from omni_mlflow.installed import added_by, the_one
+from omni_mlflow.protocol import protocol_issues
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.publication.patterns import fits
 from omni_mlflow.spine.leaks import LEAK_RULES
@@ -44,18 +44,16 @@ def bind(contract: Contract) -> Bound:
     """Resolve every name of ``contract``.
 
     Raises:
-        ContractError: listing all names that nobody implements, each with the nearest match.
+        ContractError: it is planned; or listing all that no code stands behind, each name with the nearest
+            match.
     """
     backbone = _backbone_of(contract)
-    document = contract.model_dump(mode="json")
-    settings, issues = _settings_of(document, backbone)
-    issues = unbuilt_methods(backbone) or [
-        *unknown_names(document, backbone),
-        *_unusable_gates(document, backbone),
-        *issues,
-    ]
+    settings, issues = _bound(contract.model_dump(mode="json"), backbone)
+    if not issues and contract.status == "planned_adapter":
+        issues = ["its code is complete, but its status is planned_adapter; make it implemented"]
     if issues:
-        raise ContractError(f"contract {contract.id!r}: {'; '.join(issues)}", issues=issues)
+        listed = issues[0] if len(issues) == 1 else "".join(f"\n- {issue}" for issue in issues)
+        raise ContractError(f"contract {contract.id!r}: {listed}", issues=issues)
     return Bound(contract, backbone, settings)
 
 
@@ -65,14 +63,21 @@ def binding_issues(document: Mapping[str, Any]) -> list[str]:
         backbone = load_backbone(str(document.get("id")))
     except ContractError as error:
         return [str(error), *unknown_names(document, None)]
-    if unbuilt := unbuilt_methods(backbone):  # what its code knows is not to be judged before it is there
-        return [*unbuilt, *unknown_names(document, None)]
-    _, issues = _settings_of(document, backbone)
-    return [
+    _, issues = _bound(document, backbone)
+    return issues
+
+
+def _bound(document: Mapping[str, Any], backbone: Backbone) -> tuple[Any, list[str]]:
+    """The settings of a document in the backbone's own form, and all that is wrong with it and the code."""
+    if lacking := protocol_issues(backbone, str(document.get("id"))):
+        return None, [*lacking, *unknown_names(document, None)]
+    settings, wrong = _settings_of(document, backbone)
+    return settings, [
         *unknown_names(document, backbone),
         *_unusable_gates(document, backbone),
-        *issues,
+        *wrong,
         *_question_issues(document, backbone),
+        *_modality_issues(document, backbone),
     ]
 
 
@@ -114,12 +119,9 @@ def load_backbone(backbone_id: str) -> Backbone:
     whose name is the contract id; it cannot take the place of one of this project.
 
     Raises:
-        ContractError: nobody provides that backbone, or its package defines no BACKBONE.
+        ContractError: nobody provides that backbone, two packages do, or its package defines no BACKBONE.
     """
-    modules = own_backbones()
-    if backbone_id not in modules:  # looks through every package of the environment
-        modules |= installed_backbones()
-    name = resolve("backbone", backbone_id, modules)
+    name = _module_of(backbone_id)
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever the package of somebody else raises at import
@@ -130,39 +132,24 @@ def load_backbone(backbone_id: str) -> Backbone:
     return backbone
 
 
+def _module_of(backbone_id: str) -> str:
+    own = own_backbones()
+    if backbone_id in own:
+        return own[backbone_id]
+    installed = added_by(ENTRY_POINT_GROUP)  # looks through every package of the environment
+    resolve("backbone", backbone_id, {**own, **installed})
+    return the_one("backbone", backbone_id, installed).value
+
+
 def own_backbones() -> dict[str, str]:
     """The module of each backbone that lies in this project, by id."""
     packages = (Path(__file__).parent / "backbones").glob("*/__init__.py")
     return {path.parent.name: f"omni_mlflow.backbones.{path.parent.name}" for path in packages}
 
 
-def installed_backbones() -> dict[str, str]:
-    """The module of each backbone that an installed package adds, by id.
-
-    Raises:
-        ContractError: two packages add a backbone of the same id.
-    """
-    found: dict[str, str] = {}
-    for each in entry_points(group=ENTRY_POINT_GROUP):
-        if found.setdefault(each.name, each.value) != each.value:
-            raise ContractError(
-                f"two installed packages add the backbone {each.name!r}: {found[each.name]} and "
-                f"{each.value}; uninstall one of them"
-            )
-    return found
-
-
-def unbuilt_methods(backbone: Backbone) -> list[str]:
-    """One sentence for each method of a scaffold that still raises ``NotBuiltYetError``."""
-    return [
-        str(NotBuiltYetError(backbone.id, method))
-        for name, method in vars(Backbone).items()
-        if not name.startswith("_") and isfunction(method) and _is_unbuilt(getattr(backbone, name, None))
-    ]
-
-
-def _is_unbuilt(method: Any) -> bool:
-    return ismethod(method) and NotBuiltYetError.__name__ in method.__func__.__code__.co_names
+def installed_backbones() -> dict[str, list[str]]:
+    """The modules that installed packages give each backbone id; more than one is a clash."""
+    return {name: [each.value for each in found] for name, found in added_by(ENTRY_POINT_GROUP).items()}
 
 
 def unknown_names(document: Mapping[str, Any], backbone: Backbone | None) -> list[str]:
@@ -268,6 +255,18 @@ def _unusable_gates(document: Mapping[str, Any], backbone: Backbone) -> list[str
         except ContractError as error:
             issues.append(str(error))
     return issues
+
+
+def _modality_issues(document: Mapping[str, Any], backbone: Backbone) -> list[str]:
+    """What the model is shown must be named as an input, and must not be excluded."""
+    excluded = texts_at(document, "modalities.excluded_inputs")
+    inputs = [name for role in INPUT_ROLES for name in texts_at(document, f"modalities.{role}")]
+    return [
+        f"modalities: {name!r} is {'excluded' if name in excluded else 'no input'}, but the code of the "
+        f"backbone shows it to the model (its attribute 'shown'); name it among {', '.join(INPUT_ROLES)}"
+        for name in sorted(backbone.shown)
+        if name in excluded or name not in inputs
+    ]
 
 
 def _question_issues(document: Mapping[str, Any], backbone: Backbone) -> list[str]:

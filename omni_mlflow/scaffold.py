@@ -27,6 +27,8 @@ from omni_mlflow.registry import installed_backbones, own_backbones
 from omni_mlflow.spine.rows import write_text
 from omni_mlflow.stages import STAGES
 
+_BUILD_IT = f"Build every method as {base.PAGE} says."
+
 PLANNED, IMPLEMENTED = "planned_adapter", "implemented"
 
 
@@ -147,12 +149,15 @@ def contract_text(template: str, new: NewBackbone) -> str:
             "training_objective",
         )
     ]
-    if new.status == PLANNED and "extension_requirements" not in fields:
+    texts = [(node.start_mark.index, node.end_mark.index, _scalar(value)) for node, value in changes]
+    if new.status == PLANNED and not (said := fields.get("extension_requirements")):
         [settings] = [key for key, _ in root.value if key.value == "settings"]
-        section = f"extension_requirements:\n  - Build every method as {base.PAGE} says.\n\n"
-        template = _replaced(template, settings.start_mark.index, settings.start_mark.index, section)
-    for node, value in sorted(changes, key=lambda change: -change[0].start_mark.index):
-        template = _replaced(template, node.start_mark.index, node.end_mark.index, _scalar(value))
+        start = settings.start_mark.index
+        texts.append((start, start, f"extension_requirements:\n  - {_BUILD_IT}\n\n"))
+    elif new.status == PLANNED and said is not None and not said.value:
+        texts.append((said.start_mark.index, said.end_mark.index, f"[{_scalar(_BUILD_IT)}]"))
+    for start, stop, text in sorted(texts, reverse=True):
+        template = _replaced(template, start, stop, text)
     return template
 
 
@@ -196,8 +201,8 @@ def _check_id(new: NewBackbone) -> None:
     installed = installed_backbones().get(new.id)
     if new.status == PLANNED and installed is not None:
         raise ScaffoldError(
-            f"an installed package provides the backbone {new.id!r} ({installed}): --status {IMPLEMENTED} "
-            "writes the contract alone, or choose another --id"
+            f"an installed package provides the backbone {new.id!r} ({', '.join(installed)}): "
+            f"--status {IMPLEMENTED} writes the contract alone, or choose another --id"
         )
     if new.status == IMPLEMENTED and installed is None and new.id not in own_backbones():
         raise ScaffoldError(
@@ -256,6 +261,7 @@ from omni_mlflow.backbones.base import (
 )
 from omni_mlflow.contract import Section
 from omni_mlflow.metrics.metric import Metric
+from omni_mlflow.spine.modalities import Modality
 from omni_mlflow.spine.types import Check, FittedOnTrain, Sample, Skip, Window
 
 
@@ -269,6 +275,7 @@ class {name}:
     id = "{id}"
     settings_type: type[Section] = Settings
     fitted_type: type[FittedOnTrain] = FittedOnTrain
+    shown: frozenset[Modality] = frozenset()
     gates: Mapping[str, Gate] = {{}}
     metrics: Mapping[str, Metric] = {{}}
     training_files: frozenset[str] = frozenset()

@@ -17,7 +17,11 @@ from omni_mlflow.contract_validation import validate_contracts
 from omni_mlflow.registry import binding_issues
 from tests.conftest import PROJECT
 
-DOCUMENT: dict[str, Any] = yaml.safe_load((PROJECT / "contracts" / "qwen3_omni_lora.yaml").read_text())
+DOCUMENTS: dict[str, dict[str, Any]] = {
+    name: yaml.safe_load((PROJECT / "contracts" / f"{name}.yaml").read_text())
+    for name in ("qwen3_omni_lora", "policy_vla_branch")
+}
+DOCUMENT = DOCUMENTS["qwen3_omni_lora"]
 
 
 def leaves(node: Any, kind: type | tuple[type, ...], place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -33,8 +37,8 @@ def leaves(node: Any, kind: type | tuple[type, ...], place: tuple[Any, ...] = ()
     return [place] if isinstance(node, kind) and not isinstance(node, bool) else []
 
 
-def changed(place: tuple[Any, ...], value: Any) -> dict[str, Any]:
-    document = deepcopy(DOCUMENT)
+def changed(place: tuple[Any, ...], value: Any, document: dict[str, Any] = DOCUMENT) -> dict[str, Any]:
+    document = deepcopy(document)
     node = document
     for key in place[:-1]:
         node = node[key]
@@ -50,8 +54,18 @@ def issues(document: dict[str, Any]) -> list[str]:
     return binding_issues(document)
 
 
-NUMBERS = leaves(DOCUMENT, (int, float))
-TEXTS = leaves(DOCUMENT, str)
+def of_the_first_or_of_settings(kind: type | tuple[type, ...]) -> dict[str, tuple[str, tuple[Any, ...]]]:
+    """The sections that all contracts share are looked at in one of them, the settings in each."""
+    return {
+        ".".join([name, *map(str, place)]): (name, place)
+        for name, document in DOCUMENTS.items()
+        for place in leaves(document, kind)
+        if document is DOCUMENT or place[0] == "settings"
+    }
+
+
+NUMBERS = of_the_first_or_of_settings((int, float))
+TEXTS = of_the_first_or_of_settings(str)
 LISTS = [
     ("split_policy", "leakage_guard"),
     ("questions", "describe"),
@@ -64,11 +78,11 @@ LISTS = [
 
 
 def test_the_document_has_all_its_numbers_looked_at():
-    assert len(NUMBERS) > 35
-    assert not issues(DOCUMENT)
+    assert len(NUMBERS) > 45
+    assert [issues(document) for document in DOCUMENTS.values()] == [[], []]
 
 
-@pytest.mark.parametrize("place", NUMBERS, ids=lambda place: ".".join(map(str, place)))
+@pytest.mark.parametrize(("backbone", "place"), NUMBERS.values(), ids=NUMBERS)
 @settings(max_examples=4, deadline=None)
 @given(
     value=st.one_of(
@@ -79,8 +93,8 @@ def test_the_document_has_all_its_numbers_looked_at():
         st.sampled_from([math.nan, math.inf, -math.inf, True, "8", None, []]),
     )
 )
-def test_a_number_without_sense_is_refused_and_its_field_is_named(place, value):
-    told = issues(changed(place, value))
+def test_a_number_without_sense_is_refused_and_its_field_is_named(backbone, place, value):
+    told = issues(changed(place, value, DOCUMENTS[backbone]))
     field = ".".join(map(str, place)).replace("settings.", "settings: ", 1)
     assert any(field in issue for issue in told)
 
@@ -120,10 +134,16 @@ def test_an_issue_names_the_field_what_it_holds_and_what_it_may_hold(place, valu
     assert issues(changed(place, value)) == [told]
 
 
-@pytest.mark.parametrize("place", TEXTS, ids=lambda place: ".".join(map(str, place)))
+@pytest.mark.parametrize(("backbone", "place"), TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize("blank", ["", "  "])
-def test_a_blank_text_is_refused(place, blank):
-    assert issues(changed(place, blank))
+def test_a_blank_text_is_refused(backbone, place, blank):
+    assert issues(changed(place, blank, DOCUMENTS[backbone]))
+
+
+def test_a_pattern_that_is_no_regular_expression_is_refused():
+    [told] = issues(changed(("settings", "lora", "exclude_modules"), "((("))
+    assert told.startswith("settings: lora.exclude_modules: ")
+    assert "is no regular expression" in told
 
 
 @pytest.mark.parametrize("place", LISTS, ids=".".join)

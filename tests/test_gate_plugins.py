@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from rich.console import Console
 
+from omni_mlflow.__main__ import build
 from omni_mlflow.backbones.base import CheckpointUnderTest, SampleSet
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import Context
@@ -26,6 +28,7 @@ from omni_mlflow.stages.base import Options
 from omni_mlflow.stages.checkpoint_checks import ask_gates
 from omni_mlflow.workspace import Workspace
 from tests.conftest import PROJECT, TRIVIAL
+from tests.test_scaffold import SPECIFIED
 
 GATES = """
 from omni_mlflow.spine.types import Check
@@ -187,17 +190,38 @@ def test_a_backbone_whose_import_exits_is_an_issue_of_its_contract(contract_of, 
         load_bound(path, profile=None, changes={})
 
 
-def test_two_installed_backbones_of_one_id_are_told_and_none_is_taken(tmp_path, monkeypatch):
+@pytest.fixture
+def clash(tmp_path, monkeypatch) -> None:
+    """Two packages that add a backbone ``twice`` and a gate ``twice`` each."""
     for package in ("one", "other"):
         info = tmp_path / f"omni_{package}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: omni-{package}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[omni_mlflow.backbones]\ntwice = omni_{package}\n")
+        (info / "entry_points.txt").write_text(
+            f"[omni_mlflow.backbones]\ntwice = omni_{package}\n"
+            f"[{ENTRY_POINT_GROUP}]\ntwice = omni_{package}:it\n"
+        )
     monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("clash")
+def test_two_installed_backbones_of_one_id_are_told_and_none_is_taken():
     with pytest.raises(ContractError) as told:
         load_backbone("twice")
     assert "two installed packages add the backbone 'twice'" in str(told.value)
     assert all(name in str(told.value) for name in ("omni_one", "omni_other"))
+
+
+@pytest.mark.usefixtures("clash")
+def test_a_clash_stops_the_contract_that_names_it_and_no_other(contract_of):
+    with pytest.raises(ContractError, match="two installed packages add the checkpoint gate 'twice'"):
+        load_bound(contract_of("twice"), profile=None, changes={})
+    bound = load_bound(contract_of("answers_are_short"), profile=None, changes={})
+    settings = STAGES["gate"].settings(bound.contract)
+    assert settings["installed_gates"].keys() == {"answers_are_short"}
+    mine = {**SPECIFIED, "--template-backbone": "qwen3_omni_lora", "--id": "a_third"}
+    words = [word for pair in mine.items() for word in pair]
+    assert CliRunner().invoke(build(), ["scaffold", *words, "--dry-run"]).exit_code == 0
 
 
 def test_another_version_of_an_installed_gate_is_asked_anew(contract_of, installed):

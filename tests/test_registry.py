@@ -13,15 +13,17 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from omni_mlflow import contract_validation
 from omni_mlflow.__main__ import build
 from omni_mlflow.contract import ContractError, contract_schema
 from omni_mlflow.contract.file import load_contract
-from omni_mlflow.contract.published import FORBIDDEN_BY_PHRASE
-from omni_mlflow.contract_validation import SPECIFIED, validate_contracts
+from omni_mlflow.contract.published import FORBIDDEN_BY_PHRASE, published_issues
+from omni_mlflow.contract_validation import contracts_of_the_project, validate_contracts
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.registry import load_bound
 from tests.conftest import PROJECT
 
+SPECIFIED = ("cosmos_world_model", "policy_vla_branch", "qwen3_omni_lora")
 PUBLISHED = PROJECT.parent / "shared" / "reference" / "backbone_configs"
 
 
@@ -90,10 +92,54 @@ def test_a_contract_is_named_as_its_file_and_two_files_of_one_id_are_told(tmp_pa
 def test_a_missing_contract_of_the_specification_is_told_by_name(tmp_path, missing):
     for backbone in set(SPECIFIED) - {missing}:
         shutil.copy(contract_of(backbone), tmp_path)
-    reports = validate_contracts(tmp_path, only=None, bind_names=True, must_have=SPECIFIED)
+    reports = validate_contracts(tmp_path, only=None, bind_names=True, must_have=contracts_of_the_project())
     [failed] = [report for report in reports if report.issues]
     assert (failed.id, failed.status) == (missing, "missing")
     assert f"{missing}.yaml is missing" in failed.issues[0]
+
+
+def test_a_backbone_without_a_contract_and_a_contract_in_a_file_nobody_reads_are_told(tmp_path, monkeypatch):
+    for backbone in SPECIFIED:
+        shutil.copy(contract_of(backbone), tmp_path)
+    (tmp_path / "policy_vla_branch.yaml").rename(tmp_path / "policy_vla_branch.yml")
+    monkeypatch.setattr(contract_validation, "own_backbones", lambda: {"forgotten": "anywhere"})
+    must_have = contracts_of_the_project()
+    reports = validate_contracts(tmp_path, only=None, bind_names=True, must_have=must_have)
+    issues = {report.id: report.issues for report in reports if report.issues}
+    assert issues == {
+        "forgotten": [
+            f"{tmp_path / 'forgotten'}.yaml is missing: "
+            "omni_mlflow/backbones/forgotten is a backbone without a contract"
+        ],
+        "policy_vla_branch": [
+            "policy_vla_branch.yml: a contract is read from policy_vla_branch.yaml; rename it"
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "display_name",
+        "training_objective",
+        "entrypoints",
+        "modalities",
+        "dataset_contract",
+        "primary_metrics",
+        "split_policy.leakage_guard",
+        "artifact_contract.checkpoint_gate",
+        "artifact_contract.public_package_allowed",
+    ],
+)
+def test_a_published_contract_that_says_nothing_at_a_place_is_refused(place):
+    document = published("qwen3_omni_lora")
+    assert published_issues(document) == []
+    *parents, last = place.split(".")
+    block = document
+    for key in parents:
+        block = block[key]
+    block[last] = {str: "", list: [], dict: {}}[type(block[last])]
+    assert any(place in issue for issue in published_issues(document))
 
 
 def test_the_project_s_own_folder_must_hold_all_three(tmp_path, monkeypatch):

@@ -171,6 +171,24 @@ def test_an_implemented_contract_above_a_scaffold_lists_each_method_to_build_onc
     assert list(told.value.issues) == report.issues
 
 
+def test_a_contract_whose_backbone_is_built_is_a_template_too(project):
+    """It has no extension requirements any more; a planned contract must have some."""
+    built = (project / "contracts/qwen3_omni_lora.yaml").read_text() + "\nextension_requirements: []\n"
+    (project / "contracts/qwen3_omni_lora.yaml").write_text(built)
+    done = scaffold(**{"--template-backbone": "qwen3_omni_lora"})
+    assert done.exit_code == 0, done.exception
+    asked = yaml.safe_load((project / CONTRACT).read_text())["extension_requirements"]
+    assert asked == ["Build every method as docs/add_a_backbone.md says."]
+
+
+def test_finished_code_under_a_planned_contract_is_not_run(project):
+    path = project / "contracts/qwen3_omni_lora.yaml"
+    text = path.read_text().replace("status: implemented", "status: planned_adapter")
+    path.write_text(text + "\nextension_requirements: [finish it]\n")
+    with pytest.raises(ContractError, match="its status is planned_adapter; make it implemented"):
+        registry.load_bound(path, profile=None, changes={})
+
+
 def test_the_package_is_clean_code(tmp_path):
     path = tmp_path / "omni_mlflow/backbones/new_policy_branch/__init__.py"
     path.parent.mkdir(parents=True)

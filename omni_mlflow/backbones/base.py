@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from omni_mlflow.contract import Section
 from omni_mlflow.metrics.metric import Metric
+from omni_mlflow.spine.modalities import Modality
 from omni_mlflow.spine.types import (
     Answer,
     Check,
@@ -212,6 +213,8 @@ class Backbone(Protocol):
         id: folder name and contract id.
         settings_type: the model of the contract's ``settings:`` block.
         fitted_type: the model of what :meth:`fit` returns, as ``fitted.json`` of a checkpoint holds it.
+        shown: everything of an episode that reaches the model before the anchor, as it is or told in words; a
+            contract names all of it among its inputs.
         gates: checkpoint checks by the name a contract uses.
         metrics: every metric that ``score`` can report, by name.
         training_files, eval_files: names of every evidence file that training and scoring write.
@@ -224,6 +227,7 @@ class Backbone(Protocol):
     id: str
     settings_type: type[Section]
     fitted_type: type[FittedOnTrain]
+    shown: frozenset[Modality]
     gates: Mapping[str, Gate]
     metrics: Mapping[str, Metric]
     training_files: frozenset[str]

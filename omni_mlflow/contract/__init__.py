@@ -127,10 +127,15 @@ SAME_WINDOWS = ("tile_pixels", "min_label_share", "swap_fisheye_cam0_cam2")
 """What contracts that share an index must agree on: one mosaic has one size, and one window has one label."""
 
 
-class Modalities(Section):
-    """What the backbone is shown and what it learns to produce.
+INPUT_ROLES = ("direct_inputs", "bridged_inputs", "conditioning_inputs", "observations")
+"""The keys of ``modalities`` under which an input can stand."""
 
-    For readers: the code of the backbone decides. An answer is no modality, so no input can be one.
+
+class Modalities(Section):
+    """What the backbone may be shown and what it learns to produce.
+
+    What its code shows the model (``Backbone.shown``) must be among the inputs and may not be excluded. An
+    answer is no modality, so no input can be one.
 
     Attributes:
         direct_inputs: shown to the model as they are.
@@ -152,7 +157,7 @@ class Modalities(Section):
 
     @model_validator(mode="after")
     def _shows_something_and_nothing_excluded(self) -> Self:
-        shown = (*self.direct_inputs, *self.bridged_inputs, *self.conditioning_inputs, *self.observations)
+        shown = [name for role in INPUT_ROLES for name in getattr(self, role)]
         if not shown:
             raise ValueError("direct_inputs or observations must name what the model is shown")
         if both := sorted(set(shown) & set(self.excluded_inputs)):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from omni_mlflow.contract import Contract, ContractError, nearest, resolve
 from omni_mlflow.contract.form_problems import problems
-from omni_mlflow.contract.minimum_evidence import missing_evidence
+from omni_mlflow.contract.minimum_evidence import found_at, missing_evidence, texts_at
 from omni_mlflow.contract.text import read_document
 
 FIXED = ("schema_version", "id", "status", "profiles")
@@ -24,17 +24,31 @@ def load_contract(
     """Read a contract, lay a profile over it, then single changes such as ``{"settings.lora.rank": 8}``.
 
     Raises:
-        ContractError: the file is missing, is not YAML, holds an unknown key, or names no such profile.
+        ContractError: the file is missing, is not YAML, holds an unknown key, contradicts itself, or names no
+            such profile.
     """
     if not path.exists():
         others = [found.stem for found in path.parent.glob("*.yaml")]
         raise ContractError(f"{path}: no such contract; {nearest(path.stem, others)}")
     document = read_document(path)
+    if issues := contradictions(document):
+        raise ContractError(f"{path}: {'; '.join(issues)}", issues=issues)
     if profile is not None:
         document = with_profile(document, profile)
     for key, value in (changes or {}).items():
         _change(document, key, value)
     return parse_contract(document, where=str(path))
+
+
+def contradictions(document: Mapping[str, Any]) -> list[str]:
+    """Sections of the file itself, whatever profile is used, that contradict one another."""
+    issues = []
+    model, base = document.get("default_model_id"), found_at(document, "settings.base.model")
+    if base is not None and model != base:
+        issues.append(f"default_model_id {model!r} is not settings.base.model, {base!r}")
+    if document.get("status") == "planned_adapter" and not texts_at(document, "extension_requirements"):
+        issues.append("extension_requirements: a planned contract says what its code must do")
+    return issues
 
 
 def parse_contract(document: Mapping[str, Any], *, where: str) -> Contract:

@@ -35,6 +35,10 @@ def _forbids(category: str) -> EvidenceRule:
     return _lists(f"forbids_{category}", "artifact_contract.public_package_forbidden", category)
 
 
+def _says_something(found: Any) -> bool:
+    return any(text.strip() for text in _texts(found))
+
+
 _SPLITS = ("train", "val", "test")
 _EVALUATION = "artifact_contract.required_eval_files"
 _TRAINING = "artifact_contract.required_training_files"
@@ -47,7 +51,7 @@ MINIMUM_EVIDENCE: tuple[EvidenceRule, ...] = (
         "must give the numbers of train, val and test episodes",
         lambda found: isinstance(found, Mapping) and all(_is_count(found.get(split)) for split in _SPLITS),
     ),
-    EvidenceRule("leakage_guard", "split_policy.leakage_guard", "must name a guard", bool),
+    EvidenceRule("leakage_guard", "split_policy.leakage_guard", "must name a guard", _says_something),
     _lists("held_out_episode_count", "primary_metrics", "held_out_episode_count"),
     _lists("metrics_file", _EVALUATION, "metrics.json"),
     EvidenceRule(

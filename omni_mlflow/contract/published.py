@@ -7,13 +7,14 @@ Only its form and its minimum evidence can be checked: no code stands behind a s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from omni_mlflow.contract import CONTRACT_ID, Section, SplitCounts
 from omni_mlflow.contract.form_problems import problems
 from omni_mlflow.contract.minimum_evidence import missing_evidence, texts_at
+from omni_mlflow.contract.values import Text
 
 FORBIDDEN_BY_PHRASE: Mapping[str, tuple[str, ...]] = {
     "raw MP4": ("raw_video",),
@@ -35,37 +36,40 @@ HDF5, NumPy arrays (found as ``model_weights``) or zip files; anything else is i
 _CONDITION = " unless "
 
 
+_Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
 class PublishedSplit(Section):
     unit: Literal["episode"]
     default_counts: SplitCounts
-    leakage_guard: str = Field(min_length=1)
+    leakage_guard: Text
 
 
 class PublishedArtifacts(Section):
-    checkpoint_gate: str
-    required_eval_files: tuple[str, ...]
-    required_training_files: tuple[str, ...]
-    public_package_allowed: tuple[str, ...]
-    public_package_forbidden: tuple[str, ...]
+    checkpoint_gate: Text
+    required_eval_files: _Texts
+    required_training_files: _Texts
+    public_package_allowed: _Texts
+    public_package_forbidden: _Texts
 
 
 class PublishedContract(Section):
     """A contract as the reference implementation has it."""
 
     id: str = Field(pattern=CONTRACT_ID)
-    display_name: str
+    display_name: Text
     status: Literal["implemented", "planned_adapter"]
-    model_family: str
-    default_model_id: str | None
-    local_model_env: str
-    dataset_contract: str
-    training_objective: str
+    model_family: Text
+    default_model_id: Text | None
+    local_model_env: Text
+    dataset_contract: Text
+    training_objective: Text
     split_policy: PublishedSplit
-    modalities: dict[str, tuple[str, ...]]
-    entrypoints: dict[str, str | None]
-    primary_metrics: tuple[str, ...]
+    modalities: dict[Text, tuple[Text, ...]] = Field(min_length=1)
+    entrypoints: dict[Text, Text | None] = Field(min_length=1)
+    primary_metrics: _Texts
     artifact_contract: PublishedArtifacts
-    extension_requirements: tuple[str, ...]
+    extension_requirements: tuple[Text, ...]
 
 
 def published_issues(document: Mapping[str, Any]) -> list[str]:

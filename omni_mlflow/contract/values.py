@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from typing import Annotated, TypeVar
 
@@ -19,6 +20,14 @@ def _once(items: tuple[T, ...]) -> tuple[T, ...]:
     return items
 
 
+def _regular(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from error
+    return text
+
+
 Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 Positive = Annotated[int, Field(strict=True, ge=1, le=MOST)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
@@ -27,5 +36,8 @@ Pixels = Annotated[int, Field(strict=True, ge=2, le=8192, multiple_of=2)]
 
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+Pattern = Annotated[Text, AfterValidator(_regular)]
+"""A regular expression of Python."""
+
 Once = Annotated[tuple[T, ...], AfterValidator(_once), Field(json_schema_extra={"uniqueItems": True})]
 """A list in which nothing stands twice."""

@@ -1,10 +1,11 @@
 """What every implemented backbone holds to, whatever its family: those of ``contracts/`` and the trivial one.
 
-A new backbone is found by its contract, and nothing here knows its name.
+A new backbone is found by its contract; nothing here has to know its name.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import shutil
@@ -19,11 +20,12 @@ import pytest
 from pydantic import ValidationError
 
 from omni_mlflow.backbones.base import Backbone, CheckpointUnderTest, Exported, SampleSet
+from omni_mlflow.code_digest import imports_of
 from omni_mlflow.contract import Contract
 from omni_mlflow.contract.file import load_contract, parse_changes
 from omni_mlflow.gates import gates_of
 from omni_mlflow.metrics.answers import ANSWER_KEYS
-from omni_mlflow.registry import Bound, bind
+from omni_mlflow.registry import Bound, bind, own_backbones
 from omni_mlflow.spine.adapter_views import as_asked
 from omni_mlflow.spine.rows import file_digest, read_document, read_json_rows, read_rows, write_document
 from omni_mlflow.spine.types import Check, LabelledSample, Labels, Sample, Split, Window, broken
@@ -77,14 +79,13 @@ def test_every_method_takes_what_the_protocol_says(bound):
     assert given == {name: shape(method) for name, method in METHODS.items()}
 
 
-def test_every_attribute_is_there_and_names_what_exists(bound):
-    backbone = bound.backbone
-    assert [name for name in Backbone.__annotations__ if not hasattr(backbone, name)] == []
-    assert backbone.id == bound.contract.id
-    assert {*backbone.stage_settings} <= {*STAGES}
-    blocks = {block for blocks in backbone.stage_settings.values() for block in blocks}
-    assert blocks <= {*bound.contract.settings}
-    assert backbone.predictions_file in backbone.eval_files
+def test_no_backbone_of_the_project_imports_another():
+    own = own_backbones()
+    for name, module in own.items():
+        for path in (PROJECT / "omni_mlflow" / "backbones" / name).rglob("*.py"):
+            imported = imports_of(ast.parse(path.read_bytes()), f"{module}.{path.stem}", is_package=False)
+            others = [each for each in own if each != name and f".backbones.{each}" in " ".join(imported)]
+            assert others == [], path
 
 
 # Samples.

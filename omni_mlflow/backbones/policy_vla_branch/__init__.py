@@ -25,6 +25,7 @@ from omni_mlflow.backbones.policy_vla_branch.tokens import TOKEN_METRICS
 from omni_mlflow.contract import Section
 from omni_mlflow.metrics.metric import HELD_OUT_EPISODES, Metric
 from omni_mlflow.metrics.trajectories import TRAJECTORY_METRICS
+from omni_mlflow.spine.modalities import Modality
 from omni_mlflow.spine.types import Check, FittedOnTrain, Sample, Skip, Split, Window
 
 
@@ -40,6 +41,7 @@ class PolicyVlaBranch:
     id = "policy_vla_branch"
     settings_type: type[Section] = Settings
     fitted_type: type[FittedOnTrain] = PolicyFitted
+    shown: frozenset[Modality] = frozenset({"camera_video", "language", "camera_pose", "hand_mocap"})
     gates: Mapping[str, Gate] = {"policy_checkpoint_action_space_and_normalizer": _gate}
     metrics: Mapping[str, Metric] = {
         **LABELS,

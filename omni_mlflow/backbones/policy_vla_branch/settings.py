@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from omni_mlflow.contract import Section, Weights
+from omni_mlflow.contract.values import Count, Positive, Seed, Text
 
 TINY = "tiny"
 """``base.model`` that stands for the small checkpoint which this project builds itself."""
@@ -15,6 +16,10 @@ TINY = "tiny"
 HUMANOID_SPACE = "humanoid65"
 _HUMANOID_EXTRA = ("daqp", "dm_control", "mink", "mujoco")
 INSTALL_HUMANOID = "pip install 'omni-mlflow[humanoid]'"
+
+
+Weight = Annotated[float, Field(strict=True, ge=0, le=1e6)]
+"""Of one part of a loss against another."""
 
 
 class Base(Weights):
@@ -25,8 +30,8 @@ class Base(Weights):
         revision: branch, tag or commit of the hub repository; ``local`` for the tiny base.
     """
 
-    model: str
-    revision: str
+    model: Text
+    revision: Text
     precision: Literal["bfloat16", "float32"]
 
 
@@ -39,7 +44,7 @@ class Action(Section):
     """
 
     space: Literal["joints126", "synergy32", "ee20", "humanoid65"]
-    horizon_frames: int = Field(ge=1)
+    horizon_frames: Annotated[int, Field(strict=True, ge=1, le=10_000)]
 
     @model_validator(mode="after")
     def _has_what_the_space_needs(self) -> Self:
@@ -62,23 +67,23 @@ class Training(Section):
     """
 
     mode: Literal["full", "lora"]
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    accumulate: int = Field(default=1, ge=1)
-    learning_rate: float = Field(gt=0)
-    warmup_steps: int = Field(ge=0)
-    checkpoint_every: int = Field(ge=1)
-    validate_every: int = Field(ge=1)
-    seed: int
-    head_weight: float = Field(ge=0)
-    next_action_weight: float = Field(ge=0)
+    steps: Positive
+    batch_size: Positive
+    accumulate: Positive = 1
+    learning_rate: float = Field(strict=True, gt=0, le=1)
+    warmup_steps: Count
+    checkpoint_every: Positive
+    validate_every: Positive
+    seed: Seed
+    head_weight: Weight
+    next_action_weight: Weight
 
 
 class Lora(Section):
     """Read when ``training.mode`` is ``lora``."""
 
-    rank: int = Field(ge=1)
-    alpha: int = Field(ge=1)
+    rank: Annotated[int, Field(strict=True, ge=1, le=4096)]
+    alpha: Annotated[int, Field(strict=True, ge=1, le=65536)]
 
 
 class Decoding(Section):
@@ -89,8 +94,8 @@ class Decoding(Section):
         samples_for_mean: chunks whose mean is told beside the one that is scored.
     """
 
-    steps: int = Field(ge=1)
-    samples_for_mean: int = Field(ge=1)
+    steps: Positive
+    samples_for_mean: Positive
 
 
 class Targets(Section):

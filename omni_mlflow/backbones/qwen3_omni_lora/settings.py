@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from omni_mlflow.contract import Section, Weights
-from omni_mlflow.contract.values import Count, Once, Positive, Seed, Text
+from omni_mlflow.contract.values import Count, Once, Pattern, Positive, Seed, Text
 
 TINY = "tiny"
 """``base.model`` that stands for the small checkpoint which this project builds itself."""
@@ -40,7 +40,7 @@ class Lora(Section):
     alpha: Annotated[int, Field(strict=True, ge=1, le=65536)]
     target_modules: Once[Literal["q_proj", "k_proj", "v_proj", "o_proj"]] = Field(min_length=1)
     target_parameters: Once[Literal["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]] = ()
-    exclude_modules: Text
+    exclude_modules: Pattern
 
 
 class Training(Section):
