@@ -11,7 +11,7 @@ from omni_mlflow.context import Context, OuterRun
 from omni_mlflow.contract import ContractError, SplitCounts
 from omni_mlflow.contract.file import parse_changes
 from omni_mlflow.locks import JournalBusyError
-from omni_mlflow.pipeline import run_main
+from omni_mlflow.pipeline import below_one_run, run_main
 from omni_mlflow.registry import Bound, load_bound
 from omni_mlflow.shared_contract import shared_contract
 from omni_mlflow.source import git_tags
@@ -99,10 +99,9 @@ def _execute(
         outer=request.outer,
     )
     if request.command != "main":
-        # One MLflow run was made for this process; it cannot stand for the stages of two backbones.
-        outer = request.outer if len(bounds) == 1 else None
         stage = STAGES[request.command]
-        return [run_stage(stage, replace(context, bound=bound, outer=outer)) for bound in bounds]
+        with below_one_run(stage.name, bounds, context) as context:
+            return [run_stage(stage, replace(context, bound=bound)) for bound in bounds]
     own_work = [stage for stage in STAGES.values() if stage.fills is None]
     stages = [stage for stage in own_work if own_data or stage.name != "synthesize"]
     return run_main(bounds, context, stages)

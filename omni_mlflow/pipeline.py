@@ -29,32 +29,44 @@ def run_main(bounds: Sequence[Bound], context: Context, stages: Sequence[Stage])
         NewerSchemaError, BadRowError: a journal of this workspace cannot be read.
         Exception: what the failing stage raised; the pipeline run ends FAILED with the same reason.
     """
-    with ExitStack() as alone_here:
+    with ExitStack() as open_here:
         with _refusal_shown(context):
-            alone_here.enter_context(exclusive(context.workspace.root / ".locks" / "main"))
+            open_here.enter_context(exclusive(context.workspace.root / ".locks" / "main"))
+        context = open_here.enter_context(below_one_run("main", bounds, context))
         return [
-            finished
-            for bound in bounds
-            for finished in _run_backbone(replace(context, bound=bound), stages, alone=len(bounds) == 1)
+            finished for bound in bounds for finished in _run_backbone(replace(context, bound=bound), stages)
         ]
 
 
-def _run_backbone(context: Context, stages: Sequence[Stage], *, alone: bool) -> list[Finished]:
-    outer = context.outer if alone else None
+@contextmanager
+def below_one_run(command: str, bounds: Sequence[Bound], context: Context) -> Iterator[Context]:
+    """Open the run that ``mlflow run`` made, where one backbone cannot be what it is about.
+
+    It stands around the runs of several backbones, and ends as the command does. With one backbone, or
+    without ``mlflow run``, nothing is opened.
+    """
+    if context.outer is None or len(bounds) == 1:
+        yield context
+        return
+    record = RunRecord.new(context.workspace.run_folder)
+    with _honest_end(record):
+        name = f"{command} {', '.join(bound.contract.id for bound in bounds)}"
+        key = _enter(record, name, context)
+        record.tags({**context.source, "omni.stage": "backbones"})
+        yield replace(context, parent=key, outer=None)
+
+
+def _run_backbone(context: Context, stages: Sequence[Stage]) -> list[Finished]:
+    outer = context.outer
     request = digest_of(
         [context.bound.contract.digest, str(context.options.data_root), outer.run_id if outer else None]
     )
     with _refusal_shown(context):
         record = _open_pipeline(context.workspace, request)
-    try:
+    with _honest_end(record):
         backbone = context.bound.contract.id
         say_torn(record, f"main {backbone}", context)
-        key = record.started(
-            f"main {backbone}",
-            parent=None,
-            mlflow_run_id=outer.run_id if outer else None,
-            mlflow_experiment_id=outer.experiment_id if outer else None,
-        )
+        key = _enter(record, f"main {backbone}", context)
         record.tags(
             {**context.source, "omni.stage": "main", "omni.backbone": backbone, "omni.request": request}
         )
@@ -66,8 +78,25 @@ def _run_backbone(context: Context, stages: Sequence[Stage], *, alone: bool) -> 
             record.upstream({stage.name: done[-1].key})
             record.tags(done[-1].seal.tags)
         record.metrics(_headline(done))
+    return done
+
+
+def _enter(record: RunRecord, name: str, context: Context) -> str:
+    outer = context.outer
+    return record.started(
+        name,
+        parent=context.parent,
+        mlflow_run_id=outer.run_id if outer else None,
+        mlflow_experiment_id=outer.experiment_id if outer else None,
+    )
+
+
+@contextmanager
+def _honest_end(record: RunRecord) -> Iterator[None]:
+    """End a run as what is done below it ends."""
+    try:
+        yield
         record.ended("FINISHED", RunOutcome.OK)
-        return done
     except Exception as error:
         record.ended("FAILED", RunOutcome.FAILED, str(error))
         raise

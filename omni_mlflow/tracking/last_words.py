@@ -1,9 +1,9 @@
 """The reason of a command under ``mlflow run`` that ended before it could write a journal.
 
-``python -m omni_mlflow.tracking.last_words RUN_ID OUTCOME REASON --project DIR``, the store's address in
-``MLFLOW_TRACKING_URI``. ``mlflow run`` has made a run for the command and will end it FAILED; where the
-workspace is full, unusable or not even named, no journal can say why. A run that a stage has entered, or
-that ``mlflow run`` did not make for this project, is left alone.
+``python -m omni_mlflow.tracking.last_words RUN_ID OUTCOME REASON --project DIR [--end]``, the store's address
+in ``MLFLOW_TRACKING_URI``. ``mlflow run`` has made a run for the command and will end it FAILED, unless it
+died itself (``--end``); where the workspace is full, unusable or not even named, no journal can say why. A
+run that a stage has entered, or that ``mlflow run`` did not make for this project, is left alone.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ from omni_mlflow.tracking.stores import UnsupportedStoreError, store_uri
 PATIENCE_S = 60.0
 
 
-def leave_last_words(reason: str, *, outcome: RunOutcome, project: Path) -> None:
-    """Show ``reason`` in the run of ``MLFLOW_RUN_ID``; a store that does not take it stops nothing."""
+def leave_last_words(reason: str, *, outcome: RunOutcome, project: Path, end: bool) -> None:
+    """Show ``reason`` in the run of ``MLFLOW_RUN_ID``; a store that does not take it stops nothing.
+
+    Args:
+        end: end the run too, for nobody is left who will.
+    """
     environment = dict(os.environ)
     run_id = environment.pop("MLFLOW_RUN_ID")
     with suppress(UnsupportedStoreError, OSError, subprocess.TimeoutExpired):
         environment["MLFLOW_TRACKING_URI"] = store_uri(project)
         subprocess.run(
-            [sys.executable, "-m", __name__, run_id, outcome, reason, "--project", str(project)],
+            [sys.executable, "-m", __name__, run_id, outcome, reason, "--project", str(project)]
+            + ["--end"] * end,
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -41,21 +46,25 @@ def leave_last_words(reason: str, *, outcome: RunOutcome, project: Path) -> None
 def main() -> None:
     from mlflow import MlflowClient
 
-    from omni_mlflow.tracking.store_healing import is_of_project, is_ours
+    from omni_mlflow.tracking.store_healing import could_be_of_project, is_entered
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_id")
     parser.add_argument("outcome", type=RunOutcome)
     parser.add_argument("reason")
     parser.add_argument("--project", type=Path, required=True)
+    parser.add_argument("--end", action="store_true")
     given = parser.parse_args()
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     run = client.get_run(given.run_id)
-    if run.info.status == "RUNNING" and is_of_project(run, given.project) and not is_ours(run):
+    unentered = run.info.status == "RUNNING" and not is_entered(run)
+    if unentered and could_be_of_project(run, given.project):
         entry_point = run.data.tags.get("mlflow.project.entryPoint", "main")
         client.set_tag(given.run_id, "omni.stage", entry_point)
         client.set_tag(given.run_id, "omni.outcome", given.outcome)
         client.set_tag(given.run_id, "mlflow.note.content", given.reason)
+        if given.end:
+            client.set_terminated(given.run_id, "KILLED")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KEY_TAG = "omni.run_key"
 CONTINUED_TAG = "omni.continued_in"
-_OUTCOME_TAG = "omni.outcome"
+OUTCOME_TAG = "omni.outcome"
 
 
 def trouble_with_outer_run(run: Run | None, journal: RunJournal, outer: str) -> str | None:
@@ -48,7 +48,7 @@ def trouble_with_outer_run(run: Run | None, journal: RunJournal, outer: str) -> 
 
 def _was_given_up(tags: Mapping[str, str]) -> bool:
     """Tell whether we ended the run because no stage had entered it, as a slow environment makes it look."""
-    return tags.get(_OUTCOME_TAG) == "killed"
+    return tags.get(OUTCOME_TAG) == "killed"
 
 
 def told_refused(run_id: str, journal: RunJournal, why: str) -> str:

@@ -20,6 +20,7 @@ from omni_mlflow.events import RunOutcome
 from omni_mlflow.spine.processes import Process, is_alive, is_of_earlier_boot
 from omni_mlflow.tracking.healing import SILENT_S
 from omni_mlflow.tracking.launchers import has_projector, run_ids_of_living_processes, starts_of_mlflow_run
+from omni_mlflow.tracking.outer_runs import KEY_TAG, OUTCOME_TAG
 from omni_mlflow.tracking.reports import HealedRun, RunningRun
 from omni_mlflow.tracking.signs_of_life import HEARTBEAT_TAG, PROCESS_TAG, last_sign_s, process_of
 
@@ -97,7 +98,7 @@ class StoreHealer:
             process = process_of(run.data.tags)
             if process is not None:
                 judged = self._judge(run, process, before.get(run.info.run_id), now_s)
-            elif is_ours(run) or is_of_project(run, self._project):
+            elif is_entered(run) or is_of_project(run, self._project):
                 judged = self._judge_unentered(run, busy=busy, launcher_s=launcher_s)
             else:
                 self.foreign += 1
@@ -121,7 +122,7 @@ class StoreHealer:
         process = process_of(run.data.tags)
         if run.info.status != "RUNNING":
             return f"run {run_id} is {run.info.status} already"
-        if process is None and not is_ours(run) and not is_of_project(run, self._project):
+        if process is None and not is_entered(run) and not could_be_of_project(run, self._project):
             return f"run {run_id} was not made by this project; end it with the tool that made it"
         if process is not None and is_alive(process):
             return f"run {run_id} is alive: process {process.pid} works on it; stop that process"
@@ -174,10 +175,12 @@ class StoreHealer:
 
     def _judge_unentered(self, run: Run, *, busy: Collection[str], launcher_s: float) -> _Dead | RunningRun:
         start_s = run.info.start_time / 1000
-        if is_ours(run):
+        if is_entered(run):
             return _left(run, "it does not name the process that works on it")
         if run.info.run_id in busy:
             return _left(run, "a living process of this machine carries its id", alive=True)
+        if OUTCOME_TAG in run.data.tags:  # the command left its last words; mlflow run was killed with it
+            return _Dead(run.data.tags.get("mlflow.note.content", ""), start_s)
         if launcher_s <= start_s + _CLOCK_S:
             return _left(run, "an mlflow run that lives on this machine may be about to start its stage")
         if time.time() - start_s <= self._patience_s:
@@ -190,7 +193,8 @@ class StoreHealer:
 
     def _ended_unentered(self, run: Run, busy: Collection[str]) -> bool:
         """Whether ``mlflow run`` ended a run of this project that no stage entered or will still show."""
-        if is_ours(run) or not is_of_project(run, self._project) or run.info.run_id in busy:
+        told = is_entered(run) or OUTCOME_TAG in run.data.tags
+        if told or run.info.run_id in busy or not is_of_project(run, self._project):
             return False
         ended_ms: int = run.info.end_time or run.info.start_time
         return time.time() - ended_ms / 1000 > self._patience_s
@@ -201,7 +205,7 @@ class StoreHealer:
             "its environment could not be made; the output of mlflow run tells why"
         )
         outcome = RunOutcome.KILLED if run.info.status == "KILLED" else RunOutcome.FAILED
-        self._client.set_tag(run.info.run_id, "omni.outcome", outcome)
+        self._client.set_tag(run.info.run_id, OUTCOME_TAG, outcome)
         self._client.set_tag(run.info.run_id, "mlflow.note.content", reason)
         self.healed.append(HealedRun(name=_name(run), key=None, run_id=run.info.run_id, reason=reason))
 
@@ -213,7 +217,7 @@ class StoreHealer:
 
     def _end(self, run: Run, dead: _Dead) -> None:
         run_id = run.info.run_id
-        self._client.set_tag(run_id, "omni.outcome", RunOutcome.KILLED)
+        self._client.set_tag(run_id, OUTCOME_TAG, RunOutcome.KILLED)
         self._client.set_tag(run_id, "mlflow.note.content", dead.reason)
         self._client.set_terminated(run_id, "KILLED", end_time=round(1000 * dead.end_s))
         healed = HealedRun(name=_name(run), key=None, run_id=run_id, reason=dead.reason)
@@ -229,9 +233,22 @@ def is_of_project(run: Run, project: Path) -> bool:
     return made and bool(source) and Path(source).resolve() == project.resolve()
 
 
-def is_ours(run: Run) -> bool:
-    """Whether a stage has entered a run."""
-    return any(key.startswith("omni.") for key in run.data.tags)
+def is_entered(run: Run) -> bool:
+    """Whether a stage has entered a run; last words alone are none."""
+    return KEY_TAG in run.data.tags or process_of(run.data.tags) is not None
+
+
+def could_be_of_project(run: Run, project: Path) -> bool:
+    """Whether ``mlflow run`` may have made a run for ``project`` by its address, or for another checkout."""
+    if is_of_project(run, project):
+        return True
+    source = urlsplit(run.data.tags.get("mlflow.source.name", ""))
+    if run.data.tags.get("mlflow.source.type") != "PROJECT":
+        return False
+    described = Path(unquote(source.path)) / "MLproject"
+    if source.scheme in ("", "file") and described.parent.exists():
+        return described.is_file() and described.read_bytes() == (project / "MLproject").read_bytes()
+    return True
 
 
 def _name(run: Run) -> str:

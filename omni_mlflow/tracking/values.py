@@ -14,6 +14,7 @@ from omni_mlflow.events import DatasetInput, Ended, Metrics, RunOutcome, Started
 from omni_mlflow.tracking.connection import store_name
 from omni_mlflow.tracking.delta import Delta
 from omni_mlflow.tracking.follow import RunJournal
+from omni_mlflow.tracking.outer_runs import OUTCOME_TAG
 from omni_mlflow.tracking.signs_of_life import HEARTBEAT_TAG, PROCESS_TAG
 from omni_mlflow.tracking.stored_runs import StoredRun, StoredRuns
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-OUTCOME_TAG = "omni.outcome"
 NOTE_TAG = "mlflow.note.content"
 _MAX_PARAM, _MAX_TAG = 6000, 8000  # characters; MLflow cuts longer values itself, with a warning each
 _METRICS_AT_ONCE, _NAMES_AT_ONCE = 1000, 100  # what one log_batch takes

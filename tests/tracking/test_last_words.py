@@ -24,7 +24,7 @@ def client(empty: Place, monkeypatch) -> mlflow.MlflowClient:
 
 
 def made_by_mlflow_run(client: mlflow.MlflowClient, *, project: Path = PROJECT, **tags: str) -> str:
-    made = {
+    made: dict[str, str] = {
         "mlflow.source.type": "PROJECT",
         "mlflow.source.name": f"file://{project}",
         "mlflow.project.entryPoint": "train",
@@ -32,8 +32,9 @@ def made_by_mlflow_run(client: mlflow.MlflowClient, *, project: Path = PROJECT, 
     return client.create_run("0", tags={**made, **tags}).info.run_id
 
 
-def say(run_id: str, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["last_words", run_id, "refused", REASON, "--project", str(PROJECT)])
+def say(run_id: str, monkeypatch, *more: str) -> None:
+    words = ["last_words", run_id, "refused", REASON, "--project", str(PROJECT), *more]
+    monkeypatch.setattr(sys, "argv", words)
     main()
 
 
@@ -46,12 +47,26 @@ def test_a_run_that_no_stage_entered_gets_stage_outcome_and_reason(client, monke
     assert tags["mlflow.note.content"] == REASON
 
 
+def test_where_mlflow_run_is_gone_too_the_run_is_ended(client, monkeypatch):
+    run_id = made_by_mlflow_run(client)
+    say(run_id, monkeypatch, "--end")
+    assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_a_run_made_from_an_address_or_for_another_checkout_is_told_too(client, monkeypatch, tmp_path):
+    (tmp_path / "MLproject").write_bytes((PROJECT / "MLproject").read_bytes())
+    for source in ("https://example.org/omni-mlflow.git#main", str(tmp_path)):
+        run_id = made_by_mlflow_run(client, **{"mlflow.source.name": source})
+        say(run_id, monkeypatch)
+        assert client.get_run(run_id).data.tags["mlflow.note.content"] == REASON
+
+
 def test_a_run_of_another_project_one_that_was_entered_and_one_that_ended_are_left_alone(
     client, monkeypatch, tmp_path
 ):
     ended = made_by_mlflow_run(client)
     client.set_terminated(ended)
-    entered = made_by_mlflow_run(client, **{"omni.stage": "train"})
+    entered = made_by_mlflow_run(client, **{"omni.run_key": "one"})
     for run_id in (made_by_mlflow_run(client, project=tmp_path), entered, ended):
         before = client.get_run(run_id).data.tags
         say(run_id, monkeypatch)

@@ -53,6 +53,35 @@ def test_a_run_that_mlflow_run_left_without_a_stage_is_ended_in_the_store(tracke
     assert run.data.tags["mlflow.note.content"].startswith("no stage ever entered this run")
 
 
+def test_a_run_with_last_words_that_nobody_ended_is_ended_with_them_at_once(tracker, store, tmp_path):
+    opened = tracker.client(store)
+    words = {"omni.stage": "train", "omni.outcome": "killed", "mlflow.note.content": "stopped by SIGTERM"}
+    zombie = make_zombie(opened, tmp_path, age_ms=1000, **words)
+    [healed] = look(opened, tmp_path).healed
+    assert (healed.run_id, healed.reason) == (zombie, "stopped by SIGTERM")
+    assert opened.get_run(zombie).info.status == "KILLED"
+
+
+def test_a_person_ends_a_run_of_another_checkout_or_address_and_none_of_another_project(
+    tracker, store, tmp_path
+):
+    opened = tracker.client(store)
+    (tmp_path / "MLproject").write_text("name: ours")
+    checkout, other = tmp_path / "checkout", tmp_path / "other"
+    for folder, name in ((checkout, "ours"), (other, "theirs")):
+        folder.mkdir()
+        (folder / "MLproject").write_text(f"name: {name}")
+    runs = {
+        source: make_zombie(opened, tmp_path, **MINUTES_AGO, **{"mlflow.source.name": source})
+        for source in (f"file://{checkout}", "git@example.org:ours.git", f"file://{other}")
+    }
+    healer = StoreHealer(opened, project=tmp_path, shared=False)
+    *ours, foreign = [healer.end(run_id) for run_id in runs.values()]
+    assert ours == [None, None]
+    assert foreign is not None
+    assert "was not made by this project" in foreign
+
+
 def test_where_another_machine_may_be_making_its_environment_an_hour_is_waited(tracker, store, tmp_path):
     opened = tracker.client(store)
     make_zombie(opened, tmp_path, **MINUTES_AGO)
@@ -133,7 +162,7 @@ def test_what_may_still_be_alive_or_is_not_ours_is_left_alone(tracker, store, tm
     entered = make_zombie(opened, tmp_path, age_ms=old)
     make_zombie(opened, tmp_path, age_ms=60_000)
     make_zombie(opened, tmp_path / "another-project", age_ms=old)
-    make_zombie(opened, tmp_path, age_ms=old, **{"omni.stage": "train"})
+    make_zombie(opened, tmp_path, age_ms=old, **{"omni.run_key": "one"})
     carried = make_zombie(opened, tmp_path, age_ms=old)
     holder = subprocess.Popen(["sleep", "60"], env={**os.environ, "MLFLOW_RUN_ID": carried})
     try:
