@@ -10,6 +10,7 @@ from typing import Any
 
 from omni_mlflow.contract import Contract
 from omni_mlflow.leftovers import key_of
+from omni_mlflow.logged_files import LoggedFiles
 from omni_mlflow.metrics.answers import PredictionRow
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.registry import Bound, bind
@@ -111,10 +112,8 @@ def _of_store(run_id: str, *, store: str) -> EvaluatedRun:
         )
     stages = stages_of("eval")
     with TemporaryDirectory(prefix="omni-mlflow-") as scratch:
-        folders, checks = fetch_stages(
-            store, run_id, stages=stages, backbone=found.backbone, into=Path(scratch)
-        )
-        return _judged(run_id, found.key, folders, checks, whole=False)
+        fetched = fetch_stages(store, run_id, stages=stages, backbone=found.backbone, into=Path(scratch))
+        return _judged(run_id, found.key, fetched.folders, fetched.checks, logged=fetched.logged)
 
 
 def _of_workspace(folder: Path) -> EvaluatedRun:
@@ -129,7 +128,7 @@ def _of_workspace(folder: Path) -> EvaluatedRun:
     if broken(checks):
         _refuse(str(folder), broken(checks))
     key = key_of(stages["evaluate"].path)
-    return _judged(str(folder), key, folders, checks, whole=True)
+    return _judged(str(folder), key, folders, checks, logged=None)
 
 
 def _bound(given: str, evaluation: Path | None) -> Bound:
@@ -154,10 +153,15 @@ def _bound(given: str, evaluation: Path | None) -> Bound:
 
 
 def _judged(
-    given: str, key: str, folders: Mapping[str, Path], checks: Sequence[Check], *, whole: bool
+    given: str,
+    key: str,
+    folders: Mapping[str, Path],
+    checks: Sequence[Check],
+    *,
+    logged: Mapping[str, LoggedFiles] | None,
 ) -> EvaluatedRun:
     bound = _bound(given, folders.get("evaluate"))
-    under_test = RunUnderTest(folders, bound.contract, bound.backbone, bound.settings, whole=whole)
+    under_test = RunUnderTest(folders, bound.contract, bound.backbone, bound.settings, logged=logged)
     failed = broken([*checks, *judge(under_test, "eval")])
     if failed:
         _refuse(given, failed)
@@ -165,7 +169,7 @@ def _judged(
     fitted = folders["train"] / "checkpoint" / FITTED
     return EvaluatedRun(
         given=given,
-        run_id=None if whole else given,
+        run_id=None if logged is None else given,
         key=key,
         backbone=bound.contract.id,
         asked=(*questions.describe, *questions.foretell),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
 from omni_mlflow.events import (
@@ -40,6 +40,8 @@ class RunRecord:
     """Writes one run's journal. Rows are on the disk when a method returns, metrics a little later.
 
     Attributes:
+        shown: the files that the tracker shows or is going to show, by their path there; each relative to
+            ``folder``.
         torn: what was cut off the journal since a process last entered the run, by this opening or when the
             run was healed: one sentence each, for the terminal.
     """
@@ -60,6 +62,7 @@ class RunRecord:
         self._points: set[tuple[str, int]] = set()
         self._results: dict[str, float] = {}
         self.key: str | None = None
+        self.shown: dict[str, str] = {}
         self.torn: list[str] = []
         for event in read_events(self._journal.path):
             self.torn += told_torn(event)
@@ -69,6 +72,8 @@ class RunRecord:
             elif isinstance(event, Metrics):
                 self._points.update((key, event.step) for key in event.values)
                 self._results.update(event.values)
+            elif isinstance(event, Artifact):
+                self._note_shown(event)
         self._reserve = reserve_of(folder / JOURNAL_NAME)
         if reserve:
             self._set_aside()
@@ -140,11 +145,11 @@ class RunRecord:
 
     def live_artifact(self, path: Path, *, folder: str = "") -> None:
         """Announce a file that grows while the run is going on."""
-        self._append(Artifact(path=self._relative(path), folder=folder, live=True))
+        self._show(Artifact(path=self._relative(path), folder=folder, live=True))
 
     def artifacts(self, paths: Sequence[Path], *, folder: str = "") -> None:
         for path in paths:
-            self._append(Artifact(path=self._relative(path), folder=folder, digest=file_digest(path)))
+            self._show(Artifact(path=self._relative(path), folder=folder, digest=file_digest(path)))
 
     def model(self, model: ModelVersion) -> None:
         """Ask for a registration; a stage that is entered again asks for the same one only once."""
@@ -177,6 +182,13 @@ class RunRecord:
             self._reserve.unlink(missing_ok=True)
             self._journal.close()
             raise OSError(error.errno, error.strerror, str(self._reserve)) from error
+
+    def _show(self, artifact: Artifact) -> None:
+        self._append(artifact)
+        self._note_shown(artifact)
+
+    def _note_shown(self, artifact: Artifact) -> None:
+        self.shown[(PurePosixPath(artifact.folder) / Path(artifact.path).name).as_posix()] = artifact.path
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()

@@ -30,6 +30,7 @@ from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, read_ev
 from omni_mlflow.interruption import name_of
 from omni_mlflow.leftovers import FAILURE_NAME, key_of, make_room
 from omni_mlflow.locks import exclusive, shared
+from omni_mlflow.logged_files import log_files
 from omni_mlflow.record import RunRecord
 from omni_mlflow.spine.rows import write_text
 from omni_mlflow.spine.types import Check, broken
@@ -147,7 +148,7 @@ def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
         report = stage.run(_run(stage, context, attempt, record))
         show(record, folder, report, rows=report.rows or stage.rows)
         check(folder, report)
-        seal = _seal(stage, attempt, report)
+        seal = _seal(stage, attempt, report, record)
         record.ended("FINISHED", RunOutcome.OK)
         context.say(f"{folder.title}: done")
         return Finished(stage.name, record.key or "", folder.path, seal, reused=False)
@@ -231,16 +232,18 @@ def _announce(record: RunRecord, stage: Stage, context: Context, attempt: _Attem
     record.upstream({name: key_of(attempt.inputs[name].path) for name in attempt.seals})
 
 
-def _seal(stage: Stage, attempt: _Attempt, report: Report) -> Seal:
+def _seal(stage: Stage, attempt: _Attempt, report: Report, record: RunRecord) -> Seal:
     folder = attempt.folder
     skipped = [folder.path / f"skipped_{report.rows or stage.rows}.jsonl"] if report.skipped else []
+    outputs = folder.files([*report.outputs, *skipped])
+    log_files(record, outputs)
     seal = Seal(
         stage=stage.work.name,
         backbone=folder.backbone,
         fingerprint=attempt.fingerprint,
         settings=attempt.settings,
         inputs={name: seal.digest for name, seal in sorted(attempt.seals.items())},
-        outputs=folder.files([*report.outputs, *skipped]),
+        outputs=outputs,
         metrics=dict(report.metrics),
         tags={**inherited_tags(attempt.seals), **report.tags},
         taken=report.taken,

@@ -57,16 +57,19 @@ def validate_workspace(request: Request, *, bar: Bar, say: Callable[[str], None]
 def validate_run(request: Request, run_id: str) -> Verdict:
     """Judge a run by what the tracking store shows of it; nothing is written, in the store or here.
 
-    What no store holds (weights, samples, the training ledger) is judged by its logged digest.
+    Every file is compared with the digest that its stage logged of it. What no store holds (weights, samples,
+    the training ledger) is judged by that digest alone.
     """
     [bound] = bind_all(request)
     level = request.options.require_stage
     with TemporaryDirectory(prefix="omni-mlflow-") as folder:
-        folders, checks = fetch_stages(
+        fetched = fetch_stages(
             request.store, run_id, stages=stages_of(level), backbone=bound.contract.id, into=Path(folder)
         )
-        under_test = RunUnderTest(folders, bound.contract, bound.backbone, bound.settings, whole=False)
-        rules = (*checks, *judge(under_test, level))
+        under_test = RunUnderTest(
+            fetched.folders, bound.contract, bound.backbone, bound.settings, logged=fetched.logged
+        )
+        rules = (*fetched.checks, *judge(under_test, level))
     return Verdict(bound.contract.id, run_id, level, rules)
 
 

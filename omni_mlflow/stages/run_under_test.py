@@ -13,6 +13,7 @@ from typing import Any
 
 from omni_mlflow.backbones.base import Backbone
 from omni_mlflow.contract import Contract
+from omni_mlflow.logged_files import LoggedFiles, digest_in
 from omni_mlflow.spine.rows import BadRowError, read_json_rows
 from omni_mlflow.spine.strict_json import strict_json
 from omni_mlflow.spine.types import Check
@@ -32,15 +33,35 @@ class RunUnderTest:
 
     Attributes:
         folders: where the files of each stage lie.
-        whole: everything that the stages made is there; False where a tracking store shows the small files
-            only, and the others are judged by the digests that were logged of them.
+        logged: digests of each stage's files, where a tracking store shows the small ones only and the others
+            are judged by them; None where everything that the stages made is there.
     """
 
     folders: Mapping[str, Path]
     contract: Contract
     backbone: Backbone
     settings: Any
-    whole: bool
+    logged: Mapping[str, LoggedFiles] | None
+
+    @property
+    def whole(self) -> bool:
+        return self.logged is None
+
+    def withholds(self, stage: str, name: str) -> bool:
+        """Tell whether a file was made but is none that a tracking store shows."""
+        logged = (self.logged or {}).get(stage)
+        return logged is not None and logged.withholds(name)
+
+    def digest(self, stage: str, name: str) -> str | None:
+        """Return the sha256 of a file, of a withheld one that which was logged; None where it is gone.
+
+        Raises:
+            UnreadableEvidenceError: the stage left nothing.
+        """
+        folder = self.path(stage, ".")
+        if self.logged is not None and self.withholds(stage, name):
+            return self.logged[stage].outputs[name]
+        return digest_in(folder, name)
 
     def path(self, stage: str, name: str) -> Path:
         """Where a file of a stage lies, if it is there.

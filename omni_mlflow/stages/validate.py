@@ -29,7 +29,7 @@ def _validate(run: Run) -> Report:
         contract=run.contract,
         backbone=run.model,
         settings=run.settings,
-        whole=True,
+        logged=None,
     )
     checks = [*(run.findings or ()), *judge(under_test, run.options.require_stage), *_looks(run)]
     failed = broken(checks)

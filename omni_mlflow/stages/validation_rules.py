@@ -9,14 +9,13 @@ from itertools import combinations
 from typing import Any
 
 from omni_mlflow.spine.leak_graph import LeakGraph
-from omni_mlflow.spine.rows import digest_of, file_digest
+from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import Check
+from omni_mlflow.stages.checkpoint_checks import MANIFEST
 from omni_mlflow.stages.manifests import LEDGER, checkpoint_digest
 from omni_mlflow.stages.run_under_test import RunUnderTest, UnreadableEvidenceError, check, damage_of
 
 Rule = Callable[[RunUnderTest], Iterable[Check]]
-
-BY_DIGEST = "not in the tracking store, which holds no large files: by its logged digest "
 
 
 def judge(run: RunUnderTest, level: str) -> list[Check]:
@@ -81,30 +80,23 @@ def sample_files_are_those_exported(run: RunUnderTest) -> Iterable[Check]:
         "dataset_digest_is_of_its_files", "export/dataset_manifest.json", dataset["digest"], digest_of(files)
     )
     for name, digest in files.items():
-        path = run.path("export", name)
-        found = f"{BY_DIGEST}{digest[:16]}" if not run.whole else "missing"
-        if path.is_file():
-            found = file_digest(path)
-        yield check(
-            "sample_file_is_the_one_exported",
-            f"export/{name}",
-            digest,
-            found,
-            ok=found == digest or not run.whole,
-        )
+        yield _as_listed(run, "sample_file_is_the_one_exported", "export", name, digest)
 
 
 def required_training_files(run: RunUnderTest) -> Iterable[Check]:
-    logged = {} if run.whole else run.json("train", "checkpoint/checkpoint_manifest.json")["files"]
     for name in run.contract.artifact_contract.required_training_files:
-        places = [run.path("train", name), run.path("train", f"checkpoint/{name}")]
-        path = next((place for place in places if place.is_file()), places[0])
-        if not path.is_file() and name in logged:
-            found, ok = f"{BY_DIGEST}{logged[name][:16]}", True
-        else:
-            damage = damage_of(path)
-            found, ok = damage or f"{path.stat().st_size} bytes", damage is None
-        yield check("required_training_file", name, "present, filled and readable", found, ok=ok)
+        places = (name, f"checkpoint/{name}")
+        here = next((each for each in places if run.path("train", each).is_file()), name)
+        withheld = next((each for each in places if run.withholds("train", each)), None)
+        path = run.path("train", here)
+        damage = None if withheld else damage_of(path)
+        found = _by_digest(run, "train", withheld) if withheld else damage or f"{path.stat().st_size} bytes"
+        yield check("required_training_file", name, "present, filled and readable", found, ok=damage is None)
+
+
+def checkpoint_is_the_one_listed(run: RunUnderTest) -> Iterable[Check]:
+    for name, digest in sorted(run.json("train", f"checkpoint/{MANIFEST}")["files"].items()):
+        yield _as_listed(run, "checkpoint_file_is_the_one_listed", "train", f"checkpoint/{name}", digest)
 
 
 def training_is_complete(run: RunUnderTest) -> Iterable[Check]:
@@ -133,9 +125,9 @@ def no_test_episode_in_training(run: RunUnderTest) -> Iterable[Check]:
     named = {*metadata["train_episode_ids"], *metadata["val_episode_ids"]}
     rule = "no_test_episode_in_training"
     yield check(rule, "train/training_metadata.json", [], sorted(held_out & named))
-    ledger, logged = f"train/{LEDGER}", metadata["training_ledger_digest"]
-    if not run.whole:
-        yield check(rule, ledger, [], f"{BY_DIGEST}{logged[:16]}, as the gate read it", ok=True)
+    wanted = metadata["training_ledger_digest"]
+    yield _as_listed(run, "ledger_is_the_one_of_the_training", "train", LEDGER, wanted)
+    if run.withholds("train", LEDGER):  # the gate read it
         return
     episode_of = {
         row["sample"]["id"]: row["sample"]["episode_id"]
@@ -144,9 +136,7 @@ def no_test_episode_in_training(run: RunUnderTest) -> Iterable[Check]:
     }
     consumed = {sample for row in run.rows("train", LEDGER) for sample in row["ids"]}
     learned = {episode_of.get(sample, sample.partition(":")[0]) for sample in consumed}
-    yield check(rule, ledger, [], sorted(held_out & learned))
-    found = file_digest(run.path("train", LEDGER))
-    yield check("ledger_is_the_one_of_the_training", ledger, logged, found)
+    yield check(rule, f"train/{LEDGER}", [], sorted(held_out & learned))
 
 
 def required_eval_files(run: RunUnderTest) -> Iterable[Check]:
@@ -187,7 +177,7 @@ def evaluated_this_checkpoint(run: RunUnderTest) -> Iterable[Check]:
     if run.whole:
         expected = checkpoint_digest(run.path("train", "checkpoint"))
     else:
-        expected = digest_of(run.json("train", "checkpoint/checkpoint_manifest.json")["files"])
+        expected = digest_of(run.json("train", f"checkpoint/{MANIFEST}")["files"])
     found = run.json("evaluate", "evaluation.json")["checkpoint_digest"]
     yield check("evaluated_this_checkpoint", "evaluate/evaluation.json", expected, found)
 
@@ -255,6 +245,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "dataset": (dataset_is_of_this_split, sample_files_are_those_exported),
     "training": (
         required_training_files,
+        checkpoint_is_the_one_listed,
         training_is_complete,
         gate_passed,
         trained_on_this_dataset,
@@ -271,6 +262,18 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
 }
 """How much of a run can be required, in order, and the rules that each level adds."""
+
+
+def _as_listed(run: RunUnderTest, rule: str, stage: str, name: str, digest: str) -> Check:
+    """A file that another one lists has the digest it is listed with."""
+    found = run.digest(stage, name)
+    told = _by_digest(run, stage, name) if run.withholds(stage, name) else found or "missing"
+    return check(rule, f"{stage}/{name}", digest, told, ok=found == digest)
+
+
+def _by_digest(run: RunUnderTest, stage: str, name: str) -> str:
+    digest = str(run.digest(stage, name))
+    return f"not in the tracking store, which holds no large files: by its logged digest {digest[:16]}"
 
 
 def _held_out(run: RunUnderTest) -> set[str]:

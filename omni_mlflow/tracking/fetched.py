@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omni_mlflow.logged_files import OUTPUTS_TAG, LoggedFiles, read_logged
 from omni_mlflow.spine.types import Check
 from omni_mlflow.tracking.connection import open_client
 from omni_mlflow.tracking.outer_runs import KEY_TAG
@@ -36,40 +37,58 @@ def find_run(store: str, run_id: str) -> StoredRunFacts | None:
     return StoredRunFacts(tags.get(KEY_TAG, ""), tags.get("omni.backbone", ""), found.info.status)
 
 
-def fetch_stages(
-    store: str, run_id: str, *, stages: Sequence[str], backbone: str, into: Path
-) -> tuple[dict[str, Path], list[Check]]:
+@dataclass
+class Fetched:
+    """What the store shows of the stages behind a run.
+
+    Attributes:
+        folders: the files of each stage that was found.
+        logged: the digests of its files, where its run has some that can be read.
+        checks: what the runs say of themselves: finished, of this backbone, and each file as it was logged.
+    """
+
+    folders: dict[str, Path] = field(default_factory=dict)
+    logged: dict[str, LoggedFiles] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+
+
+def fetch_stages(store: str, run_id: str, *, stages: Sequence[str], backbone: str, into: Path) -> Fetched:
     """Download the files of every stage behind a run, found through its tags ``omni.upstream.<stage>``.
 
     Args:
         run_id: a pipeline run, or the run of a stage after those that are asked for.
         into: an empty folder; each stage gets a folder of its own in it.
-
-    Returns:
-        The folder of each stage that was found, and what the runs say of themselves: finished, and of this
-        backbone.
     """
     client = open_client(store)
-    named, checks = _run(client, run_id, subject=run_id)
+    named, problems = _run(client, run_id, subject=run_id)
+    fetched = Fetched(checks=problems)
     ids = _behind(client, named) if named else {}
-    folders: dict[str, Path] = {}
     for stage in stages if named else ():
         found, problems = _run(client, ids.get(stage), subject=stage)
-        checks += problems
+        fetched.checks += problems
         if found is None:
             continue
-        of = found.data.tags.get("omni.backbone", backbone)  # a shared stage is of all of them
-        checks.append(_check("stage_run_is_finished", stage, "FINISHED", found.info.status))
-        checks.append(_check("run_is_of_this_backbone", stage, backbone, of))
-        folders[stage] = into / stage
-        folders[stage].mkdir()
-        client.download_artifacts(found.info.run_id, "", str(folders[stage]))
-    return folders, checks
+        tags = found.data.tags
+        of = tags.get("omni.backbone", backbone)  # a shared stage is of all of them
+        fetched.checks.append(_check("stage_run_is_finished", stage, "FINISHED", found.info.status))
+        fetched.checks.append(_check("run_is_of_this_backbone", stage, backbone, of))
+        folder = fetched.folders[stage] = into / stage
+        folder.mkdir()
+        client.download_artifacts(found.info.run_id, "", str(folder))
+        logged, problems = read_logged(folder, stage=stage, tag=tags.get(OUTPUTS_TAG))
+        fetched.checks += problems
+        if logged is not None:
+            fetched.logged[stage] = logged
+    return fetched
 
 
 def _behind(client: MlflowClient, named: Run) -> dict[str, str]:
-    """Run id of every stage that ``named`` was made from, directly or through others, and its own."""
-    ids = {named.data.tags.get("omni.stage", ""): named.info.run_id}
+    """Run id of every stage that ``named`` was made from, directly or through others, and its own.
+
+    A run that did nothing, because its work was done, stands for the one that did it.
+    """
+    own = {named.data.tags.get("omni.stage", ""): named.info.run_id}
+    ids = {} if "omni.reused" in named.data.tags else own
     pending = [named]
     while pending:
         tags = pending.pop(0).data.tags

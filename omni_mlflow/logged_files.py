@@ -1,0 +1,103 @@
+"""Digests of a stage's files, shown in the tracker beside them: what is there can be held against its own.
+
+They are a file of the run too, and the sha256 of that file is a tag of the run: to change a file in the store
+unseen, one has to change all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from omni_mlflow.record import RunRecord
+from omni_mlflow.spine.rows import UNREADABLE, file_digest, read_document, write_document
+from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Row
+
+OUTPUTS_NAME = "outputs.json"
+OUTPUTS_TAG = "omni.outputs_digest"
+
+
+class LoggedFiles(Row):
+    """What a finished stage says of its files.
+
+    Attributes:
+        shown: sha256 of every file that the tracker shows, by its path there.
+        outputs: sha256 of every output, the large ones that no tracker shows too, by its path in the stage's
+            folder.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    shown: dict[str, str]
+    outputs: dict[str, str]
+
+    def withholds(self, name: str) -> bool:
+        """Tell whether a file was made and never shown, because it is large or sealed."""
+        return name in self.outputs and name not in self.shown
+
+    def examine(self, folder: Path, *, stage: str) -> list[Check]:
+        """Compare every file that was shown with its digest; one rule that holds stands for all of them."""
+        found = {name: digest_in(folder, name) for name in sorted(self.shown)}
+        damaged = [
+            _check("logged_file_is_unchanged", f"{stage}/{name}", self.shown[name], digest or "missing")
+            for name, digest in found.items()
+            if digest != self.shown[name]
+        ]
+        count = f"{len(found)} files as they were logged"
+        return damaged or [_check("logged_files_are_unchanged", stage, count, count)]
+
+
+def log_files(record: RunRecord, outputs: Mapping[str, str]) -> None:
+    """Show the digests of the run's files in its folder, those of its outputs and of what it showed so far.
+
+    Args:
+        outputs: sha256 by path, as they are going to be sealed.
+    """
+    shown = {
+        name: file_digest(record.folder / path)
+        for name, path in sorted(record.shown.items())
+        if name != OUTPUTS_NAME and (record.folder / path).is_file()
+    }
+    path = record.folder / OUTPUTS_NAME
+    write_document(path, LoggedFiles(shown=shown, outputs=dict(outputs)))
+    record.artifacts([path])
+    record.tags({OUTPUTS_TAG: file_digest(path)})
+
+
+def read_logged(folder: Path, *, stage: str, tag: str | None) -> tuple[LoggedFiles | None, list[Check]]:
+    """Read the digests of a stage's run and hold its files against them; nothing is raised.
+
+    Args:
+        folder: what the tracker shows of the run.
+        tag: the run's tag with the digest of the digests; None where it has none.
+
+    Returns:
+        The digests, None when there are none that can be read; and every rule that was applied.
+    """
+    subject, path = f"{stage}/{OUTPUTS_NAME}", folder / OUTPUTS_NAME
+    found = digest_in(folder, OUTPUTS_NAME)
+    rule = "digests_of_its_files_were_logged"
+    if tag is None:
+        wanted = f"digests of its files, and their own in the tag {OUTPUTS_TAG}"
+        told = "no such tag" if found else "none, as an earlier omni-mlflow left it: no file can be judged"
+        checks = [_check(rule, subject, wanted, f"{told}; judge the workspace it was made in instead")]
+    else:
+        checks = [_check(rule, subject, tag, found or "missing")]
+    try:
+        logged = read_document(path, LoggedFiles) if found else None
+    except (*UNREADABLE, ValueError, RecursionError) as error:
+        told = type(error).__name__
+        return None, [*checks, _check("digests_can_be_read", subject, "a readable outputs.json", told)]
+    return logged, [*checks, *(logged.examine(folder, stage=stage) if logged else ())]
+
+
+def digest_in(folder: Path, name: str) -> str | None:
+    """Return the sha256 of a file below ``folder``; None where it is gone or cannot be read."""
+    path = folder / name
+    try:
+        return file_digest(path) if path.is_file() else None
+    except OSError:
+        return None
+
+
+def _check(rule: str, subject: str, expected: str, found: str) -> Check:
+    return Check(rule=rule, subject=subject, expected=expected, found=found, ok=expected == found)

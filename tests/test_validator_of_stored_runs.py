@@ -1,0 +1,225 @@
+"""What the tracking store shows of a run is judged like a workspace: every damaged file is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omni_mlflow.command import Request
+from omni_mlflow.spine.rows import file_digest
+from omni_mlflow.spine.types import Check, broken
+from omni_mlflow.stages.base import Options
+from omni_mlflow.stages.validate import stages_of
+from omni_mlflow.validation import validate_run
+from tests.conftest import PROJECT, TRIVIAL, Place
+from tests.test_validator import CONTRACT, DAMAGES, EVAL_FILES, TRAINING_FILES, changed, named
+
+DAMAGED = [
+    ("evaluate/RUN_REPORT.md", "cut"),
+    ("evaluate/predictions.jsonl", "flipped"),
+    ("evaluate/evaluation.json", "flipped"),
+    ("gate/gate.json", "flipped"),
+    ("train/progress.jsonl", "cut"),
+    ("train/training_metadata.json", "flipped"),
+    ("train/checkpoint/model.json", "deleted"),
+    ("train/outputs.json", "flipped"),
+]
+
+
+def cut(path: Path) -> None:
+    """Keep whole lines where there are several: no reader stumbles over a torn one."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[1:]) or path.read_bytes()[:40])
+
+
+HOW: dict[str, Callable[[Path], Any]] = {**DAMAGES, "cut": cut}
+
+
+@pytest.fixture(scope="module")
+def job(finished, tmp_path_factory) -> Place:
+    """A copy of the finished job; its files in the store are those of the job, and are given back."""
+    return finished.copy(tmp_path_factory.mktemp("stored"))
+
+
+@pytest.fixture
+def judge(monkeypatch) -> Callable[..., list[Check]]:
+    """Judge a run of a job's store by what the store shows of it."""
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+
+    def judge(job: Place, run_id: str, require_stage: str = "eval") -> list[Check]:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", job.store)
+        options = Options(data_root=None, synthetic_root=job.root / "nowhere", require_stage=require_stage)
+        request = Request(
+            command="validate",
+            project=PROJECT,
+            workspace=job.root / "nowhere",
+            store=job.store,
+            backbones=("trivial",),
+            contract=TRIVIAL / "trivial.yaml",
+            profile=None,
+            sizes=None,
+            changes=None,
+            options=options,
+            outer=None,
+        )
+        return list(validate_run(request, run_id).rules)
+
+    return judge
+
+
+def run_of(job: Place, stage: str) -> Any:
+    return next(run for run in job.runs() if run.data.tags["omni.stage"] == stage)
+
+
+def folder_of(job: Place, stage: str) -> Path:
+    """Where the store keeps the files of a stage."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    return Path(local_file_uri_to_path(run_of(job, stage).info.artifact_uri))
+
+
+@pytest.fixture
+def damage(job) -> Iterator[Callable[[str, Callable[[Path], Any]], None]]:
+    """Damage a file of the store, ``<stage>/<name>``; it is restored afterwards."""
+    kept: dict[Path, bytes] = {}
+
+    def apply(name: str, change: Callable[[Path], Any]) -> None:
+        stage, _, inner = name.partition("/")
+        path = folder_of(job, stage) / inner
+        kept.setdefault(path, path.read_bytes())
+        change(path)
+
+    yield apply
+    for path, content in kept.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+@pytest.fixture
+def stored(job, judge) -> Callable[[], list[Check]]:
+    main = run_of(job, "main").info.run_id
+    return lambda: judge(job, main)
+
+
+@pytest.mark.parametrize("stage", ["main", "register"])
+def test_a_run_of_the_store_is_judged_by_what_its_stage_runs_show(judge, place, stage):
+    shutil.rmtree(place.workspace)
+    rules = judge(place, run_of(place, stage).info.run_id)
+    assert broken(rules) == []
+    unseen = {check.subject for check in rules if "not in the tracking store" in check.found}
+    assert unseen >= {"train/training_ledger.jsonl", "export/samples/test.jsonl"}
+    assert {check.subject for check in rules} >= {*TRAINING_FILES, *EVAL_FILES, *CONTRACT.primary_metrics}
+
+
+@pytest.mark.parametrize(("name", "how"), DAMAGED)
+def test_a_damaged_file_of_a_stored_run_is_named(stored, damage, name, how):
+    damage(name, HOW[how])
+    assert name in named(stored())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("stage", stages_of("eval"))
+def test_every_damaged_file_of_every_stage_of_a_stored_run_is_named(stored, job, damage, stage, how):
+    folder = folder_of(job, stage)
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    assert "outputs.json" in names
+    for name in names:
+        sound = (folder / name).read_bytes()
+        damage(f"{stage}/{name}", HOW[how])
+        assert f"{stage}/{name}" in named(stored())
+        (folder / name).write_bytes(sound)
+    assert named(stored()) == set()
+
+
+def test_a_required_file_that_was_shown_and_is_gone_is_not_taken_for_a_large_one(stored, damage):
+    damage("train/checkpoint/model.json", Path.unlink)
+    told = {check.rule: check.found for check in broken(stored())}
+    assert told == {
+        "logged_file_is_unchanged": "missing",
+        "required_training_file": "missing",
+        "checkpoint_file_is_the_one_listed": "missing",
+    }
+
+
+def test_a_number_changed_in_a_checkpoint_differs_from_its_manifest_too(stored, damage):
+    damage("train/checkpoint/model.json", changed(schema_version=7))
+    assert {(check.rule, check.subject) for check in broken(stored())} == {
+        ("logged_file_is_unchanged", "train/checkpoint/model.json"),
+        ("checkpoint_file_is_the_one_listed", "train/checkpoint/model.json"),
+    }
+
+
+def test_a_file_changed_together_with_its_digest_is_told_by_the_tag_of_its_run(stored, job, damage):
+    report = folder_of(job, "evaluate") / "RUN_REPORT.md"
+    damage("evaluate/RUN_REPORT.md", lambda path: path.write_text("All is well.\n"))
+
+    def follow(path: Path) -> None:
+        logged = json.loads(path.read_text())
+        logged["shown"]["RUN_REPORT.md"] = logged["outputs"]["RUN_REPORT.md"] = file_digest(report)
+        path.write_text(json.dumps(logged))
+
+    damage("evaluate/outputs.json", follow)
+    [refused] = broken(stored())
+    assert (refused.rule, refused.subject) == ("digests_of_its_files_were_logged", "evaluate/outputs.json")
+
+
+def test_a_run_that_logged_no_digests_is_never_green(stored, job, damage, judge):
+    import mlflow
+
+    client, train = mlflow.MlflowClient(job.store), run_of(job, "train")
+    tag = train.data.tags["omni.outputs_digest"]
+    client.delete_tag(train.info.run_id, "omni.outputs_digest")
+    damage("train/outputs.json", Path.unlink)
+    try:
+        told = {(check.rule, check.subject): check.found for check in broken(stored())}
+    finally:
+        client.set_tag(train.info.run_id, "omni.outputs_digest", tag)
+    assert "an earlier omni-mlflow" in told["digests_of_its_files_were_logged", "train/outputs.json"]
+    assert ("ledger_is_the_one_of_the_training", "train/training_ledger.jsonl") in told
+
+
+def test_all_files_of_a_run_that_are_gone_are_named(stored, job):
+    folder = folder_of(job, "gate")
+    folder.rename(folder.with_name("away"))
+    try:
+        refused = named(stored())
+    finally:
+        folder.with_name("away").rename(folder)
+    assert refused >= {"gate/outputs.json", "gate/gate.json"}
+
+
+@pytest.mark.slow
+def test_a_run_that_reused_finished_work_is_judged_by_the_run_that_did_it(judge, place):
+    assert place.run("evaluate").returncode == 0
+    reused = next(run for run in place.runs() if "omni.reused" in run.data.tags)
+    assert broken(judge(place, reused.info.run_id)) == []
+
+
+def test_a_run_that_is_not_there_or_ended_badly_or_before_is_a_broken_rule(judge, place):
+    import mlflow
+
+    client = mlflow.MlflowClient(place.store)
+    assert {check.rule for check in broken(judge(place, "0" * 32))} >= {"stage_run_exists"}
+    lacking = {
+        check.subject
+        for check in broken(judge(place, run_of(place, "train").info.run_id))
+        if check.rule == "stage_run_exists"
+    }
+    assert lacking == {"gate", "evaluate"}
+    client.set_terminated(run_of(place, "gate").info.run_id, "FAILED")
+    refused = [
+        (check.rule, check.subject) for check in broken(judge(place, run_of(place, "main").info.run_id))
+    ]
+    assert refused == [("stage_run_is_finished", "gate")]
+
+
+def test_a_run_is_judged_from_the_command_line(place):
+    missing = place.run("validate", "--run", "f" * 32)
+    assert missing.returncode == 1
+    assert "stage_run_exists" in missing.stdout
