@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from omni_mlflow.spine.strict_json import strict_json
 
@@ -42,14 +41,8 @@ _FENCE = re.compile(r"^```[a-zA-Z]*\s*")
 class _EvidenceWindow(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    start_frame: int = Field(ge=0)
+    start_frame: int
     end_frame: int
-
-    @model_validator(mode="after")
-    def _is_ordered(self) -> _EvidenceWindow:
-        if self.end_frame < self.start_frame:
-            raise ValueError("end_frame lies before start_frame")
-        return self
 
 
 class _StrictAnswer(BaseModel):
@@ -66,8 +59,7 @@ class _StrictAnswer(BaseModel):
     evidence_window: _EvidenceWindow
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """What can be read of one reply.
 
     Attributes:
@@ -91,7 +83,7 @@ def read_reply(raw: str) -> Reply:
         _StrictAnswer.model_validate(found)
     except ValidationError:
         return Reply(answer, is_strict=False)
-    return Reply(answer, is_strict=True)
+    return Reply(answer, is_strict=frames_of(found["evidence_window"]) is not None)
 
 
 def parse_reply(raw: str) -> dict[str, Any] | None:
@@ -131,7 +123,7 @@ def given_answer(row: PredictionRow, question: str) -> Any:
     if question == "action":
         return row["predicted_label"]
     answer = row["pred_json"]
-    return answer.get(question) if isinstance(answer, Mapping) else None
+    return answer.get(question) if isinstance(answer, dict) else None
 
 
 def valid_json(row: PredictionRow) -> tuple[float, float]:
@@ -198,7 +190,7 @@ PUBLISHED_SCORES: Mapping[str, RowScore] = {
 
 
 def _names(value: Any) -> set[str]:
-    return {name for name in value if isinstance(name, str)} if isinstance(value, list | tuple) else set()
+    return {name for name in value if isinstance(name, str)} if isinstance(value, (list, tuple)) else set()
 
 
 def frames_of(window: Any) -> tuple[int, int] | None:
@@ -213,5 +205,5 @@ def frames_of(window: Any) -> tuple[int, int] | None:
 
 def _iou(one: tuple[int, int], other: tuple[int, int]) -> float:
     shared = max(0, min(one[1], other[1]) - max(one[0], other[0]) + 1)
-    covered = sum(last - first + 1 for first, last in (one, other))
+    covered = one[1] - one[0] + 1 + other[1] - other[0] + 1
     return shared / (covered - shared)

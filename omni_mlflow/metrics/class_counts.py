@@ -33,17 +33,17 @@ class ClassCounts:
             counts.add(row["episode_id"], row["true_label"], row["predicted_label"])
         return counts
 
-    def add(self, episode: str, truth: str, given: str | None) -> None:
-        """Count one sample; ``given`` is None where no label could be read."""
+    def add(self, episode: str, truth: str, given: str | None, *, times: int = 1) -> None:
+        """Count one sample, or several; ``given`` is None where no label could be read."""
         counts = self._of.get(episode)
         if counts is None:
             counts = self._of[episode] = ({}, {}, {})
         if given == truth:
-            _count(counts[_HIT], truth)
+            _count(counts[_HIT], truth, times)
             return
-        _count(counts[_MISS], truth)
+        _count(counts[_MISS], truth, times)
         if given is not None:
-            _count(counts[_FALSE_ALARM], given)
+            _count(counts[_FALSE_ALARM], given, times)
 
     def macro_f1(self, classes: Sequence[str]) -> EpisodeEstimate:
         """Unweighted mean of the per-class F1 over ``classes``; an absent and never predicted class counts 0.
@@ -81,9 +81,9 @@ class ClassCounts:
         return places, np.array(counts, dtype=np.int64).reshape(-1, 3)
 
 
-def _count(counts: dict[str, int], label: str) -> None:
+def _count(counts: dict[str, int], label: str, times: int) -> None:
     label = intern(label)  # every row brings a copy of its own
-    counts[label] = counts.get(label, 0) + 1
+    counts[label] = counts.get(label, 0) + times
 
 
 def _f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:

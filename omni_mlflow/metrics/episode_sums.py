@@ -33,19 +33,15 @@ class EpisodeSums:
             sums.add(row["episode_id"], score(row))
         return sums
 
-    def add(self, episode: str, part: tuple[float, float] | None) -> None:
-        """Add a numerator and a denominator; None where a row does not take part.
+    def add(self, episode: str, part: tuple[float, float] | None, *, times: int = 1) -> None:
+        """Add a numerator and a denominator, of one row or many; None where a row does not take part.
 
         Rows mostly add one of a few pairs, so pairs are counted, and summed up once there are many.
         """
         if part is None:
             return
         key = (episode, part)
-        count = self._counted.get(key)
-        if count is not None:
-            self._counted[key] = count + 1
-            return
-        self._counted[key] = 1
+        self._counted[key] = self._counted.get(key, 0) + times
         if len(self._counted) > _MOST_COUNTED:
             self._settle()
 

@@ -13,26 +13,29 @@ from omni_mlflow.metrics.errors import NothingToScoreError, or_none
 from omni_mlflow.metrics.uncertainty import EpisodeEstimate
 
 _DEGENERATE_SHARE = 0.95
+_MOST_COUNTED = 4096
+
+
+_Graded = tuple[str, str, str | None, tuple[tuple[float, float] | None, ...]]
+"""All that is kept of a row: its episode, true and predicted action, and what it adds to each metric."""
 
 
 class RowTally:
     """The rows of one model, a floor or a control, added up.
 
     Attributes:
-        samples_per_episode: number of rows by episode.
-        pairs: number of rows by true and predicted action label, in order of appearance; None where no label
-            could be read.
         truths: number of rows by true answer, for each question with labels.
         unseen_labels: number of rows by true action that train does not show.
         outcomes: number of rows by outcome.
     """
 
     def __init__(self, scores: Mapping[str, RowScore]) -> None:
-        self.sums = {name: EpisodeSums() for name in scores}
-        self._graded = [(score, self.sums[name]) for name, score in scores.items()]
-        self.classes = ClassCounts()
-        self.samples_per_episode: Counter[str] = Counter()
-        self.pairs: Counter[tuple[str, str | None]] = Counter()
+        self._scores = tuple(scores.values())
+        self._graded: dict[_Graded, int] = {}  # number of rows, for the few kinds that most rows are of
+        self._sums = {name: EpisodeSums() for name in scores}
+        self._classes = ClassCounts()
+        self._samples_per_episode: Counter[str] = Counter()
+        self._pairs: Counter[tuple[str, str | None]] = Counter()
         self.truths: dict[str, Counter[str]] = {question: Counter() for question in LABEL_QUESTIONS}
         self.unseen_labels: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
@@ -65,12 +68,49 @@ class RowTally:
 
     def add_answers(self, row: PredictionRow) -> None:
         """Take in what metrics need; truths that a floor or control shares are counted there."""
-        episode, truth, given = row["episode_id"], row["true_label"], row["predicted_label"]
-        for score, sums in self._graded:
-            sums.add(episode, score(row))
-        self.classes.add(episode, truth, given)
-        self.samples_per_episode[episode] += 1
-        self.pairs[truth, given] += 1
+        parts = tuple([score(row) for score in self._scores])
+        graded = (row["episode_id"], row["true_label"], row["predicted_label"], parts)
+        count = self._graded.get(graded)
+        if count is not None:
+            self._graded[graded] = count + 1
+            return
+        self._graded[graded] = 1
+        if len(self._graded) > _MOST_COUNTED:
+            self._settle()
+
+    def _settle(self) -> None:
+        for (episode, truth, given, parts), count in self._graded.items():
+            for sums, part in zip(self._sums.values(), parts, strict=True):
+                sums.add(episode, part, times=count)
+            self._classes.add(episode, truth, given, times=count)
+            self._samples_per_episode[episode] += count
+            self._pairs[truth, given] += count
+        self._graded.clear()
+
+    @property
+    def sums(self) -> Mapping[str, EpisodeSums]:
+        self._settle()
+        return self._sums
+
+    @property
+    def classes(self) -> ClassCounts:
+        self._settle()
+        return self._classes
+
+    @property
+    def samples_per_episode(self) -> Counter[str]:
+        """Number of rows by episode."""
+        self._settle()
+        return self._samples_per_episode
+
+    @property
+    def pairs(self) -> Counter[tuple[str, str | None]]:
+        """Number of rows by true and predicted action label, in order of appearance.
+
+        None where no label could be read.
+        """
+        self._settle()
+        return self._pairs
 
     @property
     def true_labels(self) -> Counter[str]:
