@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic_core import from_json
+
 from omni_mlflow.locks import JournalBusyError
 from omni_mlflow.spine.rows import BadRowError
 from omni_mlflow.spine.types import Row
@@ -210,7 +212,7 @@ def follow_open_journal(lines: BufferedReader, *, start: int) -> Iterator[tuple[
             return
         where = f"{lines.name}: line {number} after byte {start}"
         try:
-            row = json.loads(line)
+            row = from_json(line)
         except ValueError as error:
             raise BadRowError(f"{where} is not JSON: {error}") from error
         if not isinstance(row, dict):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from sys import intern
 
+from pydantic import BaseModel
+
 from omni_mlflow.spine.row_file import RowFile
-from omni_mlflow.spine.rows import read_document
+from omni_mlflow.spine.rows import read_document, read_rows
 from omni_mlflow.spine.types import Sample
 from omni_mlflow.stages.base import Ground
 from omni_mlflow.stages.evaluation_identity import Identity, evaluation_identity
@@ -23,13 +27,15 @@ class Questions:
 
     Attributes:
         samples: read from their file when they are asked for.
-        ids: of the samples, in order.
+        ids, episodes, anchors: of the samples, in order: what is asked of all of them again and again.
         passes: names of the rounds in which every sample is asked: as it is, then under each control.
     """
 
     dataset: DatasetManifest
     samples: Sequence[Sample]
     ids: Sequence[str]
+    episodes: Sequence[str]
+    anchors: Sequence[int]
     passes: tuple[str, ...]
     identity: Identity
     control: Callable[[str, Sequence[Sample]], list[Sample]]
@@ -51,14 +57,29 @@ class Questions:
         return lambda ids: [made()[place_of()[each]] for each in ids]
 
 
+class _Named(BaseModel):
+    """What a sample is called: all that is read of it before it is asked."""
+
+    id: str
+    episode_id: str
+    anchor: int
+
+
 def questions(ground: Ground) -> Questions:
     """Read the held-out samples, never their targets, and what their answers depend on."""
-    samples = RowFile.over(ground.open("export", "samples/test.jsonl"), Sample)[: ground.options.limit]
+    path, limit = ground.open("export", "samples/test.jsonl"), ground.options.limit
     dataset = read_document(ground.open("export", "dataset_manifest.json"), DatasetManifest)
+    ids, episodes, anchors = [], [], array("q")
+    for sample in islice(read_rows(path, _Named), limit):
+        ids.append(intern(sample.id))
+        episodes.append(intern(sample.episode_id))
+        anchors.append(sample.anchor)
     return Questions(
         dataset,
-        samples,
-        [intern(sample.id) for sample in samples],
+        RowFile.over(path, Sample)[:limit],
+        ids,
+        episodes,
+        anchors,
         (INTACT, *ground.model.controls),
         evaluation_identity(ground, dataset),
         ground.model.control,

@@ -6,12 +6,13 @@ very file, though its folder may have been moved away and begun anew meanwhile.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
 from sys import intern
 from typing import Any
+
+from pydantic_core import from_json
 
 from omni_mlflow.spine.row_file import RowFile
 from omni_mlflow.spine.rows import BadRowError
@@ -109,6 +110,6 @@ def _key_of(row: Mapping[str, Any]) -> Key:
 def _answered_by(line: bytes) -> Key | None:
     """Tell whose answer a row is; None where it is no whole row."""
     try:
-        return _key_of(json.loads(line)) if line.endswith(b"\n") else None
+        return _key_of(from_json(line)) if line.endswith(b"\n") else None
     except (ValueError, TypeError, KeyError):
         return None

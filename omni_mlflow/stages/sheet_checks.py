@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from sys import intern
 from typing import Any
 
@@ -16,7 +16,7 @@ from omni_mlflow.stages.asked import Questions
 from omni_mlflow.stages.base import Ground
 from omni_mlflow.stages.kept_answers import Key, is_given
 
-_OF_A_ROW = {"pass", *Answer.model_fields}
+_OF_A_ROW = frozenset({"pass", *Answer.model_fields})
 
 
 class Judge:
@@ -32,7 +32,7 @@ class Judge:
         self._failures: list[Check] = []
         self._ground = ground
         self._passes = set(asked.passes)
-        self._asked = {sample.id: (intern(sample.episode_id), sample.anchor) for sample in asked.samples}
+        self._asked = dict(zip(asked.ids, zip(asked.episodes, asked.anchors, strict=True), strict=True))
         self._split_of: dict[str, str] | None = None
 
     def read(self, sheet: AnswerSheet) -> None:
@@ -44,16 +44,18 @@ class Judge:
         folder = sheet.folder.stage
         for number, (_, row) in enumerate(sheet.rows(), start=2):
             where = f"{folder} line {number}"
-            if strange := sorted(row.keys() - _OF_A_ROW):
+            if not row.keys() <= _OF_A_ROW:
+                strange = sorted(row.keys() - _OF_A_ROW)
                 self._refuse("row_holds_no_truth", where, "an answer and nothing else", str(strange))
                 continue
+            in_pass = row.pop("pass", None)
             try:
-                answer = Answer.model_validate({key: row[key] for key in row if key != "pass"})
+                answer = Answer.model_validate(row)
             except ValidationError as error:
                 self._refuse("row_is_an_answer", where, "the fields of an answer", _told(error))
                 continue
-            if self._belongs(answer, row, where):
-                key = (intern(row["pass"]), intern(answer.id))
+            if self._belongs(answer, in_pass, where):
+                key = (intern(in_pass), intern(answer.id))
                 said = (folder, _print_of(answer) if is_given(answer) else None)
                 self.given[key] = (*self.given.get(key, ()), said)
 
@@ -66,7 +68,8 @@ class Judge:
 
         One journal never answers a sample twice: what was answered is not asked again.
         """
-        for (name, sample_id), said in self.given.items():
+        several = ((key, said) for key, said in self.given.items() if len(said) > 1)
+        for (name, sample_id), said in several:
             heard = [(sheet, print_) for sheet, print_ in said if print_ is not None]
             if len({print_ for _, print_ in heard}) > 1:
                 found = f"different ones in {', '.join(sorted({sheet for sheet, _ in heard}))}"
@@ -77,14 +80,14 @@ class Judge:
                 found = f"the same one twice in {', '.join(twice)}"
                 yield refused("one_row_per_answer", f"{name} {sample_id}", "one row in a journal", found)
 
-    def _belongs(self, answer: Answer, row: Mapping[str, Any], where: str) -> bool:
+    def _belongs(self, answer: Answer, in_pass: Any, where: str) -> bool:
         wanted = self._asked.get(answer.id)
         if wanted is None:
             found = f"{answer.id} of {self._where_is(answer.id)}"
             self._refuse("row_answers_a_held_out_sample", where, "a sample of test that is asked", found)
             return False
-        if (answer.episode_id, answer.anchor) != wanted or row.get("pass") not in self._passes:
-            found = f"{row.get('pass')} {answer.episode_id} {answer.anchor}"
+        if (answer.episode_id, answer.anchor) != wanted or in_pass not in self._passes:
+            found = f"{in_pass} {answer.episode_id} {answer.anchor}"
             self._refuse("row_names_its_sample", where, f"{sorted(self._passes)} {wanted}", found)
             return False
         return True
