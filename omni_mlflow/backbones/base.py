@@ -195,6 +195,7 @@ class Scores:
             ``episode_id``, ``split``, ``anchor`` and ``outcome``; those that answer label questions also
             with the published columns (``omni_mlflow.metrics.answers``).
         tables: CSV files by name; every row of a table has the same keys.
+        flattened: CSV files that hold the predictions, by name: what makes a row of such a table of one.
         documents: JSON files by name.
         headline: the few numbers that are compared in the tracker, by metric name.
     """
@@ -202,6 +203,7 @@ class Scores:
     metrics: dict[str, Any]
     predictions: Sequence[dict[str, Any]]
     tables: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
+    flattened: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = field(default_factory=dict)
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     headline: dict[str, float] = field(default_factory=dict)
 

@@ -46,7 +46,12 @@ class RowFile(Sequence[ReadT]):
         """
         if isinstance(place, slice):
             return RowFile(self._path, self._read, self._starts[place])
-        start = self._starts[place]
+        return self._at(self._starts[place])
+
+    def __iter__(self) -> Iterator[ReadT]:
+        return map(self._at, self._starts)
+
+    def _at(self, start: int) -> ReadT:
         self._file.seek(start)
         try:
             return self._read(self._file.readline())

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,22 +106,48 @@ def read_lines(path: Path) -> Iterator[str]:
             yield line.removesuffix("\n")
 
 
-def write_json_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_json_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write plain objects as JSONL, atomically. NaN and infinity are refused."""
-    with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+    with writing_json_rows(path) as write:
         for row in rows:
-            out.write(json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
+            write(row)
+
+
+@contextmanager
+def writing_json_rows(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Give a function that appends one object to a JSONL file, which appears when the block succeeds."""
+    spelled = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+
+        def write(row: Mapping[str, Any]) -> None:
+            out.write(spelled(row) + "\n")
+
+        yield write
         out.flush()
         os.fsync(out.fileno())
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows that share their keys as CSV with a header, atomically; an empty table is an empty file."""
+    with writing_table(path) as write:
+        for row in rows:
+            write(row)
+
+
+@contextmanager
+def writing_table(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Give a function that appends one row to a CSV file, which appears when the block succeeds."""
     with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
-        if rows:
-            table = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
+        table: csv.DictWriter[str] | None = None
+
+        def write(row: Mapping[str, Any]) -> None:
+            nonlocal table
+            if table is None:
+                table = csv.DictWriter(out, fieldnames=list(row), lineterminator="\n")
+                table.writeheader()
+            table.writerow(row)
+
+        yield write
         out.flush()
         os.fsync(out.fileno())
 

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from omni_mlflow.backbones.base import Exam
 from omni_mlflow.reporting.facts import Flow, ReportedFile, RunFacts
 from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
 from omni_mlflow.spine.leak_graph import LeakGraph
 from omni_mlflow.spine.rows import file_digest, read_document, read_rows
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row, Skip, Split
+from omni_mlflow.stages.asked import Questions
 from omni_mlflow.stages.base import Run
-from omni_mlflow.stages.evaluation_identity import Identity
 from omni_mlflow.stages.manifests import DatasetManifest, EpisodeManifest, episodes_learned_from
 from omni_mlflow.stages.seal_ledger import openings_of
 
@@ -55,13 +54,15 @@ class EvaluationFacts(Row):
     seal_openings: int
 
 
-def evaluation_facts(
-    run: Run, exam: Exam, dataset: DatasetManifest, identity: Identity, *, lost: Sequence[Skip]
-) -> EvaluationFacts:
+def evaluation_facts(run: Run, asked: Questions, *, lost: Sequence[Skip]) -> EvaluationFacts:
     """Collect the facts and compute the class of the run from them."""
+    dataset, identity = asked.dataset, asked.identity
     manifest = read_document(run.open("guard", "episode_manifest.json"), EpisodeManifest)
     test = dataset.samples_per_episode[Split.TEST]
-    evaluated = {sample.episode_id for sample in exam.samples}
+    in_vain = {each.subject for each in lost}
+    evaluated = [
+        episode for each, episode in zip(asked.ids, asked.episodes, strict=True) if each not in in_vain
+    ]
     openings = openings_of(run, dataset.split_digest)
     held_out = {each.episode_id for each in manifest.episodes if each.split is Split.TEST}
     learned_from = episodes_learned_from(run)
@@ -71,9 +72,9 @@ def evaluation_facts(
         limit=run.options.limit,
         num_train_episodes=len(learned_from),
         num_test_episodes=len(held_out),
-        num_evaluated_episodes=len(evaluated),
+        num_evaluated_episodes=len({*evaluated}),
         num_test_samples=sum(test.values()),
-        num_evaluated_samples=len(exam.samples),
+        num_evaluated_samples=len(evaluated),
         episodes_in_training=tuple(sorted(held_out & learned_from)),
         overlapping_episodes=read_document(run.open("guard", "leak_graph.json"), LeakGraph).sharing_with(
             Split.TEST

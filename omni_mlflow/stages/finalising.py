@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from omni_mlflow.spine.rows import (
     read_document,
     read_lines,
     write_document,
-    write_json_rows,
     write_table,
     write_text,
+    writing_json_rows,
+    writing_table,
 )
 from omni_mlflow.spine.types import Answer, Check, Outcome, Skip, Split, Target
 from omni_mlflow.stages.answer_sheets import PARTIAL
@@ -142,9 +144,9 @@ def _write(run: Run, asked: Questions, exam: Exam, scores: Scores, *, lost: Sequ
     """Write every evidence file; none holds a clock, so a resumed evaluation writes the same bytes."""
     from omni_mlflow.reporting.run_report import render_run_report
 
-    known = evaluation_facts(run, exam, asked.dataset, asked.identity, lost=lost)
+    known = evaluation_facts(run, asked, lost=lost)
     scores = replace(scores, metrics=without_unfounded_verdicts(scores.metrics, known.evidence))
-    write_json_rows(run.folder / run.model.predictions_file, scores.predictions)
+    _write_predictions(run, scores)
     write_document(run.folder / "metrics.json", scores.metrics)
     for name, rows in scores.tables.items():
         write_table(run.folder / name, rows)
@@ -152,14 +154,16 @@ def _write(run: Run, asked: Questions, exam: Exam, scores: Scores, *, lost: Sequ
         write_document(run.folder / name, document)
     used = run.contract.model_dump(mode="json", exclude={"profiles"})
     write_document(run.folder / CONTRACT, used)
-    names = [run.model.predictions_file, "metrics.json", *scores.tables, *scores.documents, CONTRACT]
+    tables = [*scores.flattened, *scores.tables]
+    names = [run.model.predictions_file, "metrics.json", *tables, *scores.documents, CONTRACT]
     facts = run_facts(run, known, scores.metrics, files=names, lost=lost)
     write_document(run.folder / "run_facts.json", facts)
     write_text(run.folder / "RUN_REPORT.md", render_run_report(facts))
     write_document(
         run.folder / "evaluation.json", {**known.model_dump(mode="json"), "headline": scores.headline}
     )
-    suite, pages = _check_predictions(run, exam)
+    in_vain = {each.subject for each in lost}
+    suite, pages = _check_predictions(run, [each for each in asked.ids if each not in in_vain])
     shown = [run.folder / name for name in (*names, "RUN_REPORT.md", "evaluation.json")]
     journals = [run.folder / name for name in JOURNALS]
     generated = [exam.generated] if exam.generated.is_dir() else []
@@ -176,15 +180,27 @@ def _write(run: Run, asked: Questions, exam: Exam, scores: Scores, *, lost: Sequ
     )
 
 
-def _check_predictions(run: Run, exam: Exam) -> tuple[Any, list[Path]]:
+def _write_predictions(run: Run, scores: Scores) -> None:
+    """Write every file that holds the predictions; each row is made once."""
+    with ExitStack() as files:
+        write = files.enter_context(writing_json_rows(run.folder / run.model.predictions_file))
+        tables = [
+            (files.enter_context(writing_table(run.folder / name)), flat_row)
+            for name, flat_row in scores.flattened.items()
+        ]
+        for row in scores.predictions:
+            write(row)
+            for write_flat, flat_row in tables:
+                write_flat(flat_row(row))
+
+
+def _check_predictions(run: Run, expected: Collection[str]) -> tuple[Any, list[Path]]:
     from omni_mlflow.expectations import check_suite, write_suite_result
     from omni_mlflow.frames import prediction_frame
 
     lines = read_lines(run.folder / run.model.predictions_file)
-    frame = prediction_frame((sample.id for sample in exam.samples), lines)
-    suite = check_suite(
-        run.suites / "predictions.yaml", frame, parameters={"num_expected": len(exam.samples)}
-    )
+    frame = prediction_frame(expected, lines)
+    suite = check_suite(run.suites / "predictions.yaml", frame, parameters={"num_expected": len(expected)})
     return suite, write_suite_result(suite, run.folder / "validation")
 
 

@@ -13,16 +13,17 @@ from omni_mlflow.metrics.label_scores import exam_scores, headline
 from omni_mlflow.metrics.labels import confusion_rows, per_class_rows
 from omni_mlflow.metrics.questions import ROW_SCORES
 from omni_mlflow.metrics.row_tally import RowTally
-from omni_mlflow.spine.made_rows import MadeRows
+from omni_mlflow.spine.stored_rows import StoredRows
 
 
 def score_exam(exam: Exam, settings: Settings) -> Scores:
     """Compare answers with targets. A reply that is not JSON is wrong at every question, never dropped."""
     options = label_options(exam.fitted, max_options=settings.prompt.max_label_options)
-    rows = prediction_rows(exam, exam.answers)
+    rows: StoredRows[Row] = StoredRows()
     graded = LabelExam(exam.fitted, label_options=options, declared=exam.classes)
     controls = {name: RowTally(ROW_SCORES) for name in exam.controls}
-    for row, *answers in zip(rows, *exam.controls.values(), strict=True):
+    for row, *answers in zip(prediction_rows(exam, exam.answers), *exam.controls.values(), strict=True):
+        rows.append(row)
         graded.add(row)
         for tally, answer in zip(controls.values(), answers, strict=True):
             tally.add_answers(answered_instead(row, answer))
@@ -32,10 +33,10 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
         metrics=metrics,
         predictions=rows,
         tables={
-            "predictions.csv": MadeRows(flat_row, rows),
             "per_class_metrics.csv": per_class_rows(pairs, classes=classes, seen_in_train=exam.fitted.action),
             "confusion_matrix.csv": confusion_rows(pairs),
         },
+        flattened={"predictions.csv": flat_row},
         headline=headline(metrics),
     )
 
