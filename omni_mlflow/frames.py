@@ -163,7 +163,7 @@ def _read_prediction(line: str, number: int) -> TableRow:
         row = _lenient_json(line)
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         return {"id": f"line {number}", "json_error": error or f"line {number}: no object with an id"}
-    return {**row, "json_error": error}
+    return {"id": row["id"], "outcome": row.get("outcome"), "split": row.get("split"), "json_error": error}
 
 
 def _lenient_json(line: str) -> Any:

@@ -136,16 +136,22 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 @contextmanager
 def writing_table(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Give a function that appends one row to a CSV file, which appears when the block succeeds."""
+    """Give a function that appends one row to a CSV file, which appears when the block succeeds.
+
+    The first row names the columns; ValueError where another has more, KeyError where it lacks one.
+    """
     with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
-        table: csv.DictWriter[str] | None = None
+        table = csv.writer(out, lineterminator="\n")
+        columns: list[str] = []
 
         def write(row: Mapping[str, Any]) -> None:
-            nonlocal table
-            if table is None:
-                table = csv.DictWriter(out, fieldnames=list(row), lineterminator="\n")
-                table.writeheader()
-            table.writerow(row)
+            if not columns:
+                columns.extend(row)
+                table.writerow(columns)
+            cells = [row[name] for name in columns]
+            if len(row) > len(cells):
+                raise ValueError(f"{path.name} has no column for {sorted(row.keys() - columns)}")
+            table.writerow(cells)
 
         yield write
         out.flush()
