@@ -18,7 +18,7 @@ from training_logs import ListLog
 from omni_mlflow.backbones.base import TrainingFacts
 from omni_mlflow.backbones.policy_vla_branch.data import PolicyData
 from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels
-from omni_mlflow.backbones.policy_vla_branch.inference import Observations
+from omni_mlflow.backbones.policy_vla_branch.observations import Observations
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.backbones.policy_vla_branch.statistics import NormalizationStats, fit_stats
 from omni_mlflow.backbones.policy_vla_branch.tiny_base import TEST_SIZE, TinySize, build_tiny_base

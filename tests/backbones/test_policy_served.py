@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from policy_nano import made_up, policy_settings
 
-from omni_mlflow.backbones.policy_vla_branch.inference import ActionSampler, Observations, load_policy
+from omni_mlflow.backbones.policy_vla_branch.inference import ActionSampler, load_policy
+from omni_mlflow.backbones.policy_vla_branch.observations import Observations
 from omni_mlflow.backbones.policy_vla_branch.served import CHECKPOINT, CheckpointNotHereError, describe
 from omni_mlflow.backbones.policy_vla_branch.served_input import BadInputError, observations
 from omni_mlflow.spine.rows import file_digest, write_document

@@ -126,7 +126,7 @@ class PolicyVlaBranch:
 
     def load(self, checkpoint: Path, *, media_root: Path, settings: Any, generated: Path) -> Predictor:
         from omni_mlflow.backbones.policy_vla_branch.inference import load_predictor
-        from omni_mlflow.backbones.policy_vla_branch.learning_data import Pictures, observed
+        from omni_mlflow.backbones.policy_vla_branch.observing import Pictures, observed
 
         pictures = Pictures(media_root)
         return load_predictor(

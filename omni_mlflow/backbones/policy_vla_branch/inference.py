@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_mlflow.backbones.policy_vla_branch.base_model import load_model, load_processor
-from omni_mlflow.backbones.policy_vla_branch.data import Batches, Image, noise_and_time
+from omni_mlflow.backbones.policy_vla_branch.data import Batches, noise_and_time
 from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels, label_answers, load_heads
 from omni_mlflow.backbones.policy_vla_branch.model import Policy
+from omni_mlflow.backbones.policy_vla_branch.observations import Observations
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.spine.types import Answer, Outcome, Sample
 
@@ -23,20 +24,6 @@ BATCH_SIZE = 32
 
 DECIMALS = 6
 """Actions are told to a micrometre."""
-
-
-@dataclass(frozen=True)
-class Observations:
-    """What the model may see of some samples.
-
-    Attributes:
-        images: one (height, width, 3) per sample.
-        states: (samples, state dimensions), physical.
-    """
-
-    images: Sequence[Image]
-    instructions: Sequence[str]
-    states: NDArray[np.float32]
 
 
 Observe = Callable[[Sequence[Sample]], Observations]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_mlflow.backbones.policy_vla_branch.data import Image
-from omni_mlflow.backbones.policy_vla_branch.inference import Observations
 from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES
+from omni_mlflow.backbones.policy_vla_branch.observations import Observations
 
 if TYPE_CHECKING:
     import pandas as pd
