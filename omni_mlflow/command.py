@@ -10,6 +10,7 @@ from typing import Any
 from omni_mlflow.context import Context, OuterRun
 from omni_mlflow.contract import ContractError, SplitCounts
 from omni_mlflow.contract.file import parse_changes
+from omni_mlflow.loaded_code import LOADED
 from omni_mlflow.locks import JournalBusyError
 from omni_mlflow.pipeline import below_one_run, run_main
 from omni_mlflow.registry import Bound, load_bound
@@ -83,6 +84,7 @@ def _execute(
     try:
         bounds = bind_all(request)
         shared = shared_contract([bound.contract for bound in bounds])
+        LOADED.hold()
     except Exception as error:
         refuse(workspace, request.command, error, parent=None, outer=request.outer)
         raise

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from omni_mlflow.code_digest import code_digest
 from omni_mlflow.contract import Contract, ContractError, resolve
 from omni_mlflow.installed import added_by, the_one
+from omni_mlflow.loaded_code import LOADED
 
 if TYPE_CHECKING:
     from omni_mlflow.backbones.base import Backbone, Gate
@@ -61,6 +62,7 @@ def installed_code(contract: Contract) -> dict[str, str]:
 
 
 def _loaded(entry: EntryPoint) -> Gate:
+    LOADED.watch(entry.module)
     where = f"{KIND} {entry.name!r} ({entry.value})"
     try:
         gate: Gate = entry.load()

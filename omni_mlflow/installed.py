@@ -7,6 +7,9 @@ from importlib.metadata import EntryPoint, entry_points
 
 from omni_mlflow.contract import ContractError
 
+BACKBONES = "omni_mlflow.backbones"
+"""The group of entry points that add backbones."""
+
 
 def added_by(group: str) -> dict[str, list[EntryPoint]]:
     """Every entry point of a group by name, not yet imported; two that differ under one name are a clash."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from omni_mlflow.backbone_code import packages_of
 from omni_mlflow.backbones.base import Backbone
 from omni_mlflow.contract import INPUT_ROLES, Contract, ContractError, nearest, resolve
 from omni_mlflow.contract.file import load_contract
@@ -19,7 +20,8 @@ from omni_mlflow.contract.form_problems import problems
 from omni_mlflow.contract.minimum_evidence import found_at, texts_at
 from omni_mlflow.contract.vocabulary import CATEGORIES, ROLES, categories_of, wrong_roles
 from omni_mlflow.gates import gate_of
-from omni_mlflow.installed import added_by, the_one
+from omni_mlflow.installed import BACKBONES, added_by, the_one
+from omni_mlflow.loaded_code import LOADED
 from omni_mlflow.protocol import protocol_issues
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.publication.patterns import fits
@@ -27,7 +29,6 @@ from omni_mlflow.spine.leaks import LEAK_RULES
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.publish import EVIDENCE_STAGES
 
-ENTRY_POINT_GROUP = "omni_mlflow.backbones"
 _FILES = "artifact_contract"
 
 
@@ -122,6 +123,7 @@ def load_backbone(backbone_id: str) -> Backbone:
         ContractError: nobody provides that backbone, two packages do, or its package defines no BACKBONE.
     """
     name = _module_of(backbone_id)
+    LOADED.watch(name)
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever the package of somebody else raises at import
@@ -129,6 +131,8 @@ def load_backbone(backbone_id: str) -> Backbone:
     backbone: Backbone | None = getattr(module, "BACKBONE", None)
     if backbone is None:
         raise ContractError(f"{module.__name__} defines no BACKBONE")
+    for package in packages_of(backbone):
+        LOADED.watch(package)
     return backbone
 
 
@@ -136,7 +140,7 @@ def _module_of(backbone_id: str) -> str:
     own = own_backbones()
     if backbone_id in own:
         return own[backbone_id]
-    installed = added_by(ENTRY_POINT_GROUP)  # looks through every package of the environment
+    installed = added_by(BACKBONES)  # looks through every package of the environment
     resolve("backbone", backbone_id, {**own, **installed})
     return the_one("backbone", backbone_id, installed).value
 
@@ -149,7 +153,7 @@ def own_backbones() -> dict[str, str]:
 
 def installed_backbones() -> dict[str, list[str]]:
     """The modules that installed packages give each backbone id; more than one is a clash."""
-    return {name: [each.value for each in found] for name, found in added_by(ENTRY_POINT_GROUP).items()}
+    return {name: [each.value for each in found] for name, found in added_by(BACKBONES).items()}
 
 
 def unknown_names(document: Mapping[str, Any], backbone: Backbone | None) -> list[str]:

@@ -29,6 +29,7 @@ from omni_mlflow.context import (
 from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, read_events
 from omni_mlflow.interruption import name_of
 from omni_mlflow.leftovers import FAILURE_NAME, key_of, make_room
+from omni_mlflow.loaded_code import LOADED
 from omni_mlflow.locks import exclusive, shared
 from omni_mlflow.logged_files import log_files
 from omni_mlflow.record import RunRecord
@@ -146,6 +147,7 @@ def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
         _announce(record, stage, context, attempt)
         context.say(f"{folder.title}: started")
         report = stage.run(_run(stage, context, attempt, record))
+        LOADED.refuse_edited()
         show(record, folder, report, rows=report.rows or stage.rows)
         check(folder, report)
         seal = _seal(stage, attempt, report, record)

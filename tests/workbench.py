@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 import pytest
@@ -102,8 +103,7 @@ def edited_backbone(folder: Path, old: str, new: str) -> Iterator[None]:
 
     source = Path(omni_trivial.__file__).read_text()
     assert source.count(old) == 1
-    edited = folder / "edited/__init__.py"
-    edited.parent.mkdir(exist_ok=True)
+    edited = Path(mkdtemp(dir=folder)) / "__init__.py"  # a process reads a file once
     edited.write_text(source.replace(old, new))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(omni_trivial, "__file__", str(edited))

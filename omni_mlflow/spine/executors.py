@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
 
+from omni_mlflow.loaded_code import LOADED
 from omni_mlflow.spine.processes import ResultT, TaskT, each_in_a_process
 
 CONNECT_TIMEOUT_S = 20
@@ -168,10 +169,16 @@ def _check_workers(client: Any, address: str) -> None:
         ) from error
 
 
+def _held(code: Callable[[], str]) -> str:
+    """Name the code of a worker, which imports no other from now on."""
+    LOADED.hold()
+    return code()
+
+
 def _check_code(client: Any, address: str, code: Callable[[], str]) -> None:
     here = code()
     try:
-        others = sorted(worker for worker, there in client.run(code).items() if there != here)
+        others = sorted(worker for worker, there in client.run(_held, code).items() if there != here)
     except ImportError as error:
         raise ClusterError(
             f"the workers of {address} lack this project ({error}); install this checkout on all of them"

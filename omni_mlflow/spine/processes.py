@@ -5,15 +5,17 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from omni_mlflow.loaded_code import LOADED
 from omni_mlflow.spine.types import Row
 
 TaskT = TypeVar("TaskT")
@@ -89,16 +91,33 @@ def _in_a_pool(
 ) -> Iterator[tuple[TaskT, ResultT]]:
     """Do what is ``left`` and take out of it what is done."""
     context = multiprocessing.get_context("spawn")
-    ends_with_us = partial(die_with_parent, os.getpid())
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=ends_with_us) as pool:
+    begin = partial(_begin, os.getpid(), *LOADED.held())
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin) as pool:
         try:
-            places = {pool.submit(work, task): place for place, task in left.items()}
+            places = {pool.submit(_do, pickle.dumps((work, task))): place for place, task in left.items()}
             for future in as_completed(places):
                 result = future.result()
                 yield left.pop(places[future]), result
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)  # leaving the block alone would run them all
             raise
+
+
+def _begin(parent: int, packages: set[str], held: Mapping[Path, str] | None) -> None:
+    die_with_parent(parent)
+    LOADED.hold_to(packages, held)
+
+
+def _do(pickled: bytes) -> Any:
+    """Do one task, with the code of the parent or not at all.
+
+    Loading it imports what it needs; the pool itself would take an error in that for a crash.
+    """
+    LOADED.refuse_edited()
+    work, task = pickle.loads(pickled)
+    result = work(task)
+    LOADED.refuse_edited()
+    return result
 
 
 def _alone(work: Callable[[TaskT], ResultT], task: TaskT, died: Callable[[TaskT], ResultT] | None) -> ResultT:

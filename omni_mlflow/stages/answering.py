@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from omni_mlflow.backbones.base import Predictor
 from omni_mlflow.journal import Journal, follow_open_journal
+from omni_mlflow.loaded_code import EditedCodeError
 from omni_mlflow.spine.types import Answer, Outcome, Sample
 from omni_mlflow.stages.evaluation_identity import Identity, differing
 from omni_mlflow.stages.kept_answers import KeptAnswers
@@ -144,6 +145,8 @@ def ask(predictor: Predictor, samples: Sequence[Sample]) -> list[Answer]:
     """
     try:
         given = predictor.answer(samples)
+    except EditedCodeError:
+        raise
     except Exception as error:  # whatever a model library raises, the other samples must still be asked
         logging.getLogger(__name__).exception("no answer to %s", ", ".join(each.id for each in samples))
         if len(samples) > 1:
