@@ -127,13 +127,14 @@ def _letter(place: int) -> str:
 
 
 def _identity(run: EvaluatedRun) -> dict[str, Any]:
-    """What makes two trainings the same but for their seed, by dotted name."""
+    """What makes two evaluated trainings the same but for their seed, by dotted name."""
     shared = ("dataset_digest", "code_digest", "base_model", "base_revision")
+    answered = {part: said for part, said in run.facts.identity.items() if part != "checkpoint"}
     return {
         "backbone": run.backbone,
         **flat({"settings": run.settings_but_seed}),
         **{name: run.training.get(name) for name in shared},
-        "limit": run.facts.limit,
+        **flat({"answers": answered}),
     }
 
 
@@ -177,6 +178,8 @@ def _why(run: EvaluatedRun, window: str) -> str:
     """Why a run does not answer a window that another run answers."""
     if window in run.skipped:
         return run.skipped[window]
+    if window in run.facts.infrastructure_failed:
+        return "the infrastructure left it unanswered"
     if run.facts.limit is not None:
         return f"evaluated with --limit {run.facts.limit}"
     return "its export made no sample of this window"

@@ -48,6 +48,9 @@ class PredictionsFile:
         num_rows: lines that could be scored.
         num_answers_not_in_reply: rows whose ``pred_json`` is not what ``raw_prediction`` says. Published
             definitions grade ``pred_json``.
+        num_labels_not_in_answer: rows whose ``predicted_label`` is not the action of ``pred_json``. Published
+            definitions grade ``predicted_label``.
+        num_empty: rows without any reply.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,6 +59,8 @@ class PredictionsFile:
         self.sha256 = ""
         self.num_rows = 0
         self.num_answers_not_in_reply = 0
+        self.num_labels_not_in_answer = 0
+        self.num_empty = 0
         self._ids = array("Q")
         self._first_of: dict[str, tuple[bool, int]] = {}  # by true label: whether train shows it; the line
 
@@ -72,15 +77,24 @@ class PredictionsFile:
                     self.problems.setdefault(what, []).append(number)
                 self._ids.append(_key(row["id"]) if row is not None else _UNREAD)
                 if row is not None and not wrong:
-                    self.num_rows += 1
-                    said = read_reply(row["raw_prediction"]).answer or {}
-                    self.num_answers_not_in_reply += row["pred_json"] != said
+                    self._count(row)
                     yield row
         self.sha256 = digest.hexdigest()
         for what, numbers in self._doubled():
             self.problems[what] = numbers
         if not self._ids:
             self.problems["the file holds no row"] = [1]
+
+    def _count(self, row: PredictionRow) -> None:
+        """What is graded all the same, and a reader of the numbers has to know."""
+        reply, answer, label = row["raw_prediction"], row["pred_json"], row["predicted_label"]
+        action = answer.get("action")
+        # What stands as label of an answer without an action grades nothing, unless it is the truth.
+        said = action if isinstance(action, str) else (None if label == row["true_label"] else label)
+        self.num_rows += 1
+        self.num_answers_not_in_reply += answer != (read_reply(reply).answer or {})
+        self.num_labels_not_in_answer += said != label
+        self.num_empty += not reply.strip()
 
     def _contradicted(self, row: PredictionRow, number: int) -> Iterator[str]:
         """Train shows a label or does not: each row of it says the same."""
@@ -134,8 +148,11 @@ def _wrong_truth(row: dict[str, Any]) -> Iterator[str]:
         yield f"of split {row['split']!r}, not of {Split.TEST.value!r}"
     if row["true_label_seen_in_train"] not in (0, 1):
         yield "true_label_seen_in_train is neither 0 nor 1"
-    if row.get("outcome") == Outcome.INFRASTRUCTURE_FAILED:
+    outcome = row.get("outcome")
+    if outcome == Outcome.INFRASTRUCTURE_FAILED:
         yield "infrastructure_failed: nobody answered; ask this sample again"
+    elif outcome is not None and outcome not in tuple(Outcome):
+        yield f"outcome is {outcome!r}, none of {', '.join(Outcome)}"
     if frames_of(row["center_window"]) is None:
         yield f"center_window is {_NO_WINDOW}"
     if isinstance(row["true_json"], dict):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omni_mlflow.metrics.answers import true_answer
 from omni_mlflow.metrics.label_exam import LabelExam
 from omni_mlflow.metrics.label_scores import exam_scores, headline
 from omni_mlflow.metrics.priors import TrainPriors
@@ -86,6 +87,8 @@ def score(request: Request) -> Scored:
     num_contradicted = num_not_offered = 0
     for row in found.rows():
         exam.add(row)
+        if true_answer(row, "action") is None:
+            continue
         num_not_offered += row["true_label"] not in offered
         if priors is not None:
             num_contradicted += bool(row["true_label_seen_in_train"]) is not (
@@ -179,6 +182,16 @@ def _notes(found: PredictionsFile, *, num_contradicted: int, num_not_offered: in
         notes.append(
             f"{found.num_answers_not_in_reply} rows have another pred_json than their raw_prediction; "
             "the published definitions grade pred_json"
+        )
+    if found.num_labels_not_in_answer:
+        notes.append(
+            f"{found.num_labels_not_in_answer} rows have another predicted_label than the action of their "
+            "pred_json; the published accuracy grades predicted_label"
+        )
+    if found.num_empty:
+        notes.append(
+            f"{found.num_empty} rows hold no reply at all, and are graded as wrong; if nobody was asked, the "
+            "numbers say nothing about the model"
         )
     if num_contradicted:
         notes.append(

@@ -213,6 +213,16 @@ def test_another_dataset_code_or_base_is_another_row_whatever_the_seed(two, part
     assert len(facts_of(paired_answers([first, other])).rows) == 2
 
 
+def test_another_decoding_is_another_row_whatever_the_seed(two):
+    first, second = two
+    other = with_settings(second, steps=12)
+    identity = {**other.facts.identity, "decoding": "0" * 64}
+    other = replace(other, facts=other.facts.model_copy(update={"identity": identity}))
+    rows = facts_of(paired_answers([first, other])).rows
+    assert [row.settings for row in rows] != [{}, {}]
+    assert rows[1].settings["answers.decoding"] == "0" * 12
+
+
 def test_the_class_of_a_comparison_is_the_lowest_of_its_runs(two):
     for classes, lowest in (
         ((Evidence.HELD_OUT, Evidence.HELD_OUT), "HELD-OUT COMPARISON"),
@@ -258,12 +268,16 @@ def test_every_anchor_that_a_run_does_not_answer_is_counted_with_its_reason(two)
         skipped={window: "its context leaves the episode"},
         facts=second.facts.model_copy(update={"limit": 16}),
     )
+    lost = shorter.predictions[0]["id"]
+    facts = shorter.facts.model_copy(update={"infrastructure_failed": (lost,)})
+    shorter = replace(shorter, predictions=shorter.predictions[1:], facts=facts)
     facts = facts_of(paired_answers([first, shorter]))
-    assert facts.anchors == len(first.predictions) - 2
+    assert facts.anchors == len(first.predictions) - 3
     assert facts.rows[0].runs[0].unanswered == {}
     assert facts.rows[1].runs[0].unanswered == {
         "evaluated with --limit 16": 1,
         "its context leaves the episode": 1,
+        "the infrastructure left it unanswered": 1,
     }
 
 

@@ -216,7 +216,7 @@ def rules(refused) -> set[str]:
     return {failure.rule for failure in refused.value.failures}
 
 
-@pytest.mark.parametrize(("spoil", "rule"), FAULTS.items(), ids=str)
+@pytest.mark.parametrize(("spoil", "rule"), FAULTS.items(), ids=FAULTS.values())
 def test_what_cannot_be_one_evaluation_is_refused_for_its_own_reason(bench, spoil, rule):
     folder, _ = [bench.shard(offset, 2) for offset in (0, 1)]
     spoil(bench, folder)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from omni_mlflow.spine.strict_json import strict_json
+from omni_mlflow.spine.strict_json import made_storable, may_not_be_storable, strict_json
 
 PredictionRow = Mapping[str, Any]
 RowScore = Callable[[PredictionRow], tuple[float, float] | None]
@@ -63,7 +63,8 @@ class Reply(NamedTuple):
     """What can be read of one reply.
 
     Attributes:
-        answer: as :func:`parse_reply` finds it; several rows may hold it, so nobody changes it.
+        answer: as :func:`parse_reply` finds it, but for values that no file can hold, such as NaN: those are
+            null. Several rows may hold it, so nobody changes it.
         is_strict: taken as it is, the reply is the specified JSON with every value of the right kind.
     """
 
@@ -77,8 +78,10 @@ def read_reply(raw: str) -> Reply:
     try:
         found = strict_json(raw)
     except ValueError:
-        return Reply(parse_reply(raw), is_strict=False)
+        return Reply(made_storable(parse_reply(raw)), is_strict=False)
     answer = found if isinstance(found, dict) else parse_reply(raw)
+    if may_not_be_storable(raw):
+        answer = made_storable(answer)
     try:
         _StrictAnswer.model_validate(found)
     except ValidationError:
@@ -112,9 +115,7 @@ def is_strict_answer(raw: str) -> bool:
 
 def true_answer(row: PredictionRow, question: str) -> Any:
     """The truth; None where nobody annotated it."""
-    if question == "action":
-        return row["true_label"]
-    value = row["true_json"].get(question)
+    value = row["true_label"] if question == "action" else row["true_json"].get(question)
     return None if value == UNKNOWN else value
 
 

@@ -10,7 +10,7 @@ from sys import intern
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_mlflow.metrics.answers import PredictionRow
+from omni_mlflow.metrics.answers import UNKNOWN, PredictionRow
 from omni_mlflow.metrics.errors import NothingToScoreError
 from omni_mlflow.metrics.uncertainty import EpisodeEstimate, jackknife_estimate
 
@@ -34,7 +34,12 @@ class ClassCounts:
         return counts
 
     def add(self, episode: str, truth: str, given: str | None, *, times: int = 1) -> None:
-        """Count one sample, or several; ``given`` is None where no label could be read."""
+        """Count one sample, or several; ``given`` is None where no label could be read.
+
+        A sample whose action nobody annotated says nothing about any class.
+        """
+        if truth == UNKNOWN:
+            return
         counts = self._of.get(episode)
         if counts is None:
             counts = self._of[episode] = ({}, {}, {})

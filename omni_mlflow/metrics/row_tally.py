@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow, RowScore, true_answer
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS, UNKNOWN, PredictionRow, RowScore, true_answer
 from omni_mlflow.metrics.class_counts import ClassCounts
 from omni_mlflow.metrics.episode_sums import EpisodeSums
 from omni_mlflow.metrics.errors import NothingToScoreError, or_none
@@ -63,7 +63,7 @@ class RowTally:
             truth = true_answer(row, question)
             if truth is not None:
                 counts[truth] += 1
-        if not row["true_label_seen_in_train"]:
+        if row["true_label"] != UNKNOWN and not row["true_label_seen_in_train"]:
             self.unseen_labels[row["true_label"]] += 1
 
     def add_answers(self, row: PredictionRow) -> None:
@@ -84,7 +84,8 @@ class RowTally:
                 sums.add(episode, part, times=count)
             self._classes.add(episode, truth, given, times=count)
             self._samples_per_episode[episode] += count
-            self._pairs[truth, given] += count
+            if truth != UNKNOWN:
+                self._pairs[truth, given] += count
         self._graded.clear()
 
     @property
@@ -107,7 +108,7 @@ class RowTally:
     def pairs(self) -> Counter[tuple[str, str | None]]:
         """Number of rows by true and predicted action label, in order of appearance.
 
-        None where no label could be read.
+        None where no label could be read; rows whose action nobody annotated are not among them.
         """
         self._settle()
         return self._pairs
@@ -161,14 +162,15 @@ class RowTally:
         return [label for label in dict.fromkeys(declared) if label in true_labels]
 
     def closed_vocabulary_ceiling(self) -> float:
-        """Share of samples whose action train shows: no model that only says those can be more accurate.
+        """Share of annotated actions that train shows: no model that only says those can be more accurate.
 
         Raises:
-            NothingToScoreError: there are no rows.
+            NothingToScoreError: no action is annotated.
         """
-        if not self.num_samples:
+        annotated = self.pairs.total()
+        if not annotated:
             raise NothingToScoreError("no sample to average over")
-        return (self.num_samples - self.unseen_labels.total()) / self.num_samples
+        return (annotated - self.unseen_labels.total()) / annotated
 
     def degenerate_questions(self) -> dict[str, dict[str, Any]]:
         """Questions of which one true answer makes up more than 95 %: a constant looks excellent there."""

@@ -40,6 +40,34 @@ def storable_json(text: str) -> Any:
     return content
 
 
+DEEPEST = 32
+"""So many brackets inside one another hold every answer that anybody asks for."""
+
+
+def made_storable(content: Any, *, depth: int = DEEPEST) -> Any:
+    """Return JSON content that can be written, with null for a number that is none and for what lies deeper.
+
+    Half of a surrogate pair becomes a question mark.
+    """
+    if isinstance(content, str):
+        return content.encode(errors="replace").decode()
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if not isinstance(content, dict | list):
+        return content
+    if not depth:
+        return None
+    if isinstance(content, list):
+        return [made_storable(each, depth=depth - 1) for each in content]
+    inner = ((str(key), made_storable(value, depth=depth - 1)) for key, value in content.items())
+    return {key.encode(errors="replace").decode(): value for key, value in inner}
+
+
+def may_not_be_storable(text: str) -> bool:
+    """Whether strict JSON may still hold what cannot be written, by a look at its characters."""
+    return text.count("[") + text.count("{") > DEEPEST or _SURROGATE.search(text) is not None
+
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 

@@ -86,11 +86,14 @@ class Judge:
             found = f"{answer.id} of {self._where_is(answer.id)}"
             self._refuse("row_answers_a_held_out_sample", where, "a sample of test that is asked", found)
             return False
-        if (answer.episode_id, answer.anchor) != wanted or in_pass not in self._passes:
+        if (answer.episode_id, answer.anchor) != wanted or not self._is_pass(in_pass):
             found = f"{in_pass} {answer.episode_id} {answer.anchor}"
             self._refuse("row_names_its_sample", where, f"{sorted(self._passes)} {wanted}", found)
             return False
         return True
+
+    def _is_pass(self, name: Any) -> bool:
+        return isinstance(name, str) and name in self._passes
 
     def _where_is(self, sample_id: str) -> str:
         """Name the split of a sample that is not asked; its rows are read only once one is found."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from omni_mlflow.backbones.base import Exam
 from omni_mlflow.backbones.label_answers import answer_of, compact
 from omni_mlflow.backbones.qwen3_omni_lora import BACKBONE
 from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.spine.rows import read_json_rows, write_json_rows
 from omni_mlflow.spine.types import Answer, Labels, Outcome, Sample, Span, Split, Target
 
 SPAN = Span(start=20, stop=40)
@@ -46,14 +48,14 @@ def answer(number: int, raw: str, outcome: Outcome = Outcome.ANSWERED) -> Answer
 
 
 @pytest.fixture(scope="module")
-def scores():
+def exam() -> Exam:
     said = [
         answer(1, compact(answer_of(POUR, SPAN))),
         answer(2, compact(answer_of(POUR, SPAN))),
         answer(3, "I cannot tell", Outcome.MODEL_INVALID),
     ]
     train = TrainPriors.fit([target(7, POUR), target(8, POUR), target(9, STIR)])
-    exam = Exam(
+    return Exam(
         samples=[sample(number) for number in (1, 2, 3)],
         targets=[target(1, POUR), target(2, STIR), target(3, POLISH)],
         answers=said,
@@ -64,6 +66,10 @@ def scores():
         classes=("dust the lamp", "polish", "pour", "stir"),
         unasked={},
     )
+
+
+@pytest.fixture(scope="module")
+def scores(exam):
     return BACKBONE.score(exam, settings=qwen_settings())
 
 
@@ -91,6 +97,30 @@ def test_a_reply_that_is_no_json_is_wrong_and_is_not_dropped(scores):
     assert (row["pred_json"], row["predicted_label"], row["correct"]) == ({}, None, 0)
     assert row["true_label_seen_in_train"] == 0
     assert row["raw_prediction"] == "I cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ('{"action": NaN}', {"action": None}),
+        ('{"action": "pour", "objects": [1e999]}', {"action": "pour", "objects": [None]}),
+        (r'{"action": "half \ud83d"}', {"action": "half ?"}),
+        (r'{"half \ud83d": 1}', {"half ?": 1}),
+        ('{"action": "pour", "objects": ' + "[" * 900 + "]" * 900 + "}", None),
+    ],
+)
+def test_a_reply_that_no_file_can_hold_is_graded_and_written_without_what_it_cannot(
+    exam, raw, said, tmp_path
+):
+    odd = replace(exam, answers=[answer(1, raw), *exam.answers[1:]])
+    scores = BACKBONE.score(odd, settings=qwen_settings())
+    write_json_rows(tmp_path / "predictions.jsonl", scores.predictions)
+    written, *_ = read_json_rows(tmp_path / "predictions.jsonl")
+    assert written["raw_prediction"] == raw
+    if said is None:
+        assert written["predicted_label"] == "pour"
+    else:
+        assert written["pred_json"] == said
 
 
 def test_the_metrics_are_the_published_ones(scores):

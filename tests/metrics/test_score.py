@@ -159,6 +159,42 @@ def test_an_answer_that_its_reply_does_not_give_is_counted(metrics_of, rows, tmp
     assert note.startswith("1 rows have another pred_json than their raw_prediction")
 
 
+def notes_of(tmp_path):
+    return json.loads((tmp_path / "out" / "score.json").read_text())["notes"]
+
+
+def test_a_label_that_its_answer_does_not_give_is_counted(metrics_of, rows, tmp_path):
+    wrong = {**rows[2], "predicted_label": rows[2]["true_label"]}
+    mute = {**rows[3], "pred_json": {}, "raw_prediction": "?"}
+    metrics_of([*rows[:2], wrong, mute])
+    assert [note.partition("; ")[0] for note in notes_of(tmp_path)] == [
+        "2 rows have another predicted_label than the action of their pred_json"
+    ]
+
+
+def test_rows_without_any_reply_are_counted(metrics_of, rows, tmp_path):
+    metrics_of([{**rows[0], "raw_prediction": " ", "pred_json": None, "predicted_label": None}, *rows[1:]])
+    [note] = notes_of(tmp_path)
+    assert note.startswith("1 rows hold no reply at all, and are graded as wrong")
+
+
+@pytest.mark.parametrize("outcome", ["infrastructure-failed", "infra", {"a": 1}, 3])
+def test_an_outcome_that_nobody_knows_is_refused(problems_of, rows, outcome):
+    [problem] = problems_of([{**rows[0], "outcome": outcome}, *rows[1:]])
+    assert "none of answered, model_invalid, infrastructure_failed" in str(problem)
+
+
+def test_a_row_whose_action_nobody_annotated_is_asked_nothing_about_it(metrics_of, rows, make_row):
+    plain = metrics_of(rows)
+    unknown = make_row("e", truth={"action": "unknown"}, said={"action": "Stir"}, seen=0)
+    found = metrics_of([*rows, unknown])
+    for name in ("accuracy", "macro_f1", "num_unseen_label_samples", "unseen_eval_labels"):
+        assert found[name] == plain[name], name
+    assert found["more"]["closed_vocabulary_ceiling"] == plain["more"]["closed_vocabulary_ceiling"]
+    assert found["subtask_accuracy"] == 1
+    assert found["num_samples"] == 5
+
+
 def test_truths_outside_the_label_options_are_counted_and_told(given, rows, tmp_path):
     told = given([{**rows[0], "true_label": "Polish", "true_json": {}}, *rows[1:]]).output
     [note] = json.loads((tmp_path / "out" / "score.json").read_text())["notes"]
