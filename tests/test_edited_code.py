@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from omni_mlflow.loaded_code import EditedCodeError, LoadedCode
-from omni_mlflow.stages.answering import ask
+from omni_mlflow.stages.asking import ask
 from tests.conftest import PROJECT, TRIVIAL, Place
 
 SENTENCE = "was edited after this command began; start the same command again: what is finished is reused"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
+import omni_mlflow
 from omni_mlflow.events import JOURNAL_NAME
 from omni_mlflow.journal import Journal
+from omni_mlflow.loaded_code import LOADED
 from omni_mlflow.stage_run import _ground
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answering import AnswerJournal, ForeignAnswersError
@@ -123,6 +126,29 @@ def test_another_scoring_asks_nobody_again(bench):
         assert identity_of(bench) == before, "nor does another training: its checkpoint speaks for it"
     with edited_backbone(bench.place.root, "int(predicted == target", "int(predicted != target"):
         assert identity_of(bench) == before
+
+
+@pytest.mark.parametrize(
+    ("module", "is_part"),
+    [
+        ("stages/asking.py", True),
+        ("backbones/base.py", True),
+        ("stages/answering.py", False),
+        ("stages/finalising.py", False),
+        ("metrics/label_ledger.py", False),
+        ("reporting/run_report.py", False),
+    ],
+)
+def test_what_decides_between_an_answer_and_none_is_code_and_what_is_done_with_answers_is_not(
+    bench, monkeypatch, module, is_part
+):
+    before = identity_of(bench)
+    file = Path(omni_mlflow.__file__).parent / module
+    source = LOADED.source
+    monkeypatch.setattr(
+        LOADED, "source", lambda each: source(each) + (b"\n_EDITED = 1\n" if each == file else b"")
+    )
+    assert differing(before, identity_of(bench)) == (["code"] if is_part else [])
 
 
 @pytest.mark.parametrize(

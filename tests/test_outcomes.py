@@ -8,7 +8,7 @@ import pytest
 
 from omni_mlflow.spine.types import Answer, Outcome, Sample, Span, Split
 from omni_mlflow.stage_report import RulesBrokenError
-from omni_mlflow.stages.answering import WrongAnswersError, ask
+from omni_mlflow.stages.asking import WrongAnswersError, ask
 from tests.conftest import TRIVIAL
 from tests.workbench import Workbench, answers_of
 

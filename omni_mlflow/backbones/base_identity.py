@@ -5,12 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from omni_mlflow.spine.rows import digest_of, file_digest
+from omni_mlflow.backbones.base_weights import BaseModelError
+from omni_mlflow.backbones.libraries import versions
+from omni_mlflow.backbones.noted_digests import noted
+from omni_mlflow.spine.rows import digest_of, file_digest, read_document
 from omni_mlflow.spine.types import Row
+
+_WEIGHTS = {".bin", ".safetensors"}
+_CONFIGURATION = ("config.json", "generation_config.json")
 
 
 class BaseIdentity(Row):
@@ -46,6 +53,68 @@ def fingerprint(model: Any) -> str:
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
         digests = list(threads.map(_weight_digest, (weight for _, weight in weights)))
     return digest_of({name: digest for (name, _), digest in zip(weights, digests, strict=True)})
+
+
+def require_base(model: Any, location: str, *, checkpoint: Path, revision: str, precision: str) -> None:
+    """Refuse to put a checkpoint above other weights than it was trained on: its answers would be no answers.
+
+    The weights are read whole when they are large and new to this machine, as :func:`noted` tells; after that
+    only their sizes and times are looked at.
+
+    Args:
+        model: loaded from ``location``, without its adapter.
+
+    Raises:
+        BaseModelError: what lies there is not what ``base.json`` says.
+    """
+    folder = _folder_of(location, revision)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    what = ["fingerprint", type(model).__name__, precision, versions()]
+    here = (noted(files, what, lambda: fingerprint(model)), source_of(location, revision))
+    trained_on = read_document(checkpoint / "base.json", BaseIdentity)
+    wanted = (trained_on.fingerprint, trained_on.source)
+    if here != wanted:
+        told = [f"weights {weights[:16]} and {source[:24]}" for weights, source in (wanted, here)]
+        raise BaseModelError(
+            f"{location} is not the base that {checkpoint} was trained on: that had {told[0]}, here are "
+            f"{told[1]}; put that base back, or train on this one"
+        )
+
+
+def base_parts(location: str, revision: str, *, commit: str | None) -> dict[str, str]:
+    """Digest what lies at a folder or hub id, for the identity of answers: weights, and their configuration.
+
+    What the hub calls by a commit is fixed by it. Where nothing of it is on this machine, as may be where
+    shards are merged, it is the commit trained on: :func:`require_base` lets no other answer.
+
+    Args:
+        commit: that of ``base.json``.
+    """
+    if not Path(location).is_dir():
+        return dict.fromkeys(
+            ("base_weights", "base_config"), f"{location} {commit_of(location, revision, commit)}"
+        )
+    folder = Path(location)
+    weights = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHTS)
+    configuration = [folder / name for name in _CONFIGURATION] + sorted(folder.glob("*.index.json"))
+    return {
+        "base_weights": noted(weights, "files", lambda: _files_digest(weights)),
+        "base_config": _files_digest([path for path in configuration if path.is_file()]),
+    }
+
+
+def commit_of(location: str, revision: str, commit: str | None) -> str | None:
+    """Return the commit of a hub id that this machine would load; ``commit`` where it has none yet."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(location, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else commit
+
+
+def _files_digest(files: Sequence[Path]) -> str:
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
+        digests = list(threads.map(file_digest, files))
+    return digest_of({path.name: digest for path, digest in zip(files, digests, strict=True)})
 
 
 def _weight_digest(weight: Any) -> str:

@@ -6,8 +6,22 @@ import importlib.util
 import os
 import warnings
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+SHAPING_ANSWERS = (
+    "accelerate",
+    "av",
+    "numpy",
+    "peft",
+    "pillow",
+    "tokenizers",
+    "torch",
+    "torchvision",
+    "transformers",
+)
+"""Distributions between the files of a sample and an answer: another release may say another thing."""
 
 _DECLARED: list[Any] = []
 """Operator libraries declared here; PyTorch forgets their operators when the object is collected."""
@@ -33,6 +47,11 @@ def prepare_libraries() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
+
+
+def versions() -> str:
+    """Name the releases of all libraries that shape an answer, without importing one."""
+    return " ".join(f"{name} {version(name)}" for name in SHAPING_ANSWERS)
 
 
 def device() -> Any:

@@ -6,6 +6,7 @@ from omni_mlflow.backbone_code import code_behind
 from omni_mlflow.contract import Contract
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import Split
+from omni_mlflow.stages import asking
 from omni_mlflow.stages.base import Ground
 from omni_mlflow.stages.manifests import MEDIA, DatasetManifest, checkpoint_digest
 
@@ -32,7 +33,7 @@ def evaluation_identity(ground: Ground, dataset: DatasetManifest) -> Identity:
         "media": _held_out_media(ground),
         "frame_plan": digest_of(ground.contract.windows),
         "contract": _contract(ground.contract),
-        "code": code_behind(ground.model, ANSWER_WITH),
+        "code": code_behind(ground.model, ANSWER_WITH, asking.__name__),
         "limit": "none" if limit is None else str(limit),
     }
 

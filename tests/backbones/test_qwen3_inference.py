@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
+from omni_mlflow.backbones.base_weights import BaseModelError
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import load_thinker
 from omni_mlflow.backbones.qwen3_omni_lora.inference import load_predictor
 from omni_mlflow.spine.types import Outcome
-from omni_mlflow.stages.answering import ask
+from omni_mlflow.stages.asking import ask
+from tests.backbones.qwen3_nano import qwen_settings
 
 pytestmark = pytest.mark.training
 
@@ -61,3 +65,27 @@ def test_the_libraries_own_call_loads_the_checkpoint(qwen_nano, qwen_checkpoint)
     assert sorted(float(each.double().sum()) for each in loaded.values()) == pytest.approx(
         sorted(float(each.double().sum()) for each in stored.values())
     )
+
+
+@pytest.mark.parametrize("where", ["a weight", "the chat template"])
+def test_nothing_is_asked_above_another_base_than_the_one_trained_on(
+    qwen_nano, qwen_checkpoint, tmp_path, where
+):
+    base = shutil.copytree(qwen_nano.base, tmp_path / "base")
+    settings = qwen_settings(base_model=str(base))
+    load_predictor(qwen_checkpoint, media_root=qwen_nano.media_root, settings=settings)
+    if where == "a weight":
+        flip_a_bit_of_a_weight(base / "model.safetensors")
+    else:
+        (base / "chat_template.jinja").write_text((base / "chat_template.jinja").read_text() + " ")
+    with pytest.raises(BaseModelError, match=r"is not the base that .* was trained on"):
+        load_predictor(qwen_checkpoint, media_root=qwen_nano.media_root, settings=settings)
+
+
+def flip_a_bit_of_a_weight(path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(path)
+    tensors["thinker.model.layers.1.self_attn.q_proj.weight"].view(-1).view(torch.uint8)[0] ^= 1
+    save_file(tensors, path, metadata={"format": "pt"})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from omni_mlflow.backbones.base_identity import require_base
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import load_processor, load_thinker, locate_base
 from omni_mlflow.backbones.qwen3_omni_lora.processing import Processing
 from omni_mlflow.backbones.qwen3_omni_lora.prompt import label_options
@@ -53,9 +54,19 @@ def load_predictor(checkpoint: Path, *, media_root: Path, settings: Settings) ->
 
     An unmerged expert adapter would be rebuilt for every token. Merging rounds to the precision of the base;
     the gate measures by how much that moves the scores.
+
+    Raises:
+        BaseModelError: the base that lies here is not the one that the adapter was trained on.
     """
     location = locate_base(settings.base)
     base = load_thinker(location, settings.base)
+    require_base(
+        base,
+        location,
+        checkpoint=checkpoint,
+        revision=settings.base.revision,
+        precision=settings.base.precision,
+    )
     from peft import PeftModel
 
     model = PeftModel.from_pretrained(base, checkpoint).merge_and_unload().eval()
