@@ -105,14 +105,15 @@ def _listen(videos: Mapping[str, Path], source: EpisodeFile) -> tuple[float, lis
     """Return the coverage of the sound, and what is wrong with it; ``index`` takes the same track."""
     length_s = source.length_s
     listened = fullest_sound(videos, length_s=length_s, seconds_at=source.seconds_at)
-    camera, sound, refused = listened.camera, listened.sound, listened.refused
+    refused = listened.refused
     anomalies = [f"{name}.mp4: {reason}" for name, reason in refused.items()]
-    if camera is None:
+    if listened.taken is None:
         none_at_all = ["no sound: no video has an audio track"] if videos and not refused else []
         return 0.0, anomalies + none_at_all
+    camera, sound, joints = listened.taken
     if sound.mute:
         anomalies.append(f"the sound of {camera}.mp4 is digital silence")
-    if off_s := clock_off_s(listened.joints):
+    if off_s := clock_off_s(joints):
         anomalies.append(
             f"the clock of {camera}.mp4 is up to {off_s:.2f} s from the device's: "
             "its sound is placed by its pictures"

@@ -7,10 +7,37 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
 from omni_mlflow.spine.annotation import AnnotationFile
+from omni_mlflow.spine.packed import Packed
+from omni_mlflow.spine.types import Row
 
 Stamps = NDArray[np.int64]
+
+
+class FrameClock(Row):
+    """When each frame was taken.
+
+    Attributes:
+        frames_s: after frame 0, by the device's clock where there is one, shape (frames,).
+        fps: the mean rate.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    frames_s: Packed
+    fps: float
+
+    @property
+    def length_s(self) -> float:
+        return len(self.frames_s) / self.fps
+
+    def seconds_at(self, frame: int) -> float:
+        """Time of a frame after frame 0; beyond the last one at the mean rate."""
+        last = min(frame, len(self.frames_s) - 1)
+        return float(self.frames_s[last]) + (frame - last) / self.fps
+
 
 _STAMPS_BY_FRAME = ("video/device_timestamp", "slam/frame_names")
 _IMU_STAMPS, _IMU_FRAMES = "imu/device_timestamp_ns", "imu/keyframe_indices"

@@ -97,17 +97,20 @@ class EpisodeFile:
             return NOMINAL_FPS
         return float((len(clock) - 1) * 1e9 / (clock[-1] - clock[0]))
 
+    @cached_property
+    def frame_clock(self) -> clock.FrameClock:
+        """When each frame was taken by the device clock; at the nominal rate where there is none."""
+        stamps = self.device_timestamps_ns
+        frames_s = np.arange(self.num_frames) / self.fps if stamps is None else (stamps - stamps[0]) / 1e9
+        return clock.FrameClock(frames_s=frames_s, fps=self.fps)
+
     @property
     def length_s(self) -> float:
-        return self.num_frames / self.fps
+        return self.frame_clock.length_s
 
     def seconds_at(self, frame: int) -> float:
-        """Time of a frame after frame 0 by the device clock; beyond the last one at the mean rate."""
-        clock = self.device_timestamps_ns
-        if clock is None:
-            return frame / self.fps
-        last = min(frame, len(clock) - 1)
-        return float(clock[last] - clock[0]) / 1e9 + (frame - last) / self.fps
+        """Time of a frame after frame 0, see :meth:`~omni_mlflow.spine.clock.FrameClock.seconds_at`."""
+        return self.frame_clock.seconds_at(frame)
 
     @cached_property
     def device_id(self) -> str | None:

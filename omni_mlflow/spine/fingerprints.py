@@ -13,11 +13,12 @@ from typing import Any
 
 from pydantic import Field
 
+from omni_mlflow.spine.clock import FrameClock
 from omni_mlflow.spine.key_frames import KeyFrames
 from omni_mlflow.spine.recording import Recording, recording_of
 from omni_mlflow.spine.rows import BadRowError, digest_of, file_digest, read_document, write_document
-from omni_mlflow.spine.sound import Sound, fullest, why_no_sound
 from omni_mlflow.spine.sound_bits import SoundBits, abstaining
+from omni_mlflow.spine.sound_choice import Track, fullest, why_no_sound
 from omni_mlflow.spine.types import CAMERAS, Row
 
 
@@ -25,6 +26,7 @@ class FilePrint(Row):
     """What one file of an episode holds.
 
     Attributes:
+        clock: of the frames of an annotation.
         encoded_pictures: hashes of some: see :func:`omni_mlflow.spine.encoded_pictures.encoded_pictures`.
         unreadable: why its pictures could not be decoded.
         heard: when it sounds.
@@ -34,10 +36,11 @@ class FilePrint(Row):
 
     sha256: str
     recording: Recording | None = None
+    clock: FrameClock | None = None
     encoded_pictures: tuple[int, ...] = ()
     key_frames: KeyFrames | None = None
     unreadable: str | None = None
-    heard: Sound | None = None
+    heard: Track | None = None
     sound: SoundBits | None = None
     refused: str | None = None
 
@@ -49,7 +52,7 @@ class Fingerprint(Recording):
         files: sha256 of every file that is read, by name.
         rows: also of each video, by its file, hashes of some encoded pictures.
         key_frames: by camera.
-        sound: of the track that ``index`` takes; None without videos.
+        sound: of the track that ``index`` takes; None without videos or without an annotation.
         unreadable: why the pictures of a file could not be decoded, by its name.
         changed_files: files whose bytes are others than those that were remembered under the same path,
             size and time of change; only known where every byte was read again.
@@ -159,7 +162,7 @@ def print_of(path: Path) -> FilePrint:
     sha256 = file_digest(path)
     if path.name == ANNOTATION:
         with open_episode(path.parent) as source:
-            return FilePrint(sha256=sha256, recording=recording_of(source))
+            return FilePrint(sha256=sha256, recording=recording_of(source), clock=source.frame_clock)
     return FilePrint(sha256=sha256, **_pictures_of(path), **_sound_in(path))
 
 
@@ -177,13 +180,15 @@ def _pictures_of(video: Path) -> dict[str, Any]:
 def _sound_in(video: Path) -> dict[str, Any]:
     """Listen to a track, whichever of the episode's is taken: that depends on the other files."""
     from omni_mlflow.spine.frame_plan import UnreadableVideoError
+    from omni_mlflow.spine.picture_clock import picture_times
     from omni_mlflow.spine.sound_bits import sound_of
 
     try:
+        pictures_s = picture_times(video)
         heard, sound = sound_of(video)
     except UnreadableVideoError as error:
         return {"refused": error.told}
-    return {"heard": heard, "sound": sound}
+    return {"heard": Track(sound=heard, pictures_s=pictures_s), "sound": sound}
 
 
 def digest_of_files(folder: Path) -> str:
@@ -205,6 +210,7 @@ def _files_of(folder: Path) -> list[Path]:
 def _assembled(prints: Mapping[str, FilePrint]) -> Fingerprint:
     """Put together what the files of one episode hold, by their names."""
     recording = next((each.recording for each in prints.values() if each.recording), None)
+    clock = next((each.clock for each in prints.values() if each.clock), None)
     by_camera = {camera: prints[f"{camera}.mp4"] for camera in CAMERAS if f"{camera}.mp4" in prints}
     recorded = dict(recording) if recording else {"datasets": {}, "device_id": None, "device_clock_ns": None}
     pictures = {name: each.encoded_pictures for name, each in prints.items() if each.encoded_pictures}
@@ -212,23 +218,20 @@ def _assembled(prints: Mapping[str, FilePrint]) -> Fingerprint:
         **{**recorded, "rows": {**recorded.get("rows", {}), **pictures}},
         files={name: each.sha256 for name, each in prints.items()},
         key_frames={camera: each.key_frames for camera, each in by_camera.items() if each.key_frames},
-        sound=_sound_taken(by_camera, recording.length_s if recording else None),
+        sound=_sound_taken(by_camera, clock) if by_camera and clock else None,
         unreadable={name: each.unreadable for name, each in prints.items() if each.unreadable},
     )
 
 
-def _sound_taken(by_camera: Mapping[str, FilePrint], length_s: float | None) -> SoundBits | None:
-    """Return what is heard in the track that ``index`` takes of an episode of this length."""
-    if not by_camera:
-        return None
-    heard = {camera: each.heard for camera, each in by_camera.items() if each.heard}
-    ends = [stop for sound in heard.values() for _, stop in sound.spans]
-    camera = fullest(heard, length_s=length_s or max(ends, default=0.0))
-    taken = by_camera[camera].sound if camera else None
-    if taken is None:
+def _sound_taken(by_camera: Mapping[str, FilePrint], clock: FrameClock) -> SoundBits:
+    """Return what is heard in the track that ``index`` takes of an episode with these frames."""
+    tracks = ((camera, each.heard) for camera, each in by_camera.items() if each.heard)
+    chosen = fullest(tracks, length_s=clock.length_s, seconds_at=clock.seconds_at)
+    taken = by_camera[chosen.camera].sound if chosen else None
+    if chosen is None or taken is None:
         return abstaining(
             why_no_sound({name: each.refused for name, each in by_camera.items() if each.refused})
         )
-    return (
-        taken.model_copy(update={"abstains": f"{camera}.mp4: {taken.abstains}"}) if taken.abstains else taken
-    )
+    if taken.abstains is None:
+        return taken
+    return taken.model_copy(update={"abstains": f"{chosen.camera}.mp4: {taken.abstains}"})

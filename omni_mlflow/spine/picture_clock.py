@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from omni_mlflow.spine.frame_plan import display_order, opened, video_of
+import numpy as np
+
+from omni_mlflow.spine.poses import Floats
 from omni_mlflow.spine.sound import Joint
 
 JITTER_S = 0.01
@@ -22,21 +24,30 @@ LATE_S = 0.05
 trembles cuts nothing."""
 
 
-def joints_of(mp4: Path, seconds_at: Callable[[int], float]) -> tuple[Joint, ...]:
-    """Return where the sound must be joined anew to be in time; the first joint alone where clocks agree.
-
-    Args:
-        seconds_at: the time of each frame after frame 0.
+def picture_times(mp4: Path) -> Floats:
+    """Return when each picture is shown, in seconds after the start of the video, shape (pictures,).
 
     Raises:
         UnreadableVideoError: the pictures have no certain times.
     """
+    from omni_mlflow.spine.frame_plan import display_order, opened, video_of
+
     with opened(mp4) as container:
         stream = video_of(mp4, container)
         time_base, start = stream.time_base, stream.start_time or 0
+    return np.array([float((tick - start) * time_base) for tick in display_order(mp4).pts])
+
+
+def joints_of(pictures_s: Sequence[float], seconds_at: Callable[[int], float]) -> tuple[Joint, ...]:
+    """Return where the sound must be joined anew to be in time; the first joint alone where clocks agree.
+
+    Args:
+        pictures_s: the time of each picture, by the file's clock.
+        seconds_at: the time of each frame after frame 0.
+    """
     found = [Joint(0.0, 0.0)]
-    for frame, tick in enumerate(display_order(mp4).pts):
-        track_s, episode_s = float((tick - start) * time_base), seconds_at(frame)
+    for frame, track_s in enumerate(pictures_s):
+        episode_s = seconds_at(frame)
         early_s = JITTER_S if len(found) == 1 else 0.0
         if not -early_s - 1e-6 <= found[-1].placed(track_s) - episode_s <= LATE_S + 1e-6:
             found.append(Joint(track_s, episode_s + JITTER_S))  # so that jitter brings nothing too early

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 
 from omni_mlflow.spine.caption_print import CaptionPrint, caption_print
@@ -28,7 +27,6 @@ class Recording(Row):
             :func:`omni_mlflow.spine.contents.array_digests`.
         rows: hashes of some rows of the wide ones: see :func:`omni_mlflow.spine.contents.row_sketches`.
         doubts: why the device clock or the frame names that are there identify no moment, by what they are.
-        length_s: of the episode, by the device clock.
         recorded_ns: when the recording around the episode began and ended, on the host's clock (epoch).
     """
 
@@ -37,7 +35,6 @@ class Recording(Row):
     device_id: str | None
     device_clock_ns: tuple[int, int] | None
     doubts: dict[str, str] = Field(default_factory=dict)
-    length_s: float | None = None
     recorded_ns: tuple[int, int] | None = None
     motion: MotionTrace | None = None
     path: PathTrace | None = None
@@ -51,18 +48,16 @@ def recording_of(source: EpisodeFile) -> Recording:
         UnreadableEpisodeError: some of it cannot be read.
     """
     captions = source.captions()
-    seconds = np.array([source.seconds_at(frame) for frame in range(source.num_frames)])
     return Recording(
         datasets=array_digests(source.annotation),
         rows=row_sketches(source.annotation),
         device_id=source.device_id,
         device_clock_ns=source.device_clock_ns,
         doubts=_doubts(source),
-        length_s=source.length_s,
         recorded_ns=_recorded_ns(source.annotation),
         motion=motion_of(source),
         path=path_of(source),
-        caption=caption_print(captions, seconds) if captions else None,
+        caption=caption_print(captions, source.frame_clock.frames_s) if captions else None,
     )
 
 

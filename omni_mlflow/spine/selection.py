@@ -9,7 +9,7 @@ from typing import Any
 
 from omni_mlflow.spine.episodes import ANNOTATION, EpisodeFile, UnreadableEpisodeError, open_episode
 from omni_mlflow.spine.listing import EPISODE_FILES, NOT_AN_EPISODE_FOLDER, episode_number
-from omni_mlflow.spine.sound import why_no_sound
+from omni_mlflow.spine.sound_choice import why_no_sound
 from omni_mlflow.spine.soundtrack import fullest_sound
 from omni_mlflow.spine.trial_reading import read_as_later_stages_do
 from omni_mlflow.spine.types import CAMERAS, Episode, Skip
@@ -145,7 +145,7 @@ def _complete_episode(folder: Path, episode_id: str, root: Path, known: Mapping[
     with open_episode(folder) as source:
         cameras = _camera_coverage(folder, listed, source.num_frames)
         listened = fullest_sound(source.video_files(), length_s=source.length_s, seconds_at=source.seconds_at)
-        sound = listened.sound.share(source.length_s)
+        sound = listened.share(source.length_s)
         read = read_annotation(source)
     return Episode(
         episode_id=episode_id,

@@ -1,13 +1,9 @@
-"""When the track of a file sounds, and which track of an episode's six videos is taken.
-
-The real files are said to carry the same sound, all six. Where one lost some of it, another may have it.
-``index`` takes a track and ``guard`` compares one: by the same choice, or a leak could hide in the other.
-"""
+"""When the track of a file sounds, by its own clock or by that of an episode."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from omni_mlflow.spine.types import Row
@@ -75,28 +71,3 @@ class Sound(Row):
     def is_whole(self, length_s: float) -> bool:
         """Whether no other track can have more of an episode of this length."""
         return not self.mute and self.silence_s(length_s) <= WHOLE_S
-
-
-def fullest(sounds: Mapping[str, Sound], *, length_s: float) -> str | None:
-    """Return the camera whose track leaves least of an episode in silence, the first of equals.
-
-    All that are whole are equal, and a mute one is taken where all are. None where none sounds in time.
-    """
-    lacking = {camera: sound.silence_s(length_s) for camera, sound in sounds.items()}
-    heard = [camera for camera, silence_s in lacking.items() if silence_s < length_s]
-
-    def rank(camera: str) -> tuple[bool, float]:
-        whole = lacking[camera] <= WHOLE_S
-        return sounds[camera].mute, 0.0 if whole else round(lacking[camera], 3)
-
-    return min(heard, key=rank, default=None)
-
-
-def why_no_sound(refused: Mapping[str, str]) -> str:
-    """Say why an episode has no sound.
-
-    Args:
-        refused: why the sound of a camera's file cannot be used, by camera.
-    """
-    told = "; ".join(f"{camera}.mp4: {reason}" for camera, reason in refused.items())
-    return told or "no video has a sound track"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from omni_mlflow.spine.audio import extract_audio, read_sound
 from omni_mlflow.spine.frame_plan import UnreadableVideoError
-from omni_mlflow.spine.picture_clock import clock_off_s, joints_of
-from omni_mlflow.spine.sound import NO_JOINT, Joint, Sound, fullest
+from omni_mlflow.spine.picture_clock import clock_off_s, picture_times
+from omni_mlflow.spine.sound_choice import Taken, Track, fullest
 from omni_mlflow.spine.types import Row
 
 
@@ -34,22 +34,22 @@ class Listened(NamedTuple):
     """What was found in the tracks of an episode.
 
     Attributes:
-        camera: the one whose track is taken; None where no video has sound that can be used.
-        sound: when it sounds, by the device's clock.
+        taken: the one to take; None where no video has sound that can be used.
         refused: why the sound of a camera's file cannot be used, by camera.
-        joints: where its sound has to be joined anew to be in time.
     """
 
-    camera: str | None
-    sound: Sound
+    taken: Taken | None
     refused: dict[str, str]
-    joints: tuple[Joint, ...] = NO_JOINT
+
+    def share(self, length_s: float) -> float:
+        """Share (0..1) of an episode of this length that has sound."""
+        return self.taken.sound.share(length_s) if self.taken else 0.0
 
 
 def fullest_sound(
     videos: Mapping[str, Path], *, length_s: float, seconds_at: Callable[[int], float]
 ) -> Listened:
-    """Find the track to take, see :func:`~omni_mlflow.spine.sound.fullest`.
+    """Find the track to take, see :func:`~omni_mlflow.spine.sound_choice.fullest`.
 
     One that cannot be decoded is left out, with its reason: another camera's may be whole. The tracks of
     cameras after one that is whole are not read.
@@ -57,22 +57,18 @@ def fullest_sound(
     Args:
         seconds_at: the time of each frame after frame 0, by the device's clock.
     """
-    joints: dict[str, tuple[Joint, ...]] = {}
-    found: dict[str, Sound] = {}
     refused: dict[str, str] = {}
-    for camera, path in videos.items():
-        try:
-            joints[camera] = joints_of(path, seconds_at)
-            found[camera] = read_sound(path)
-        except UnreadableVideoError as error:
-            refused[camera] = error.told
-            continue
-        if found[camera].is_whole(length_s):
-            break
-    taken = fullest(found, length_s=length_s)
-    if taken is None:
-        return Listened(None, Sound(), refused)
-    return Listened(taken, found[taken].joined(joints[taken]), refused, joints[taken])
+
+    def tracks() -> Iterator[tuple[str, Track]]:
+        for camera, path in videos.items():
+            try:
+                pictures_s = picture_times(path)
+                yield camera, Track(sound=read_sound(path), pictures_s=pictures_s)
+            except UnreadableVideoError as error:
+                refused[camera] = error.told
+
+    taken = fullest(tracks(), length_s=length_s, seconds_at=seconds_at)
+    return Listened(taken, refused)
 
 
 def write_soundtrack(
@@ -84,15 +80,15 @@ def write_soundtrack(
         Also why the sound of a camera's file cannot be used, by camera.
     """
     listened = fullest_sound(videos, length_s=length_s, seconds_at=seconds_at)
-    camera, sound = listened.camera, listened.sound
-    if camera is None:
+    if listened.taken is None:
         out.unlink(missing_ok=True)  # a run that was interrupted may have left one of another plan
         return None, listened.refused
-    extract_audio(videos[camera], out, joints=listened.joints)
+    camera, sound, joints = listened.taken
+    extract_audio(videos[camera], out, joints=joints)
     track = Soundtrack(
         file=videos[camera].name,
         silence_s=round(sound.silence_s(length_s), 3),
         overlap_s=round(sound.overlap_s, 3),
-        clock_off_s=round(clock_off_s(listened.joints), 3),
+        clock_off_s=round(clock_off_s(joints), 3),
     )
     return track, listened.refused

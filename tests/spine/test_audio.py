@@ -11,7 +11,7 @@ import pytest
 from handmade import write_video
 
 from omni_mlflow.spine.audio import extract_audio, read_audio, read_sound
-from omni_mlflow.spine.sound import Sound, fullest
+from omni_mlflow.spine.sound import Sound
 from omni_mlflow.spine.sound_bits import THRESHOLD, sound_of
 from omni_mlflow.spine.soundtrack import fullest_sound, write_soundtrack
 from omni_mlflow.spine.video import UnreadableVideoError
@@ -232,7 +232,7 @@ def test_the_video_that_has_most_of_the_sound_gives_it(tmp_path):
     written, _ = write_soundtrack(videos, tmp_path / "a.wav", length_s=4, seconds_at=float)
     assert (written.file, written.silence_s) == ("long.mp4", pytest.approx(1, abs=0.1))
     assert likeness(tmp_path / "a.wav", noise(4), start_s=2, stop_s=2.9) > 0.9
-    assert fullest_sound({"mute": videos["mute"]}, length_s=4, seconds_at=float).camera is None
+    assert fullest_sound({"mute": videos["mute"]}, length_s=4, seconds_at=float).taken is None
 
 
 def test_where_no_sound_is_left_none_of_an_earlier_run_stays(tmp_path):
@@ -250,14 +250,7 @@ def test_digital_silence_is_taken_only_where_nothing_else_is(tmp_path):
         "silent": write_sound(tmp_path / "silent.mp4", zeros),
         "half": write_sound(tmp_path / "half.mp4", noise(4), keep=lambda start_s: start_s < 2),
     }
-    found = fullest_sound(videos, length_s=4, seconds_at=float)
+    found = fullest_sound(videos, length_s=4, seconds_at=float).taken
     assert (found.camera, found.sound.mute) == ("half", False)
-    found = fullest_sound({"silent": videos["silent"]}, length_s=4, seconds_at=float)
+    found = fullest_sound({"silent": videos["silent"]}, length_s=4, seconds_at=float).taken
     assert (found.camera, found.sound.mute) == ("silent", True)
-
-
-def test_of_whole_tracks_the_first_is_taken_whatever_else_was_read():
-    """``index`` stops reading there, ``guard`` does not."""
-    spans = {"part": 3.0, "whole": 3.95, "fuller": 4.0}
-    sounds = {name: Sound(spans=((0.0, stop),)) for name, stop in spans.items()}
-    assert fullest(sounds, length_s=4) == "whole"

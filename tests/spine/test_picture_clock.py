@@ -12,7 +12,7 @@ import pytest
 from omni_mlflow.inspection import inspect_episode
 from omni_mlflow.spine.audio import extract_audio, read_audio
 from omni_mlflow.spine.indexing import IndexPlan, index_episode
-from omni_mlflow.spine.picture_clock import JITTER_S, LATE_S, clock_off_s, joints_of
+from omni_mlflow.spine.picture_clock import JITTER_S, LATE_S, clock_off_s, joints_of, picture_times
 from omni_mlflow.spine.selection import scan_data_root
 from omni_mlflow.spine.sound import NO_JOINT, Joint, Sound
 from omni_mlflow.spine.soundtrack import write_soundtrack
@@ -85,8 +85,8 @@ def test_where_the_clocks_agree_not_a_byte_changes(tmp_path):
 
 def test_a_joint_is_where_the_clocks_part(tmp_path):
     video = write_flash_and_beep(tmp_path / "a.mp4")
-    assert joints_of(video, DEVICE["the same clock"]) == NO_JOINT
-    _, joint = joints_of(video, DEVICE["frames lost before"])
+    assert joints_of(picture_times(video), DEVICE["the same clock"]) == NO_JOINT
+    _, joint = joints_of(picture_times(video), DEVICE["frames lost before"])
     assert joint == pytest.approx((0.55, 1.05 + JITTER_S))
     assert clock_off_s((*NO_JOINT, joint)) == pytest.approx(0.5)
 
