@@ -319,6 +319,22 @@ def test_a_hand_that_is_not_finite_is_told_apart_from_one_out_of_sight(episode):
     )
 
 
+def test_numbers_that_nobody_measured_are_told_and_masked(episode):
+    with h5py.File(episode / "annotation.hdf5", "r+") as file:
+        sample = int(file["imu/keyframe_indices"][7])
+        file["imu/accel_xyz"][sample, 1] = 1e300
+        file["slam/trans_xyz"][20] = -1e300
+        num_samples = len(file["imu/accel_xyz"])
+    found = inspect_episode(episode)
+    assert found.anomalies == (
+        "slam/trans_xyz is beyond 100,000 m in 1 of 100 rows, first 20: invalid",
+        f"imu/accel_xyz is beyond 10,000 m/s^2 in 1 of {num_samples} rows, first {sample}: invalid",
+        "camera pose invalid in 1 % of frames: 20",
+        "IMU invalid in 1 % of frames: 7",
+    )
+    assert (found.modalities["camera_pose"], found.modalities["imu"]) == (0.99, 0.99)
+
+
 def test_an_axis_in_front_is_told_and_read_over(episode):
     with h5py.File(episode / "annotation.hdf5") as file:
         arrays = {name: file[name][()][None] for name in BODY_ARRAYS}

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS, what_is_too_large
+from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS, possible, what_is_too_large
 from omni_mlflow.spine.strict_json import NotAJsonObjectError, strict_json
 
 ANNOTATION = "annotation.hdf5"
@@ -203,15 +203,15 @@ class AnnotationFile:
     def joints(self, name: str, num_joints: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Read joints, shape (num_frames, num_joints, 3), and which rows are valid.
 
-        A row with a non-finite number, or of zeros only, is invalid and becomes NaN; so does every row when
+        A row with an impossible number, or of zeros only, is invalid and becomes NaN; so does every row when
         the array is absent.
         """
-        joints = np.full((self.num_frames, num_joints, 3), np.nan, dtype=np.float32)
+        joints = np.full((self.num_frames, num_joints, 3), np.nan)
         if name in self:
-            joints = self.floats(name).astype(np.float32)
-        valid: NDArray[np.bool_] = np.isfinite(joints).all(axis=(1, 2)) & (joints != 0).any(axis=(1, 2))
+            joints = self.floats(name)
+        valid: NDArray[np.bool_] = possible(name, joints).all(axis=(1, 2)) & (joints != 0).any(axis=(1, 2))
         joints[~valid] = np.nan
-        return joints, valid
+        return joints.astype(np.float32), valid
 
     def has_known_shape(self, name: str) -> bool:
         """Whether an array has the shape that it has in every known recording."""

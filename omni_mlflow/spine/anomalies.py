@@ -9,7 +9,7 @@ import numpy as np
 from omni_mlflow.spine import clock
 from omni_mlflow.spine.annotation import AnnotationFile
 from omni_mlflow.spine.episodes import NOMINAL_FPS, SIDES, EpisodeFile
-from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS
+from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS, LARGEST, possible
 from omni_mlflow.spine.poses import Bools
 from omni_mlflow.spine.strict_json import NotAJsonObjectError
 from omni_mlflow.spine.windows import DEGENERATE_SHARE
@@ -28,6 +28,7 @@ def annotation_anomalies(source: EpisodeFile) -> Iterator[str]:
     yield from _metadata(source.annotation)
     yield from _clock(source)
     yield from _absent(source)
+    yield from _impossible(source.annotation)
     yield from _invalid(source)
     yield from _captions(source)
     yield from _contact(source)
@@ -105,6 +106,21 @@ def _absent(source: EpisodeFile) -> Iterator[str]:
         yield "no caption that can be read: there is nothing to train or to score on"
         missing = {name: reason for name, reason in missing.items() if name not in _LABELS}
     yield from (f"{name} not available: {reason}" for name, reason in missing.items())
+
+
+def _impossible(annotation: AnnotationFile) -> Iterator[str]:
+    """Depth is not looked at: reading all of it would take minutes."""
+    for name, dataset in DATASETS.items():
+        most = LARGEST.get(dataset.unit)
+        if most is None or name not in annotation or dataset.shape[:1] not in (("N",), ("M",)):
+            continue
+        if "H" in dataset.shape or not annotation.has_known_shape(name):
+            continue
+        rows = annotation.numbers(name)
+        beyond = (np.isfinite(rows) & ~possible(name, rows)).reshape(len(rows), -1).any(axis=1)
+        if beyond.any():
+            count = f"{np.count_nonzero(beyond)} of {len(rows)} rows"
+            yield f"{name} is beyond {most:,g} {dataset.unit} in {count}, first {beyond.argmax()}: invalid"
 
 
 def _invalid(source: EpisodeFile) -> Iterator[str]:

@@ -16,6 +16,9 @@ from omni_mlflow.spine.types import Row
 Stamps = NDArray[np.int64]
 
 
+NOMINAL_FPS = 20.0
+
+
 class FrameClock(Row):
     """When each frame was taken.
 
@@ -43,6 +46,20 @@ _STAMPS_BY_FRAME = ("video/device_timestamp", "slam/frame_names")
 _IMU_STAMPS, _IMU_FRAMES = "imu/device_timestamp_ns", "imu/keyframe_indices"
 _LONGEST_STAMP = 18  # digits that surely fit 64 bits
 _LARGEST_STAMP = 2**62  # and so does the difference of any two up to here
+
+
+def frame_clock(stamps_ns: Stamps | None, num_frames: int) -> FrameClock:
+    """Return when each frame was taken by its stamp; at the nominal rate where there is none.
+
+    Args:
+        stamps_ns: see :func:`device_timestamps_ns`.
+    """
+    if stamps_ns is None:
+        return FrameClock(frames_s=np.arange(num_frames) / NOMINAL_FPS, fps=NOMINAL_FPS)
+    taken_ns = stamps_ns - stamps_ns[0]
+    advances = len(taken_ns) > 1 and taken_ns[-1] > 0
+    fps = float((len(taken_ns) - 1) * 1e9 / taken_ns[-1]) if advances else NOMINAL_FPS
+    return FrameClock(frames_s=taken_ns / 1e9, fps=fps)
 
 
 def frame_names(annotation: AnnotationFile) -> tuple[str, ...]:

@@ -17,25 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_mlflow.spine import clock
-from omni_mlflow.spine.annotation import (
-    ANNOTATION,
-    AnnotationFile,
-    UnreadableEpisodeError,
-)
+from omni_mlflow.spine.annotation import ANNOTATION, AnnotationFile, UnreadableEpisodeError
 from omni_mlflow.spine.calibration import Camera, depth_intrinsics, read_camera
 from omni_mlflow.spine.caption_references import CaptionRule
 from omni_mlflow.spine.caption_texts import caption_texts
 from omni_mlflow.spine.captions import FrameCaptions, map_captions
+from omni_mlflow.spine.clock import NOMINAL_FPS
 from omni_mlflow.spine.coverage import reason_for_absence, sampled_frames, valid_frames
-from omni_mlflow.spine.layout import DATASETS, MOST_OF
+from omni_mlflow.spine.layout import DATASETS, LARGEST, MOST_OF, possible
 from omni_mlflow.spine.poses import Bools, Floats, inverse, rigid_motions
 from omni_mlflow.spine.sensors import DepthRows, Imu, nearest, read_depth, read_imu, read_map
 from omni_mlflow.spine.strict_json import NotAJsonObjectError
 from omni_mlflow.spine.types import CAMERAS
 
-__all__ = ["ANNOTATION", "EpisodeFile", "UnreadableEpisodeError", "nearest", "open_episode"]
+__all__ = ["ANNOTATION", "NOMINAL_FPS", "EpisodeFile", "UnreadableEpisodeError", "nearest", "open_episode"]
 
-NOMINAL_FPS = 20.0
 SIDES = ("left", "right")
 CONTACT_GROUPS = {
     "hands": (19, 20),
@@ -90,19 +86,14 @@ class EpisodeFile:
         return None if clock is None else (int(clock[0]), int(clock[-1]))
 
     @cached_property
+    def frame_clock(self) -> clock.FrameClock:
+        """When each frame was taken, and how many there are in a second."""
+        return clock.frame_clock(self.device_timestamps_ns, self.num_frames)
+
+    @property
     def fps(self) -> float:
         """Frames per second by the device clock; the nominal 20 where there is none."""
-        clock = self.device_timestamps_ns
-        if clock is None or len(clock) < 2 or clock[-1] <= clock[0]:
-            return NOMINAL_FPS
-        return float((len(clock) - 1) * 1e9 / (clock[-1] - clock[0]))
-
-    @cached_property
-    def frame_clock(self) -> clock.FrameClock:
-        """When each frame was taken by the device clock; at the nominal rate where there is none."""
-        stamps = self.device_timestamps_ns
-        frames_s = np.arange(self.num_frames) / self.fps if stamps is None else (stamps - stamps[0]) / 1e9
-        return clock.FrameClock(frames_s=frames_s, fps=self.fps)
+        return self.frame_clock.fps
 
     @property
     def length_s(self) -> float:
@@ -129,7 +120,8 @@ class EpisodeFile:
         """World height of the floor: stored, or the wearer's height below the origin, else -1.75 m."""
         for group in ("", "metadata/"):
             for name, sign in (("ground_height", 1.0), ("floor_z", 1.0), ("body_height", -1.0)):
-                if (height := self.annotation.number(group + name)) is not None:
+                height = self.annotation.number(group + name)
+                if height is not None and abs(height) <= LARGEST["m"]:
                     return sign * height
         return _GROUND_HEIGHT_M
 
@@ -213,8 +205,8 @@ class EpisodeFile:
     def mocap(self, name: str) -> tuple[NDArray[np.float32], Bools]:
         """Return any array of a hand or of the body, one row per frame, and validity, shape (N,).
 
-        A row is valid where the hand or the body itself is and all of its numbers are finite; others are NaN,
-        and so is every row when the array is absent.
+        A row is valid where the hand or the body itself is and all of its numbers are possible; others are
+        NaN, and so is every row when the array is absent.
 
         Args:
             name: such as ``hand_mocap/left_translation``; :data:`omni_mlflow.spine.layout.DATASETS` says what
@@ -227,16 +219,16 @@ class EpisodeFile:
         if name not in DATASETS or not name.startswith(("hand_mocap/", "full_body_mocap/")):
             raise KeyError(f"{name!r} is no array of a hand or of the body; see layout.DATASETS")
         sizes = (int(size) for size in DATASETS[name].shape[1:])
-        rows = np.full((self.num_frames, *sizes), np.nan, dtype=np.float32)
+        rows = np.full((self.num_frames, *sizes), np.nan)
         if name in self.annotation:
-            rows = self.annotation.floats(name).astype(np.float32)
+            rows = self.annotation.floats(name)
         side = next(
             (place for place, side in enumerate(SIDES) if name.startswith(f"hand_mocap/{side}_")), None
         )
         seen = self.body()[1] if side is None else self.hands()[1][side]
-        valid = seen & np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+        valid = seen & possible(name, rows).reshape(len(rows), -1).all(axis=1)
         rows[~valid] = np.nan
-        return rows, valid
+        return rows.astype(np.float32), valid
 
     def contacts(self, threshold: float = 0.5) -> tuple[Bools, Bools]:
         """Return which joints 1..21 touch something, shape (N, 21), and validity, shape (N,).

@@ -11,6 +11,9 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Dataset(NamedTuple):
     """One dataset.
@@ -104,8 +107,22 @@ an hour, M twice the samples of an hour. Known maps have up to 18,000 points, an
 pixels.
 """
 
+LARGEST = {"m": 100_000.0, "m/s^2": 10_000.0, "rad/s": 1_000.0}
+"""Numbers that no recording comes near, by their unit: what is larger, either way, was not measured.
+
+SLAM's origin is near the start of a recording of minutes, and nobody gets 100 km away on foot. Common inertial
+units saturate at 16 times gravity, 157 m/s^2, and at 2,000 degrees, 35 rad, per second.
+"""
+
 MOST_BYTES = 256 * 2**20
 """Bytes that nothing but depth comes near: of the largest known file, 2.0 GB, the rest is 1.2 %, 24 MB."""
+
+
+def possible(name: str, numbers: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return which numbers of a dataset are finite and can have been measured, see :data:`LARGEST`."""
+    unit = DATASETS[name].unit
+    found: NDArray[np.bool_] = np.isfinite(numbers) & (np.abs(numbers) <= LARGEST.get(unit, np.inf))
+    return found
 
 
 def what_is_too_large(name: str, shape: tuple[int, ...], item_bytes: int) -> str | None:

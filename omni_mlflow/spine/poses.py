@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from omni_mlflow.spine.layout import LARGEST, possible
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -21,13 +23,13 @@ def rigid_motions(quaternions_wxyz: Floats, translations: Floats) -> tuple[Float
         translations: shape (rows, 3), metres.
 
     Returns:
-        Matrices of shape (rows, 4, 4), and which rows are valid. A row with a non-finite number or a
+        Matrices of shape (rows, 4, 4), and which rows are valid. A row with an impossible number or a
         quaternion that is not of unit length is invalid, and its matrix is NaN.
     """
-    norms = np.linalg.norm(quaternions_wxyz, axis=1)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        norms = np.linalg.norm(quaternions_wxyz, axis=1)
         valid = np.abs(norms - 1.0) < _UNIT_NORM_TOLERANCE
-    valid &= np.isfinite(translations).all(axis=1)
+    valid &= possible("slam/trans_xyz", translations).all(axis=1)
     w, x, y, z = (quaternions_wxyz[valid] / norms[valid, None]).T
     motions = np.full((len(norms), 4, 4), np.nan)
     rotations = [
@@ -51,10 +53,11 @@ def inverse(motions: Floats) -> Floats:
 
 
 def is_rigid(matrix: Floats) -> bool:
-    """Whether a (4, 4) matrix is a rotation and a translation: no scale, no mirror, all finite."""
-    rotation = matrix[:3, :3]
+    """Whether a (4, 4) matrix is a rotation and a possible translation: no scale, no mirror, all finite."""
+    rotation, translation = matrix[:3, :3], matrix[:3, 3]
     return bool(
         np.isfinite(matrix).all()
+        and (np.abs(translation) <= LARGEST["m"]).all()
         and np.allclose(rotation @ rotation.T, np.eye(3), atol=_ROTATION_TOLERANCE)
         and np.linalg.det(rotation) > 0
         and np.allclose(matrix[3], (0, 0, 0, 1), atol=_ROTATION_TOLERANCE)

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from omni_mlflow.spine.annotation import AnnotationFile, UnreadableEpisodeError
 from omni_mlflow.spine.clock import Stamps, sample_timestamps_ns
+from omni_mlflow.spine.layout import possible
 from omni_mlflow.spine.poses import Bools, Floats
 
 IMU_ARRAYS = ("imu/device_timestamp_ns", "imu/accel_xyz", "imu/gyro_xyz")
 DEPTH_ARRAYS = ("depth/depth", "depth/confidence")
 
 _MIN_CONFIDENCE = 0.2
+_FULL_CONFIDENCE = 255.0
 _IMU_GAP_NS = 10_000_000
 _MAP_SHARE = 95.0  # per cent of the map's points that are kept: the others are far outliers
 
@@ -26,9 +28,9 @@ class Imu:
 
     Attributes:
         timestamps_ns: shape (samples,), ascending.
-        accel: shape (samples, 3), m/s^2, body frame, gravity included.
-        gyro: shape (samples, 3), rad/s, body frame.
-        valid: shape (samples,), whether all six numbers of a sample are finite.
+        accel: shape (samples, 3), m/s^2, body frame, gravity included; NaN where not valid.
+        gyro: shape (samples, 3), rad/s, body frame; NaN where not valid.
+        valid: shape (samples,), whether all six numbers of a sample are finite and can have been measured.
         keyframes: shape (num_frames,), the sample that stands for each frame.
         covered: shape (num_frames,), whether that sample is valid and within 10 ms of the frame.
         misplaced: shape (num_frames,), whether the file names another sample, one that is not within 10 ms of
@@ -49,8 +51,8 @@ class DepthRows(NamedTuple):
 
     Attributes:
         metres: distance along the optical axis.
-        confidence: 0..1.
-        valid: finite, above 0 and of confidence at least 0.2.
+        confidence: 0..1; what is stored as none of these is 0.
+        valid: above 0, possible and of confidence at least 0.2.
     """
 
     metres: NDArray[np.float32]
@@ -78,7 +80,9 @@ def read_imu(annotation: AnnotationFile, clock: Stamps) -> Imu | None:
         return None
     stamps = stamps[order]
     accel, gyro = (reading[order] for reading in readings)
-    valid: Bools = np.logical_and.reduce(np.isfinite(np.hstack([accel, gyro])), axis=1)
+    measured = [possible(name, each) for name, each in zip(IMU_ARRAYS[1:], (accel, gyro), strict=True)]
+    valid: Bools = np.logical_and.reduce(np.hstack(measured), axis=1)
+    accel[~valid] = gyro[~valid] = np.nan
     closest = nearest(stamps, clock)
     in_place = len(order) == count and bool((np.diff(order) == 1).all())
     named = _named_samples(annotation, count, clock) if in_place else None
@@ -113,10 +117,12 @@ def read_depth(annotation: AnnotationFile, rows: slice) -> DepthRows | None:
     if sizes[0] != sizes[1]:
         reason = f"depth images of {sizes[0]} pixels have a confidence of {sizes[1]}"
         raise UnreadableEpisodeError(annotation.path, reason, "leave this episode out")
-    metres, confidence = (annotation.numbers(name, rows).astype(np.float32) for name in DEPTH_ARRAYS)
-    confidence /= 255.0
-    valid = np.isfinite(metres) & (metres > 0) & (confidence >= _MIN_CONFIDENCE)
-    return DepthRows(metres, confidence, valid)
+    metres, stored = (annotation.numbers(name, rows) for name in DEPTH_ARRAYS)
+    confidence = np.where((stored >= 0) & (stored <= _FULL_CONFIDENCE), stored, 0).astype(np.float32)
+    confidence /= _FULL_CONFIDENCE
+    measured = possible(DEPTH_ARRAYS[0], metres)
+    valid = measured & (metres > 0) & (confidence >= _MIN_CONFIDENCE)
+    return DepthRows(np.where(measured, metres, np.nan).astype(np.float32), confidence, valid)
 
 
 def read_map(annotation: AnnotationFile) -> Floats:

@@ -6,6 +6,8 @@ import h5py
 import numpy as np
 import pytest
 from handmade import FIRST_NS, annotation
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from omni_mlflow.spine.episodes import open_episode
 from omni_mlflow.spine.features import FEATURE_GROUPS, FEATURE_NAMES, describe_features, window_features
@@ -205,3 +207,52 @@ def test_a_row_is_described_in_one_short_line():
     assert describe_features(row) == "head -; left -; right -; depth 0.87m; shake 1.3", (
         "without the head's pose nobody knows how far a hand moved in the world"
     )
+
+
+WRONG = st.one_of(
+    st.sampled_from([np.nan, np.inf, -np.inf, 1e300, -1e300, 3e38, 1e38, 1e20]),
+    st.floats(allow_nan=True, allow_infinity=True, width=64),
+)
+NUMBERS = (
+    "slam/quat_wxyz",
+    "slam/trans_xyz",
+    "calibration/cam01/T_c0_b",
+    "depth/depth",
+    "depth/confidence",
+    "hand_mocap/left_joints_3d",
+    "full_body_mocap/keypoints",
+    "imu/accel_xyz",
+    "imu/gyro_xyz",
+    "metadata/body_height",
+)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(name=st.sampled_from(NUMBERS), wrong=WRONG, place=st.integers(0, 10**6), everywhere=st.booleans())
+def test_whatever_number_is_stored_every_feature_is_finite(write_annotation, name, wrong, place, everywhere):
+    stored = np.array(annotation()[name], dtype=np.float64)
+    stored.flat[slice(None) if everywhere else place % stored.size] = wrong
+    with open_episode(write_annotation({name: stored})) as episode:
+        rows = window_features(episode, [FIRST_HALF, Span(start=4, stop=8), Span(start=0, stop=8)])
+    assert np.isfinite(rows).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "kept"),
+    [
+        ("slam/trans_xyz", "camera_share", 3 / 4),
+        ("imu/accel_xyz", "imu_share", 3 / 4),
+        ("imu/gyro_xyz", "imu_share", 3 / 4),
+        ("full_body_mocap/keypoints", "body_share", 3 / 4),
+        ("hand_mocap/right_joints_3d", "right_share", 3 / 4),
+    ],
+)
+def test_a_number_that_nobody_measured_is_masked(features_of, name, share, kept):
+    stored = np.array(annotation()[name], dtype=np.float64)
+    stored[10 if name.startswith("imu/") else 1] = 2e5
+    assert features_of({name: stored})[share] == kept
+
+
+def test_numbers_at_the_edge_of_the_possible_are_believed(features_of):
+    row = features_of({"imu/accel_xyz": np.tile([0.0, 0.0, 9_999.0], (71, 1))})
+    assert (row["imu_share"], row["accel_mean_m_s2"]) == (1, 9_999)
