@@ -48,10 +48,12 @@ class Converted:
 
 @pytest.fixture(scope="module")
 def converted(finished, tmp_path_factory) -> Converted:
-    """Three good records, one of a split that does not exist, a blank line and a torn one."""
+    """Three good records, one of them without an action, one of a split that does not exist, a blank line and
+    a torn one."""
     place = finished.copy(tmp_path_factory.mktemp("converted") / "copy")
     records = place.root / "dataset.jsonl"
     made = [record(0, "val"), record(1, "val"), record(2, "trian"), record(3, "val")]
+    made[1]["answer_json"] = made[1]["answer_json"] | {"action": ""}
     whole = "".join(json.dumps(each) + "\n" for each in made)
     records.write_text(whole + "\n" + whole[:100])
     done = place.run("index", "--dataset-jsonl", str(records), "--json")
@@ -68,6 +70,7 @@ def converted(finished, tmp_path_factory) -> Converted:
 
 def test_records_become_an_index_with_its_manifest(converted):
     assert [row["window"]["start_frame"] for row in converted.rows] == [0, 20, 60]
+    assert [row["supervision"]["action"] for row in converted.rows] == ["Pour water", None, "Pour water"]
     manifest = converted.manifest
     assert manifest["num_windows"] == 3
     assert manifest["windows_per_split"] == {"train": 0, "val": 3, "test": 0}

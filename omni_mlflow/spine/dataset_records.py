@@ -16,8 +16,8 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from omni_mlflow.spine.rows import BadRowError
 from omni_mlflow.spine.types import Labels, Row, SensorPointer, Skip, Span, Split
 
-UNKNOWN = "unknown"
-"""How an exported answer spells that nobody annotated something."""
+UNLABELLED = ("", "n/a", "unknown")
+"""How an exported answer, and a caption, spell that nobody annotated something; in either case."""
 
 MOST_FAULTS = 10_000
 """A file with more unusable records than this is no such dataset; it also bounds what is remembered."""
@@ -36,9 +36,12 @@ Frame = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Part(Row):
-    """A part of an exported record; what a neutral record has no place for is not kept."""
+    """A part of an exported record; what a neutral record has no place for is not kept.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    It is strict: ``true`` and ``"3"`` are no numbers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
 class _Boundaries(_Part):
@@ -103,7 +106,7 @@ class _AnswerJson(_Part):
         return Labels(
             action=_text(self.action),
             subtask=_text(self.subtask),
-            objects=None if self.objects == (UNKNOWN,) else self.objects,
+            objects=_texts(self.objects),
             in_contact=_flag(self.contact),
             transition=_flag(self.transition),
             next_action=_text(self.next_action),
@@ -305,8 +308,14 @@ def _views(record: QwenRecord, features: dict[str, Any] | None) -> dict[str, dic
 
 
 def _text(value: str) -> str | None:
-    return None if value == UNKNOWN else value
+    return None if value.strip().lower() in UNLABELLED else value
+
+
+def _texts(values: tuple[str, ...]) -> tuple[str, ...] | None:
+    """An empty list says that there is nothing, which somebody saw."""
+    named = tuple(value for value in values if _text(value) is not None)
+    return None if values and not named else named
 
 
 def _flag(value: YesNo) -> bool | None:
-    return None if value == UNKNOWN else value == "yes"
+    return None if value == "unknown" else value == "yes"

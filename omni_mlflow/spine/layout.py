@@ -110,8 +110,8 @@ pixels.
 LARGEST = {"m": 100_000.0, "m/s^2": 10_000.0, "rad/s": 1_000.0}
 """Numbers that no recording comes near, by their unit: what is larger, either way, was not measured.
 
-SLAM's origin is near the start of a recording of minutes, and nobody gets 100 km away on foot. Common inertial
-units saturate at 16 times gravity, 157 m/s^2, and at 2,000 degrees, 35 rad, per second.
+SLAM's origin is near the start of a recording of minutes, and nobody gets 100 km away on foot. Common
+inertial units saturate at 16 times gravity, 157 m/s^2, and at 2,000 degrees, 35 rad, per second.
 """
 
 MOST_BYTES = 256 * 2**20

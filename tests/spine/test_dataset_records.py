@@ -130,6 +130,16 @@ def test_unknown_is_nobody_annotated_it_and_an_empty_list_is_an_annotation(conve
     assert empty.supervision.objects == ()
 
 
+@pytest.mark.parametrize("spelt", ["", " ", "N/A", "n/a", "unknown", "Unknown"])
+def test_an_empty_label_and_one_that_is_not_available_are_none(converted, spelt):
+    answers = {f"answer_json__{key}": spelt for key in ("action", "subtask", "next_action")}
+    (window,) = converted(record(**answers, answer_json__objects=[spelt]))
+    labels = window.supervision
+    assert labels.model_dump(exclude_none=True) == {"in_contact": True, "transition": False}
+    (window,) = converted(record(answer_json__objects=["cup", spelt]))
+    assert window.supervision.objects == ("cup",)
+
+
 def test_no_answer_appears_outside_supervision(converted):
     [window] = converted(record())
     row = json.loads(window.model_dump_json(by_alias=True))
@@ -193,6 +203,11 @@ def test_a_future_is_offered_only_where_the_clip_shows_it_whole(converted, clip_
         ({"media__context_end_frame": 10**30}, "media.context_end_frame: .* less than 2147483648"),
         ({"sensor_feature_index": -5}, "sensor_feature_index: "),
         ({"sensor_feature_dim": 0}, "sensor_feature_dim: "),
+        ({"sensor_feature_index": True}, "sensor_feature_index: Input should be a valid integer"),
+        ({"sensor_feature_index": "3"}, "sensor_feature_index: Input should be a valid integer"),
+        ({"center_window__start_frame": "20"}, "center_window.start_frame: Input should be a valid integer"),
+        ({"question": 7}, "question: Input should be a valid string"),
+        ({"answer_json__contact": True}, "answer_json.contact: "),
     ],
 )
 def test_a_record_at_fault_is_skipped_with_its_line_and_reason(converted, changes, reason):
