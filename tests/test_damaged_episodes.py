@@ -9,6 +9,7 @@ import h5py
 import pytest
 
 from tests.conftest import Place
+from tests.damaged_rows import spoil_rows
 
 pytestmark = pytest.mark.slow
 
@@ -18,15 +19,6 @@ REJECTED = {
     "accelerations": "imu/accel_xyz declares the size (1000000000000, 3), no recording has M above",
 }
 """Sessions that are added to the clean ones, each with one damage, and why it is rejected."""
-
-
-def corrupt_rows(file, name, rows):
-    """Store an array compressed row by row, and spoil some of its rows."""
-    stored = file[name][()]
-    del file[name]
-    dataset = file.create_dataset(name, data=stored, chunks=(1, *stored.shape[1:]), compression="gzip")
-    for row in rows:
-        dataset.id.write_direct_chunk((row, *[0] * (stored.ndim - 1)), b"\xff" * 16)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +37,9 @@ def indexed(tmp_path_factory, episodes, blank_store):
     with h5py.File(unnamed / "annotation.hdf5", "a") as file:
         file["slam/frame_names"][:] = b""
     with h5py.File(torn / "annotation.hdf5", "a") as file:
-        corrupt_rows(file, "depth/depth", [45])  # of 100; select looks at the first, the middle and the last
+        spoil_rows(file, "depth/depth", [45])  # of 100; select looks at the first, the middle and the last
     with h5py.File(data_root / "map/ep1/annotation.hdf5", "a") as file:
-        corrupt_rows(file, "slam/point_cloud", [0])
+        spoil_rows(file, "slam/point_cloud", [0])
     with h5py.File(data_root / "accelerations/ep1/annotation.hdf5", "a") as file:
         del file["imu/accel_xyz"]
         file.create_dataset("imu/accel_xyz", (10**12, 3), "f8", chunks=(1024, 3))

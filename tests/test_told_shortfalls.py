@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
+import h5py
 import pytest
 
 from omni_mlflow.spine.synthetic import write_episode_set
 from omni_mlflow.spine.synthetic.video_edits import short_video
+from omni_mlflow.stage_report import RulesBrokenError
 from tests.conftest import TRIVIAL, Place
+from tests.damaged_rows import spoil_rows
 from tests.lost_sound import lose_sound
 from tests.workbench import Workbench
 
@@ -58,3 +63,29 @@ def test_the_index_counts_the_pictures_that_it_had_to_repeat_and_the_seconds_wit
     assert deaf["coverage"]["audio"] == pytest.approx(2 / 3, abs=0.03)
     assert manifest["silence_s"] == {deaf["episode_id"]: pytest.approx(1, abs=0.1)}
     assert (index.seal.taken, index.seal.made, index.seal.skipped) == (6, 6, 0)
+    assert "omni.splits_without_windows" not in index.seal.tags
+    assert not any("is left" in said for said in guarded.said)
+
+
+@pytest.mark.slow
+def test_a_split_that_lost_its_last_episode_is_told_once_and_tagged(guarded, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+    shutil.copytree(guarded.place.data_root, tmp_path / "data")
+    [val] = [
+        each["path"]
+        for each in guarded.place.json("guard/episode_manifest.json")["episodes"]
+        if each["split"] == "val"
+    ]
+    with h5py.File(tmp_path / "data" / val / "annotation.hdf5", "a") as file:
+        spoil_rows(file, "depth/depth", [25])  # a frame that only the features of windows look at
+    bench = Workbench(Place(tmp_path, tmp_path / "data"), [])
+    for stage in ("select", "split", "guard"):
+        bench.run(stage)
+    index = bench.run("index")
+    assert (index.seal.made, index.seal.skipped) == (5, 1)
+    assert index.seal.metrics["rows/windows_val"] == 0
+    assert index.seal.tags["omni.splits_without_windows"] == "val"
+    [told] = [said for said in bench.said if said.startswith("index: no window of val is left: 1 of its 1 ")]
+    assert "'export' refuses" in told
+    with pytest.raises(RulesBrokenError, match=r"every_split_has_samples \(split val\)"):
+        bench.run("export")
