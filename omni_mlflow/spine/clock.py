@@ -85,11 +85,22 @@ def device_timestamps_ns(annotation: AnnotationFile) -> Stamps | None:
     frames are said to share one.
     """
     for name in _STAMPS_BY_FRAME:
-        if name in annotation:
-            stamps = _whole_numbers([text.rsplit(".", 1)[0] for text in annotation.texts(name)])
-            if stamps is not None:
-                return stamps
+        stamps = _stamps_in(annotation, name)
+        if stamps is not None:
+            return stamps
     return _imu_time_of_frames(annotation)
+
+
+def clock_array(annotation: AnnotationFile) -> str:
+    """Name the array that :func:`device_timestamps_ns` is read from."""
+    told = (name for name in _STAMPS_BY_FRAME if _stamps_in(annotation, name) is not None)
+    return next(told, _IMU_STAMPS)
+
+
+def _stamps_in(annotation: AnnotationFile, name: str) -> Stamps | None:
+    if name not in annotation:
+        return None
+    return _whole_numbers([text.rsplit(".", 1)[0] for text in annotation.texts(name)])
 
 
 def sample_timestamps_ns(annotation: AnnotationFile) -> tuple[Stamps, NDArray[np.bool_]]:

@@ -53,7 +53,7 @@ def recording_of(source: EpisodeFile) -> Recording:
         rows=row_sketches(source.annotation),
         device_id=source.device_id,
         device_clock_ns=source.device_clock_ns,
-        doubts=_doubts(source),
+        doubts=doubts_of(source),
         recorded_ns=_recorded_ns(source.annotation),
         motion=motion_of(source),
         path=path_of(source),
@@ -61,7 +61,8 @@ def recording_of(source: EpisodeFile) -> Recording:
     )
 
 
-def _doubts(source: EpisodeFile) -> dict[str, str]:
+def doubts_of(source: EpisodeFile) -> dict[str, str]:
+    """Return why the device clock or the frame names that are there identify no moment, by what they are."""
     clock = source.device_timestamps_ns
     found = {
         "device clock": None if clock is None else clock_doubt(clock),

@@ -7,8 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from omni_mlflow.spine.clock import clock_array
 from omni_mlflow.spine.episodes import ANNOTATION, EpisodeFile, UnreadableEpisodeError, open_episode
 from omni_mlflow.spine.listing import EPISODE_FILES, NOT_AN_EPISODE_FOLDER, episode_number
+from omni_mlflow.spine.recording import doubts_of
 from omni_mlflow.spine.sound_choice import why_no_sound
 from omni_mlflow.spine.soundtrack import fullest_sound
 from omni_mlflow.spine.trial_reading import read_as_later_stages_do
@@ -79,9 +81,9 @@ def scan_data_root(
 ) -> tuple[list[Episode], list[Skip]]:
     """Return the complete episodes under ``root``, sorted, and a reason for each other one.
 
-    Complete means: an annotation that labels an action somewhere and of which all that later stages read can
-    be read, and six videos that can be decoded and hold nearly all of its frames. ``digest`` is not
-    computed: that would read every byte.
+    Complete means: an annotation that labels an action somewhere, whose device clock is credible where it
+    has one, and of which all that later stages read can be read; and six videos that can be decoded and hold
+    nearly all of its frames. ``digest`` is not computed: that would read every byte.
 
     Args:
         wanted: bytes that are known of each episode to take, see :func:`wanted_bytes`, by id; None takes all.
@@ -192,10 +194,11 @@ def read_annotation(source: EpisodeFile) -> dict[str, Any]:
         Fields of :class:`Episode`; the missing modalities are those of the annotation alone.
 
     Raises:
-        IncompleteError: it labels no action.
+        IncompleteError: it labels no action, or its clock identifies no moment.
         UnreadableEpisodeError: something cannot be read.
     """
     _check_labels(source)
+    _check_identity(source)
     read_as_later_stages_do(source)
     return {
         "num_frames": source.num_frames,
@@ -232,6 +235,14 @@ def _check_sizes(sizes: Mapping[str, int], known: Mapping[str, int]) -> None:
 def _missing_sound(share: float, refused: Mapping[str, str]) -> dict[str, str]:
     """An episode without sound is complete, but its manifest row says so."""
     return {} if share else {"audio": why_no_sound(refused)}
+
+
+def _check_identity(source: EpisodeFile) -> None:
+    """One damaged stamp must not stop the whole run: ``guard`` refuses what it cannot tell apart."""
+    if doubts := doubts_of(source):
+        arrays = {"device clock": clock_array(source.annotation), "frame names": "slam/frame_names"}
+        told = ", ".join(f"{what} in {arrays[what]} ({doubt})" for what, doubt in doubts.items())
+        raise IncompleteError(f"unknown {told}: it could not be told apart from the other splits")
 
 
 def _check_labels(source: EpisodeFile) -> None:

@@ -105,9 +105,19 @@ def _checked(run: Run, episodes: Sequence[Episode], graph: LeakGraph) -> SuiteRe
 
 
 def _leak_check(leak: Leak) -> Check:
+    first = f"{leak.first} ({leak.first_split})"
+    if leak.second is None:
+        remedy = "move its folder out of the data root, then begin at 'select'"
+        return Check(
+            rule=leak.rule,
+            subject=first,
+            expected="an episode that can be told apart from those of other splits",
+            found=f"{leak.evidence}; {remedy}",
+            ok=False,
+        )
     return Check(
         rule=leak.rule,
-        subject=f"{leak.first} ({leak.first_split}) / {leak.second} ({leak.second_split})",
+        subject=f"{first} / {leak.second} ({leak.second_split})",
         expected="nothing shared between two splits",
         found=leak.evidence if leak.score is None else f"{leak.evidence}, score {leak.score:g}",
         ok=False,

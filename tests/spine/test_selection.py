@@ -386,3 +386,34 @@ def test_a_health_report_that_is_no_json_costs_only_what_it_would_have_told(make
     ]
     assert len(told) == 1
     assert problem in told[0]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "why"),
+    [
+        (lambda stamps: [*stamps[:3], 10**17, *stamps[4:]], "it does not advance after frame 3"),
+        (lambda stamps: stamps[::-1], "it does not advance after frame 0"),
+        (
+            lambda stamps: [*stamps[:-1], stamps[-1] + 3_600 * 10**9],
+            "3600.35 s are not credible for 8 frames",
+        ),
+    ],
+)
+def test_a_clock_that_tells_no_moment_costs_its_episode_and_not_the_run(make_episode, damaged, why):
+    make_episode("garage", "ep1")
+    stamps = damaged(STAMPS_NS)
+    changes = {
+        "video/device_timestamp": np.array([str(stamp) for stamp in stamps], "S18"),
+        "slam/frame_names": np.array([f"{stamp}.jpg" for stamp in stamps], "S22"),
+    }
+    root = make_episode("kitchen", "ep1", changes).parents[1]
+    (episode,), (skip,) = scan_data_root(root)
+    assert (episode.episode_id, skip.subject, skip.stage) == ("garage__ep1", "kitchen__ep1", "select")
+    assert skip.reason.startswith(f"unknown device clock in video/device_timestamp ({why})")
+
+
+def test_frame_names_that_repeat_cost_their_episode(make_episode):
+    names = [f"{stamp}.jpg" for stamp in STAMPS_NS]
+    changes = {"slam/frame_names": np.array([*names[:-1], names[0]], "S18")}
+    reason = only_reason(make_episode(changes=changes).parents[1])
+    assert reason.startswith("unknown frame names in slam/frame_names (7 different ones for 8 frames)")
