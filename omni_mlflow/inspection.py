@@ -125,6 +125,9 @@ def _listen(videos: Mapping[str, Path], source: EpisodeFile) -> tuple[float, lis
         anomalies.append(
             f"no sound for {missing_s:.2f} of {length_s:.2f} s: {places}; {camera}.mp4 has most of it"
         )
+    if sound.num_broken:
+        damaged = f"{sound.num_broken} packets of the sound of {camera}.mp4 cannot be decoded"
+        anomalies.append(f"{damaged}: silence stands for them")
     if sound.overlap_s:
         anomalies.append(f"{camera}.mp4 holds {sound.overlap_s:.2f} s of sound twice: the second is cut")
     return sound.share(length_s), anomalies

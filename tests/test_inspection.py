@@ -256,6 +256,17 @@ def test_sound_that_ends_early_or_has_a_hole_is_told_and_counted(episode):
     assert told == pytest.approx([2, 5, 1, 2, 4, 5], abs=0.06)
 
 
+def test_sound_of_which_packets_are_damaged_is_told_and_the_rest_is_heard(episode):
+    lose_sound(episode / "fisheye_cam0.mp4", lambda start_s: 1 <= start_s < 1.1, spoilt=True)
+    found = inspect_episode(episode)
+    assert found.modalities["audio"] == pytest.approx(0.98, abs=0.01)
+    hole, damaged = found.anomalies
+    assert hole.startswith("no sound for 0.")
+    assert re.fullmatch(
+        r"\d packets of the sound of fisheye_cam0\.mp4 cannot be decoded: silence stands for them", damaged
+    )
+
+
 def test_sound_that_another_video_has_in_full_is_no_anomaly(episode):
     shutil.copy(episode / "fisheye_cam0.mp4", episode / "stereo_left.mp4")
     lose_sound(episode / "fisheye_cam0.mp4", lambda start_s: start_s >= 4)

@@ -1,9 +1,10 @@
 """Proxy audio: one mono 16-bit WAV per episode that starts at frame 0 of the video.
 
-Every decoded frame sounds when its time says, up to :data:`JITTER_S`, and where the clocks of the file and of
-the episode differ, with its picture, no more than that too early: what a window hears is from at most twice
-so long after its anchor. Where a track holds nothing there is silence; what overlaps the sound before it is
-cut. What follows the frame before it up to the rounding of a clock is joined to it, sample by sample.
+Every decoded frame sounds when its time says, up to :data:`JITTER_S`, and where the clocks of the file and
+of the episode differ, with its picture, no more than that too early: what a window hears is from at most
+twice so long after its anchor. Where a track holds nothing, or nothing that can be decoded, there is
+silence; what overlaps the sound before it is cut. What follows the frame before it up to the rounding of a
+clock is joined to it, sample by sample.
 """
 
 from __future__ import annotations
@@ -116,16 +117,18 @@ class _Placing:
         self._runs: list[tuple[float, float]] = []
         self._heard_s = 0.0
         self._mute = True
+        self._num_broken = 0
 
     def frames(self) -> Iterator[_Placed]:
         """Yield every decoded frame with its run.
 
         Raises:
-            UnreadableVideoError: the track changes its format, or its times make no sense.
+            UnreadableVideoError: the track changes its format, none of it can be decoded, or its times make
+                no sense.
         """
         origin_s, num_samples, formats = _video_start_s(self._container), 0, set()
         last_s: float | None = None
-        for frame in self._container.decode(self._container.streams.audio[0]):
+        for frame in self._decoded():
             formats.add((frame.sample_rate, frame.format.name, frame.layout.name))
             if len(formats) > 1:
                 raise UnreadableVideoError(
@@ -145,6 +148,28 @@ class _Placing:
             self._mute = self._mute and _is_mute(frame)
             yield _Placed(len(self._runs), run_s, frame)
 
+    def _decoded(self) -> Iterator[av.AudioFrame]:
+        """Yield every frame that can be decoded: one damaged packet leaves a hole and spoils no other.
+
+        Raises:
+            av.FFmpegError: there are packets and none can be decoded, or nothing tells how long a hole is.
+        """
+        fault: av.FFmpegError | None = None
+        num_decoded = 0
+        for packet in self._container.demux(self._container.streams.audio[0]):
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError as error:
+                fault = error
+                self._num_broken += 1
+                continue
+            num_decoded += len(frames)
+            if fault and any(frame.pts is None for frame in frames):
+                raise fault
+            yield from frames
+        if fault and not num_decoded:
+            raise fault
+
     def sound(self) -> Sound:
         """Return when the frames read so far sound, each moment once, none before the first picture."""
         spans: list[tuple[float, float]] = []
@@ -157,7 +182,12 @@ class _Placing:
             else:
                 spans.append((max(start_s, 0.0), stop_s))
         overlaps = (max(0.0, stop - start) for (_, stop), (start, _) in zip(self._runs, self._runs[1:]))
-        return Sound(spans=tuple(spans), overlap_s=sum(overlaps), mute=bool(spans) and self._mute)
+        return Sound(
+            spans=tuple(spans),
+            overlap_s=sum(overlaps),
+            mute=bool(spans) and self._mute,
+            num_broken=self._num_broken,
+        )
 
     def _check(self, start_s: float, last_s: float | None) -> None:
         if last_s is not None and start_s < last_s - JITTER_S:

@@ -32,11 +32,13 @@ class Sound(Row):
         spans: from and until when, in seconds after the first picture, ascending; none without a track.
         overlap_s: how much was cut because the sound before it lasts longer.
         mute: what sounds is digital silence, every sample the same.
+        num_broken: packets that cannot be decoded; silence stands for what they held.
     """
 
     spans: tuple[tuple[float, float], ...] = ()
     overlap_s: float = 0.0
     mute: bool = False
+    num_broken: int = 0
 
     def silences(self, length_s: float) -> list[tuple[float, float]]:
         """Return from and until when an episode of this length is without sound."""

@@ -15,6 +15,7 @@ from omni_mlflow.spine.sound import Sound
 from omni_mlflow.spine.sound_bits import THRESHOLD, sound_of
 from omni_mlflow.spine.soundtrack import fullest_sound, write_soundtrack
 from omni_mlflow.spine.video import UnreadableVideoError
+from tests.lost_sound import lose_sound
 
 
 def onset_s(samples, rate=16_000):
@@ -150,6 +151,19 @@ def test_what_follows_lost_packets_sounds_when_it_did_and_the_hole_is_silence(tm
     assert not read_audio(wav, start_s=5.1, stop_s=7.9).any()
     [(start_s, stop_s)] = sound.silences(20)
     assert (start_s, stop_s) == (pytest.approx(5, abs=0.07), pytest.approx(8, abs=0.07))
+    assert read_sound(mp4) == sound
+
+
+def test_packets_that_cannot_be_decoded_are_a_hole_and_spoil_no_other(tmp_path):
+    samples, wav = noise(20), tmp_path / "a.wav"
+    mp4 = write_sound(tmp_path / "a.mp4", samples)
+    lose_sound(mp4, lambda start_s: 5 <= start_s < 5.19, spoilt=True)  # 3 packets of 64 ms
+    sound = extract_audio(mp4, wav)
+    assert sound.num_broken == 3
+    assert sound.silences(20) == [(pytest.approx(5.05, abs=0.02), pytest.approx(5.25, abs=0.02))]
+    assert not read_audio(wav, start_s=5.1, stop_s=5.2).any()
+    for start_s, stop_s in ((2, 4.9), (5.4, 8), (12, 14)):
+        assert likeness(wav, samples, start_s=start_s, stop_s=stop_s) > 0.9
     assert read_sound(mp4) == sound
 
 

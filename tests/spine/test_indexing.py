@@ -325,7 +325,7 @@ def test_sound_that_cannot_be_decoded_is_taken_from_another_video_and_told(make_
     folder = make_episode(num_frames=40)
     for camera in ("fisheye_cam0", "fisheye_cam1", "fisheye_cam2"):
         write_video(folder / f"{camera}.mp4", 41, audio_s=2.0)
-    lose_sound(folder / "fisheye_cam0.mp4", lambda start_s: 1 <= start_s < 1.1, spoilt=True)
+    lose_sound(folder / "fisheye_cam0.mp4", lambda start_s: True, spoilt=True)
     disguise_codec(folder / "fisheye_cam1.mp4")
     index = indexed_alone(folder, tmp_path)
     told = index.windows[0].provenance
