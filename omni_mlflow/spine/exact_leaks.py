@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 from omni_mlflow.spine.contents import RECORDED_ARRAYS, SAMPLED_IMAGES, SKETCHED_ROWS
@@ -89,47 +89,48 @@ def _device_clock_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprin
 
 def _content_disjoint(episodes: Sequence[Episode], fingerprints: Fingerprints) -> Finding:
     """No file, no array, and no run of rows of an array or of encoded pictures is in two splits."""
-    names: dict[tuple[str, str], str] = {}
-    occurrences = []
-    for episode in episodes:
-        for name, digest in _contents(fingerprints[episode.episode_id]):
-            names[digest, episode.episode_id] = name
-            occurrences.append((digest, episode))
-    same: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for digest, first, second in _shared(occurrences):
-        one, other = names[digest, first.episode_id], names[digest, second.episode_id]
-        same[first.episode_id, second.episode_id].append(one if one == other else f"{one} = {other}")
-    for first, second, name, count in _shared_rows(episodes, fingerprints):
-        whole = same[first.episode_id, second.episode_id]
-        if name not in whole:
-            whole.append(f"{name} ({count} of {SKETCHED_ROWS} remembered parts)")
+    whole = _in_common(episodes, fingerprints, _contents)
+    parts = _in_common(episodes, fingerprints, _remembered_parts)
+    same = defaultdict(list, {ends: list(names) for ends, names in whole.items()})
+    for ends, names in parts.items():
+        same[ends] += [
+            f"{name} ({count} of {SKETCHED_ROWS} remembered parts)"
+            for name, count in names.items()
+            if count >= MIN_SHARED_ROWS and name not in whole.get(ends, ())
+        ]
     by_id = {each.episode_id: each for each in episodes}
     edges = [
         edge_between(
             "content_disjoint", "bytes", by_id[a], by_id[b], f"same content: {', '.join(sorted(what))}"
         )
         for (a, b), what in sorted(same.items())
+        if what
     ]
     return Finding(edges, num_pairs_across(episodes))
 
 
-def _shared_rows(
-    episodes: Sequence[Episode], fingerprints: Fingerprints
-) -> Iterator[tuple[Episode, Episode, str, int]]:
-    """Yield pairs with enough remembered parts of an array or a video in common: its name, their number."""
-    by_id = {each.episode_id: each for each in episodes}
-    rows = (
-        ((name, row), each)
-        for each in episodes
-        for name, sketch in fingerprints[each.episode_id].rows.items()
-        for row in sketch
-    )
-    counts = Counter(
-        (first.episode_id, second.episode_id, name) for (name, _), first, second in _shared(rows)
-    )
-    for (first, second, name), count in counts.items():
-        if count >= MIN_SHARED_ROWS:
-            yield by_id[first], by_id[second], name, count
+def _in_common(
+    episodes: Sequence[Episode],
+    fingerprints: Fingerprints,
+    content: Callable[[Fingerprint], Iterator[tuple[str, Hashable]]],
+) -> dict[tuple[str, str], Counter[str]]:
+    """Return of each pair of two splits what it has in common, whatever its name, and how many such contents.
+
+    What has the same name on both sides is told by it; otherwise by both.
+    """
+    names: dict[tuple[Hashable, str], list[str]] = defaultdict(list)
+    occurrences = []
+    for episode in episodes:
+        for name, key in content(fingerprints[episode.episode_id]):
+            names[key, episode.episode_id].append(name)
+            occurrences.append((key, episode))
+    common: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for key, first, second in _shared(occurrences):
+        ends = first.episode_id, second.episode_id
+        one, other = (names[key, each] for each in ends)
+        alike = [name for name in one if name in other]
+        common[ends].update(alike or [f"{mine} = {theirs}" for mine in one for theirs in other])
+    return common
 
 
 EXACT_RULES = {
@@ -142,9 +143,9 @@ EXACT_RULES = {
     ),
     "content_disjoint": LeakRule(
         "bytes",
-        f"sha256 of every file and of the {len(RECORDED_ARRAYS)} arrays with content of their own "
-        f"({SAMPLED_IMAGES} images of each of depth), hashes of {SKETCHED_ROWS} rows of each wide array and "
-        f"of {SKETCHED_ROWS} encoded pictures of each video",
+        f"sha256 of every file but silent videos without contrast, and of the {len(RECORDED_ARRAYS)} arrays "
+        f"with content of their own ({SAMPLED_IMAGES} images of each of depth), hashes of {SKETCHED_ROWS} "
+        f"rows of each wide array and of {SKETCHED_ROWS} encoded pictures of each video, under any name",
         f"one file, one array, or {MIN_SHARED_ROWS} remembered parts of an array or a video",
         _content_disjoint,
     ),
@@ -152,8 +153,14 @@ EXACT_RULES = {
 
 
 def _contents(fingerprint: Fingerprint) -> Iterator[tuple[str, str]]:
-    yield from fingerprint.files.items()
+    """Yield files and arrays: what they are called, and their digests."""
+    yield from ((name, sha256) for name, sha256 in fingerprint.files.items() if name not in fingerprint.blank)
     yield from fingerprint.datasets.items()
+
+
+def _remembered_parts(fingerprint: Fingerprint) -> Iterator[tuple[str, int]]:
+    for name, sketch in fingerprint.rows.items():
+        yield from ((name, part) for part in sketch)
 
 
 def _shared(

@@ -44,12 +44,20 @@ class FilePrint(Row):
     sound: SoundBits | None = None
     refused: str | None = None
 
+    @property
+    def blank(self) -> bool:
+        """Whether it is a video that shows and sounds nothing: another recording's may be equal."""
+        unseen = self.key_frames is not None and not len(self.key_frames.signs) and not self.encoded_pictures
+        unheard = self.heard is not None and (not self.heard.spans or self.heard.mute)
+        return unseen and unheard
+
 
 class Fingerprint(Recording):
     """What an episode is.
 
     Attributes:
         files: sha256 of every file that is read, by name.
+        blank: the videos among them that show and sound nothing, as of a covered lens without sound.
         rows: also of each video, by its file, hashes of some encoded pictures.
         key_frames: by camera.
         sound: of the track that ``index`` takes; None without videos or without an annotation.
@@ -59,6 +67,7 @@ class Fingerprint(Recording):
     """
 
     files: dict[str, str]
+    blank: tuple[str, ...] = ()
     key_frames: dict[str, KeyFrames] = Field(default_factory=dict)
     sound: SoundBits | None = None
     unreadable: dict[str, str] = Field(default_factory=dict)
@@ -217,6 +226,7 @@ def _assembled(prints: Mapping[str, FilePrint]) -> Fingerprint:
     return Fingerprint(
         **{**recorded, "rows": {**recorded.get("rows", {}), **pictures}},
         files={name: each.sha256 for name, each in prints.items()},
+        blank=tuple(name for name, each in prints.items() if each.blank),
         key_frames={camera: each.key_frames for camera, each in by_camera.items() if each.key_frames},
         sound=_sound_taken(by_camera, clock) if by_camera and clock else None,
         unreadable={name: each.unreadable for name, each in prints.items() if each.unreadable},

@@ -79,7 +79,7 @@ def test_a_renamed_copy_is_found_by_its_bytes_and_its_clock(two_recordings, tmp_
     leaks = leaks_of(first, tmp_path / "renamed" / "ep7")
     assert [leak.rule for leak in leaks] == ["device_clock_disjoint", "content_disjoint"]
     assert "annotation.hdf5" in leaks[1].evidence
-    assert "stereo_right.mp4" in leaks[1].evidence
+    assert "fisheye_cam0.mp4" in leaks[1].evidence
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,19 @@ def test_an_array_copied_into_another_file_is_found_whatever_is_written_around_i
 
 def test_one_copied_video_is_found(two_recordings, leaks_of):
     first, second = two_recordings
-    shutil.copy(first / "stereo_left.mp4", second / "fisheye_cam1.mp4")
+    shutil.copy(first / "fisheye_cam0.mp4", second / "fisheye_cam1.mp4")
+    (leak,) = leaks_of(first, second)
+    assert leak.evidence == "same content: fisheye_cam0.mp4 = fisheye_cam1.mp4"
+
+
+def test_a_silent_video_without_contrast_is_no_copy_of_another_one(two_recordings, leaks_of, fingerprint_of):
+    first, second = two_recordings
+    assert "fisheye_cam0.mp4" not in fingerprint_of(first).blank, "it has a sound"
+    covered = first / "stereo_left.mp4"
+    shutil.copy(covered, second / "fisheye_cam1.mp4")
+    assert leaks_of(first, second) == []
+    covered.write_bytes(b"no video at all")
+    shutil.copy(covered, second / "fisheye_cam1.mp4")
     (leak,) = leaks_of(first, second)
     assert leak.evidence == "same content: stereo_left.mp4 = fisheye_cam1.mp4"
 

@@ -97,6 +97,28 @@ def test_the_same_file_or_array_in_two_splits_is_one_leak_that_lists_them(leaks_
     assert leak.evidence == "same content: fisheye_cam0.mp4 = fisheye_cam2.mp4, slam/quat_wxyz"
 
 
+def test_encoded_pictures_are_known_again_under_the_name_of_another_camera(leaks_between):
+    ours = {"rows": {"fisheye_cam1.mp4": (1, 2, 3, 4, 5), "stereo_left.mp4": (6, 7, 8)}}
+    theirs = {"rows": {"fisheye_cam2.mp4": (2, 3, 4, 5, 9), "stereo_right.mp4": (6, 7, 8)}}
+    (leak,) = leaks_between(ours, theirs)
+    assert leak.evidence == "same content: fisheye_cam1.mp4 = fisheye_cam2.mp4 (4 of 64 remembered parts)"
+
+
+def test_what_has_one_name_on_both_sides_is_told_by_it_alone(leaks_between):
+    twice = {"rows": {"stereo_left.mp4": (1, 2, 3, 4), "stereo_right.mp4": (1, 2, 3, 4)}}
+    once = {"rows": {"stereo_left.mp4": (1, 2, 3, 4)}, "files": {"stereo_left.mp4": "x"}}
+    (leak,) = leaks_between(once, {**twice, "files": {"fisheye_cam0.mp4": "x"}})
+    assert leak.evidence == (
+        "same content: stereo_left.mp4 (4 of 64 remembered parts), stereo_left.mp4 = fisheye_cam0.mp4"
+    )
+
+
+def test_a_blank_video_is_left_out_of_the_comparison_of_files(leaks_between):
+    same = {"files": {"stereo_left.mp4": "x", "stereo_right.mp4": "y"}}
+    (leak,) = leaks_between({**same, "blank": ("stereo_left.mp4",)}, {**same, "blank": ("stereo_left.mp4",)})
+    assert leak.evidence == "same content: stereo_right.mp4"
+
+
 def test_what_one_split_shares_with_itself_is_no_leak(leaks_between):
     same = {"device_id": "d", "files": {"annotation.hdf5": "x"}}
     assert leaks_between(same, same, split=Split.TRAIN) == []

@@ -12,6 +12,7 @@ from planted_leaks import (
     CHANGES,
     VIDEO_CHANGES,
     Change,
+    copy_pictures,
     disguised,
     give_sound,
     renamed,
@@ -27,7 +28,7 @@ from omni_mlflow.spine.fingerprints import FingerprintStore, fingerprint_episode
 from omni_mlflow.spine.leaks import find_leaks
 from omni_mlflow.spine.processes import each_in_a_process
 from omni_mlflow.spine.synthetic import write_episode_set
-from omni_mlflow.spine.types import Episode, Split
+from omni_mlflow.spine.types import CAMERAS, Episode, Split
 from tests.lost_sound import lose_sound, silence
 
 CONTRACT = Path(__file__).parents[2] / "contracts" / "qwen3_omni_lora.yaml"
@@ -148,6 +149,16 @@ def test_videos_without_their_sound_beside_another_annotation_are_found_by_their
     assert rules_between(graph, "e000", "e001") == {"content_disjoint", "pictures_disjoint"}
     [edge] = graph.blocking
     assert "stereo_left.mp4 (64 of 64 remembered parts)" in edge.evidence
+
+
+def test_videos_without_their_sound_under_names_of_other_cameras_are_found(sessions, store, tmp_path):
+    shuffled = shutil.copytree(sessions[1], tmp_path / "shuffled")
+    for camera, other in zip(CAMERAS, reversed(CAMERAS), strict=True):
+        copy_pictures(sessions[0] / f"{camera}.mp4", shuffled / f"{other}.mp4", Change())
+    graph = graph_of([sessions[0], shuffled], store)
+    assert rules_between(graph, "e000", "e001") == {"content_disjoint"}
+    [edge] = graph.blocking
+    assert "stereo_left.mp4 = fisheye_cam1.mp4 (64 of 64 remembered parts)" in edge.evidence
 
 
 def test_videos_that_were_encoded_anew_without_their_sound_are_told_of_and_block_nothing(
