@@ -22,7 +22,8 @@ from omni_mlflow.expectations import check_suite, write_suite_result
 from omni_mlflow.frames import manifest_frame
 from omni_mlflow.reporting.leak_page import leak_page
 from omni_mlflow.spine import key_frames, motion_trace, path_trace, sound_bits
-from omni_mlflow.spine.contents import RECORDED_ARRAYS
+from omni_mlflow.spine.contents import RECORDED_ARRAYS, SKETCHED_ROWS
+from omni_mlflow.spine.encoded_pictures import encoded_pictures
 from omni_mlflow.spine.fingerprints import FilePrint, FingerprintStore, known_fingerprint
 from omni_mlflow.spine.key_frames import KeyFrames
 from omni_mlflow.spine.leak_graph import LeakGraph
@@ -57,7 +58,7 @@ def write_full_size(folder: Path, *, frames: int, gop: int) -> None:
 
 
 def measure_reading(root: Path, *, frames: int) -> None:
-    """Seconds to hash the pictures of one full-size episode, beside decoding all of it."""
+    """Seconds to hash pictures of a full-size episode, decoded and encoded, beside decoding all of it."""
     for gop in (30, 250):
         folder = root / f"gop{gop}"
         write_full_size(folder, frames=frames, gop=gop)
@@ -67,6 +68,10 @@ def measure_reading(root: Path, *, frames: int) -> None:
         hashing = time.process_time() - began
         began = time.process_time()
         for camera in CAMERAS:
+            encoded_pictures(folder / f"{camera}.mp4")
+        reading = time.process_time() - began
+        began = time.process_time()
+        for camera in CAMERAS:
             with av.open(str(folder / f"{camera}.mp4")) as container:
                 container.streams.video[0].codec_context.thread_count = 1
                 for _ in container.decode(video=0):
@@ -74,6 +79,7 @@ def measure_reading(root: Path, *, frames: int) -> None:
         decoding = time.process_time() - began
         print(
             f"{frames} frames, 4 x 1080x1312 + 2 x 512x512, GOP {gop}: {hashing:.2f} CPU s to hash, "
+            f"{reading:.2f} CPU s to hash the encoded ones, "
             f"{decoding:.2f} CPU s to decode every frame"
         )
 
@@ -155,7 +161,7 @@ def long_episode(seed: int) -> dict[str, FilePrint]:
         device_clock_ns=(0, LONG_S * 10**9),
         motion=MotionTrace(levels=moved),
         path=PathTrace(levels=went),
-        rows={name: tuple(map(int, np.sort(rng.integers(0, 2**63, 64)))) for name in WIDE_ARRAYS},
+        rows={name: tuple(map(int, np.sort(rng.integers(0, 2**63, SKETCHED_ROWS)))) for name in WIDE_ARRAYS},
     )
     found = {"annotation.hdf5": FilePrint(sha256=f"{seed}", recording=recording)}
     sound = SoundBits(bits=rng.integers(0, 2**16, heard, dtype=np.uint16), heard=np.ones(heard, dtype=bool))
@@ -165,6 +171,7 @@ def long_episode(seed: int) -> dict[str, FilePrint]:
         )
         found[f"{camera}.mp4"] = FilePrint(
             sha256=f"{seed} {camera}",
+            encoded_pictures=tuple(map(int, np.sort(rng.integers(0, 2**63, SKETCHED_ROWS)))),
             key_frames=KeyFrames(seconds=seconds, signs=signs, strong=strong, length_s=LONG_S),
             heard=Sound(spans=((0.0, float(LONG_S)),)),
             sound=sound,

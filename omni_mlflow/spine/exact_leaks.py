@@ -118,12 +118,14 @@ def _in_common(
 
     What has the same name on both sides is told by it; otherwise by both.
     """
+    keys = Counter(key for each in episodes for _, key in content(fingerprints[each.episode_id]))
     names: dict[tuple[Hashable, str], list[str]] = defaultdict(list)
     occurrences = []
     for episode in episodes:
         for name, key in content(fingerprints[episode.episode_id]):
-            names[key, episode.episode_id].append(name)
-            occurrences.append((key, episode))
+            if keys[key] > 1:  # what occurs once needs no name
+                names[key, episode.episode_id].append(name)
+                occurrences.append((key, episode))
     common: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for key, first, second in _shared(occurrences):
         ends = first.episode_id, second.episode_id
