@@ -48,7 +48,7 @@ class FilePrint(Row):
     def blank(self) -> bool:
         """Whether it is a video that shows and sounds nothing: another recording's may be equal."""
         unseen = self.key_frames is not None and not len(self.key_frames.signs) and not self.encoded_pictures
-        unheard = self.heard is not None and (not self.heard.spans or self.heard.mute)
+        unheard = self.heard is not None and (not self.heard.sound.spans or self.heard.sound.mute)
         return unseen and unheard
 
 
