@@ -18,6 +18,7 @@ from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answering import AnswerJournal, ForeignAnswersError
 from omni_mlflow.stages.asked import questions
 from omni_mlflow.stages.evaluation_identity import differing
+from omni_mlflow.stages.seal_ledger import LostLedgerError
 from omni_mlflow.workspace import Seal
 from tests.conftest import TRIVIAL
 from tests.workbench import Workbench, contents, edited_backbone
@@ -192,6 +193,53 @@ def test_scoring_finished_answers_again_is_a_look_of_its_own_at_the_truths(bench
     assert {each["evaluation"] for each in looks} == {first["evaluation"]}
     report = (bench.evaluation / "RUN_REPORT.md").read_text()
     assert "| Held-out targets opened | 3 times, this one included |" in report
+
+
+def test_other_answers_in_the_folder_of_a_killed_evaluation_are_another_look_at_the_truths(bench):
+    seal = bench.evaluation / "seal.json"
+    seal.unlink()
+    bench.run("evaluate")
+    assert len(bench.openings()) == 1, "it was killed, and goes on"
+    seal.unlink()
+    journal = bench.evaluation / "predictions.partial.jsonl"
+    head, *rows = map(json.loads, journal.read_text().splitlines())
+    rows[0]["raw"] = rows[-1]["raw"]
+    journal.write_text("".join(f"{json.dumps(row)}\n" for row in (head, *rows)))
+    bench.run("evaluate")
+    one, other = bench.openings()
+    assert one["look"] == other["look"]
+    assert one["answers"] != other["answers"]
+    report = (bench.evaluation / "RUN_REPORT.md").read_text()
+    assert "| Held-out targets opened | 2 times, this one included |" in report
+
+
+def test_another_train_or_val_makes_no_test_episode_unseen_again(bench):
+    [look] = bench.openings()
+    then = {**look, "split_digest": "0" * 64, "look": "with another train split"}
+    shared = {**then, "test_episodes": [look["test_episodes"][0], "attic__ep1"], "look": "one in common"}
+    elsewhere = {**then, "test_episodes": ["attic__ep1"], "look": "at other episodes"}
+    rows = (look, then, shared, elsewhere)
+    (bench.place.workspace / "seal_ledger.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    bench.run("evaluate", changes={"evaluation.max_infrastructure_failed_share": 0.1})
+    report = (bench.evaluation / "RUN_REPORT.md").read_text()
+    assert "| Held-out targets opened | 4 times, this one included |" in report
+
+
+@pytest.mark.parametrize("looked", ["this backbone", "another backbone"])
+def test_nobody_looks_again_while_the_ledger_of_earlier_looks_is_gone(bench, looked):
+    ledger = bench.place.workspace / "seal_ledger.jsonl"
+    kept = ledger.read_text()
+    ledger.unlink()
+    if looked == "another backbone":
+        (bench.place.workspace / "another").mkdir()
+        bench.evaluation.rename(bench.place.workspace / "another/evaluate")
+    again = {"changes": {"evaluation.max_infrastructure_failed_share": 0.1}}
+    with pytest.raises(LostLedgerError, match=r"evaluation\.json rests on a look at held-out targets"):
+        bench.run("evaluate", **again)
+    assert bench.openings() == []
+    ledger.write_text(kept)
+    bench.run("evaluate", **again)
+    assert len(bench.openings()) == 2
 
 
 def test_taking_a_finished_evaluation_back_opens_nothing(bench):

@@ -63,7 +63,7 @@ def evaluation_facts(run: Run, asked: Questions, *, lost: Sequence[Skip]) -> Eva
     evaluated = [
         episode for each, episode in zip(asked.ids, asked.episodes, strict=True) if each not in in_vain
     ]
-    openings = openings_of(run, dataset.split_digest)
+    openings = openings_of(run, dataset)
     held_out = {each.episode_id for each in manifest.episodes if each.split is Split.TEST}
     learned_from = episodes_learned_from(run)
     facts = EvidenceFacts(

@@ -19,6 +19,7 @@ from omni_mlflow.metrics.verdicts import without_unfounded_verdicts
 from omni_mlflow.spine.made_rows import MadeRows
 from omni_mlflow.spine.rows import (
     digest_of,
+    file_digest,
     read_document,
     read_lines,
     write_document,
@@ -39,7 +40,7 @@ from omni_mlflow.stages.evaluation_facts import (
     unasked_episodes,
 )
 from omni_mlflow.stages.manifests import CONTRACT, FITTED, GENERATED, dataset_input
-from omni_mlflow.stages.seal_ledger import Opening, look_of, open_targets
+from omni_mlflow.stages.seal_ledger import FACTS, Opening, look_of, open_targets
 
 JOURNALS = ("progress.jsonl", PARTIAL)
 
@@ -107,9 +108,11 @@ def _exam(run: Run, asked: Questions, said: Said) -> tuple[Exam, LabelLedger]:
     dataset, identity = asked.dataset, asked.identity
     opening = Opening(
         split_digest=dataset.split_digest,
+        test_episodes=tuple(sorted(dataset.samples_per_episode[Split.TEST])),
         backbone=run.model.id,
         checkpoint_digest=identity["checkpoint"],
         evaluation=digest_of(identity),
+        answers=file_digest(run.folder / PARTIAL),
         look=look_of(run),
         purpose="evaluate" if limit is None else f"evaluate the first {len(asked.ids)}",
     )
@@ -159,12 +162,10 @@ def _write(run: Run, asked: Questions, exam: Exam, scores: Scores, *, lost: Sequ
     facts = run_facts(run, known, scores.metrics, files=names, lost=lost)
     write_document(run.folder / "run_facts.json", facts)
     write_text(run.folder / "RUN_REPORT.md", render_run_report(facts))
-    write_document(
-        run.folder / "evaluation.json", {**known.model_dump(mode="json"), "headline": scores.headline}
-    )
+    write_document(run.folder / FACTS, {**known.model_dump(mode="json"), "headline": scores.headline})
     in_vain = {each.subject for each in lost}
     suite, pages = _check_predictions(run, [each for each in asked.ids if each not in in_vain])
-    shown = [run.folder / name for name in (*names, "RUN_REPORT.md", "evaluation.json")]
+    shown = [run.folder / name for name in (*names, "RUN_REPORT.md", FACTS)]
     journals = [run.folder / name for name in JOURNALS]
     generated = [exam.generated] if exam.generated.is_dir() else []
     return Report(

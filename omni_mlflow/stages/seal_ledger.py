@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +13,40 @@ from omni_mlflow.backbones.base import Arrays
 from omni_mlflow.journal import Journal
 from omni_mlflow.locks import in_turn
 from omni_mlflow.spine.row_file import RowFile
-from omni_mlflow.spine.rows import read_rows, write_text
-from omni_mlflow.spine.types import Check, Row, Target
+from omni_mlflow.spine.rows import UNREADABLE, digest_of, read_rows, write_text
+from omni_mlflow.spine.types import Check, Row, Split, Target
 from omni_mlflow.stages.base import Ground, Run
 from omni_mlflow.stages.manifests import TEST_TARGETS, DatasetManifest, open_arrays
 from omni_mlflow.workspace import SEAL_NAME
 
 LEDGER_NAME = "seal_ledger.jsonl"
 LOOK = ".look"
+FACTS = "evaluation.json"
+
+
+class LostLedgerError(Exception):
+    """Evaluations of this workspace opened held-out targets, and the ledger says nothing of it."""
 
 
 class Opening(Row):
-    """One look at the truths of a held-out split.
+    """One look at the truths of held-out episodes.
 
     Attributes:
+        test_episodes: whose truths were opened: another train or val, or another plan of windows, does not
+            make them unseen. Empty in a row of an older ledger: then those of its split.
         evaluation: identity of the evaluation: checkpoint, dataset, settings, code.
+        answers: sha256 of the journal of answers that were compared with the truths: others are another look,
+            though they lie in the same folder.
         look: an evaluation that goes on after it was killed is the same look. Any other is a look of its
             own: one that begins anew, and one that only scores again what was answered before.
     """
 
     split_digest: str
+    test_episodes: tuple[str, ...] = ()
     backbone: str
     checkpoint_digest: str
     evaluation: str
+    answers: str = ""
     purpose: str
     look: str
 
@@ -62,29 +75,56 @@ def _goes_on(run: Run, look: Path) -> bool:
 
 
 def open_targets(run: Run, dataset: DatasetManifest, opening: Opening) -> tuple[Sequence[Target], Arrays]:
-    """Record ``opening`` in the workspace's ledger, then open the sealed targets and their numbers."""
+    """Record ``opening`` in the workspace's ledger, then open the sealed targets and their numbers.
+
+    Raises:
+        LostLedgerError: a row is missing of an evaluation that this workspace still holds.
+    """
     path = ledger_path(run)
     with in_turn(path.with_suffix(".lock")), Journal(path) as ledger:
         run.report_torn(ledger)
+        rows = list(ledger.rows())
+        _refuse_unrecorded(run, {row["evaluation"] for row in rows})
         row = opening.model_dump(mode="json")
-        if row not in ledger.rows():
+        if row not in rows:
             ledger.append(row)
     targets = RowFile.over(run.open("export", TEST_TARGETS), Target)
     return targets, open_arrays(run, dataset, TEST_TARGETS)
 
 
-def openings_of(ground: Ground, split_digest: str) -> list[Opening]:
-    """Every recorded look at the truths of this split, by any backbone, oldest first."""
+def _refuse_unrecorded(run: Run, recorded: Collection[str]) -> None:
+    """Refuse to count from one again where the ledger is gone and what it told of is still here."""
+    root = run.workspace.root
+    for path in sorted([*root.glob(f"*/evaluate/{FACTS}"), *root.glob(f"superseded/*-evaluate-*/{FACTS}")]):
+        with suppress(*UNREADABLE, KeyError):  # what is damaged is no evidence of a look
+            identity = json.loads(path.read_text(encoding="utf-8"))["identity"]
+            if digest_of(identity) not in recorded:
+                raise LostLedgerError(
+                    f"{path} rests on a look at held-out targets that {root / LEDGER_NAME} does not hold; "
+                    "put the ledger back, or delete that evaluation, and run this again"
+                )
+
+
+def openings_of(ground: Ground, dataset: DatasetManifest) -> list[Opening]:
+    """Every recorded look at the truths of any test episode of ``dataset``, by any backbone, oldest first."""
+    held_out = {*dataset.samples_per_episode[Split.TEST]}
+    return [
+        each
+        for each in _recorded(ground)
+        if each.split_digest == dataset.split_digest or held_out.intersection(each.test_episodes)
+    ]
+
+
+def _recorded(ground: Ground) -> list[Opening]:
     path = ledger_path(ground)
-    openings = list(read_rows(path, Opening)) if path.is_file() else []
-    return [each for each in openings if each.split_digest == split_digest]
+    return list(read_rows(path, Opening)) if path.is_file() else []
 
 
 def opening_is_recorded(ground: Ground, evaluation: Mapping[str, Any]) -> Check:
     """Whether the ledger holds the look at the truths that an ``evaluation.json`` rests on."""
     checkpoint = evaluation["checkpoint_digest"]
-    openings = openings_of(ground, evaluation["split_digest"])
-    ok = any(each.checkpoint_digest == checkpoint for each in openings)
+    wanted = (evaluation["split_digest"], checkpoint)
+    ok = any((each.split_digest, each.checkpoint_digest) == wanted for each in _recorded(ground))
     return Check(
         rule="opening_is_recorded",
         subject=LEDGER_NAME,
