@@ -22,6 +22,7 @@ from omni_mlflow.expectations import check_suite, write_suite_result
 from omni_mlflow.frames import manifest_frame
 from omni_mlflow.reporting.leak_page import leak_page
 from omni_mlflow.spine import key_frames, motion_trace, path_trace, sound_bits
+from omni_mlflow.spine.clock import FrameClock
 from omni_mlflow.spine.contents import RECORDED_ARRAYS, SKETCHED_ROWS
 from omni_mlflow.spine.encoded_pictures import encoded_pictures
 from omni_mlflow.spine.fingerprints import FilePrint, FingerprintStore, known_fingerprint
@@ -34,6 +35,7 @@ from omni_mlflow.spine.recording import Recording
 from omni_mlflow.spine.rows import write_document, write_text
 from omni_mlflow.spine.sound import Sound
 from omni_mlflow.spine.sound_bits import SoundBits
+from omni_mlflow.spine.sound_choice import Track
 from omni_mlflow.spine.types import CAMERAS, Episode, Split
 
 SIZES = {camera: (512, 512) if camera.startswith("stereo") else (1312, 1080) for camera in CAMERAS}
@@ -163,7 +165,9 @@ def long_episode(seed: int) -> dict[str, FilePrint]:
         path=PathTrace(levels=went),
         rows={name: tuple(map(int, np.sort(rng.integers(0, 2**63, SKETCHED_ROWS)))) for name in WIDE_ARRAYS},
     )
-    found = {"annotation.hdf5": FilePrint(sha256=f"{seed}", recording=recording)}
+    frames_s = np.arange(20 * LONG_S) / 20
+    clock = FrameClock(frames_s=frames_s, fps=20)
+    found = {"annotation.hdf5": FilePrint(sha256=f"{seed}", recording=recording, clock=clock)}
     sound = SoundBits(bits=rng.integers(0, 2**16, heard, dtype=np.uint16), heard=np.ones(heard, dtype=bool))
     for camera in CAMERAS:
         signs, strong = key_frames.perceptual_hashes(
@@ -173,7 +177,7 @@ def long_episode(seed: int) -> dict[str, FilePrint]:
             sha256=f"{seed} {camera}",
             encoded_pictures=tuple(map(int, np.sort(rng.integers(0, 2**63, SKETCHED_ROWS)))),
             key_frames=KeyFrames(seconds=seconds, signs=signs, strong=strong, length_s=LONG_S),
-            heard=Sound(spans=((0.0, float(LONG_S)),)),
+            heard=Track(sound=Sound(spans=((0.0, float(LONG_S)),)), pictures_s=frames_s),
             sound=sound,
         )
     return found
