@@ -36,6 +36,7 @@ def each_task(
     cluster: str | None,
     code: Callable[[], str],
     died: Callable[[TaskT], ResultT],
+    say: Callable[[str], None],
 ) -> Iterator[tuple[TaskT, ResultT]]:
     """Yield every task with its result as it is finished, in no particular order.
 
@@ -44,13 +45,14 @@ def each_task(
         cluster: address of a Dask scheduler, such as ``tcp://host:8786``.
         code: names the code behind ``work``; every worker of a cluster must give the same answer.
         died: what to answer for a task whose worker died, again and again.
+        say: told once when a cluster has lost its last worker.
 
     Raises:
         ClusterError: saying what to start or install.
     """
     if cluster is None:
         return each_in_a_process(work, tasks, workers=workers, died=died)
-    return _each_on_a_cluster(work, tasks, address=cluster, code=code, died=died)
+    return _each_on_a_cluster(work, tasks, address=cluster, code=code, died=died, say=say)
 
 
 def _each_on_a_cluster(
@@ -60,19 +62,21 @@ def _each_on_a_cluster(
     address: str,
     code: Callable[[], str],
     died: Callable[[TaskT], ResultT],
+    say: Callable[[str], None],
 ) -> Iterator[tuple[TaskT, ResultT]]:
     """A task whose worker dies is given to another one, so ``work`` may see a task twice, even at once."""
     with _client(address) as client:
         _check_code(client, address, code)
+        watch = _Watch(client, address, say)
         try:
             suspects = []
-            for task, result in _settled(client, work, tasks):
+            for task, result in _settled(client, work, tasks, watch):
                 if isinstance(result, _Killed):
                     suspects.append(task)
                 else:
                     yield task, result
             for suspect in suspects:  # alone, since a task dies with the one its worker began before it
-                for task, result in _settled(client, work, [suspect]):
+                for task, result in _settled(client, work, [suspect], watch):
                     yield (task, died(task)) if isinstance(result, _Killed) else (task, result)
         except CancelledError as error:
             raise ClusterError(
@@ -81,14 +85,39 @@ def _each_on_a_cluster(
             ) from error
 
 
+class _Watch:
+    """Sees whether anybody works on our tasks; other programs may keep the same workers busy."""
+
+    def __init__(self, client: Any, address: str, say: Callable[[str], None]) -> None:
+        self._client = client
+        self._address = address
+        self._say = say
+        self._deserted = False
+
+    def is_deserted(self, num_open: int) -> bool:
+        """Whether no worker is left; a person is told once, until one comes back."""
+        deserted = not self._client.nthreads()
+        if deserted and not self._deserted:
+            self._say(
+                f"no worker of {self._address} is left, and {num_open} tasks wait for one; start it with "
+                f"'dask worker {self._address} --nthreads 1', or stop this command: what is finished stays"
+            )
+        self._deserted = deserted
+        return deserted
+
+    def is_worked_on(self, futures: Iterable[Any]) -> bool:
+        at_work = {key for keys in self._client.processing().values() for key in keys}
+        return any(future.key in at_work for future in futures)
+
+
 def _settled(
-    client: Any, work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT]
+    client: Any, work: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], watch: _Watch
 ) -> Iterator[tuple[TaskT, ResultT | _Killed]]:
     """Yield every task with its result, or with the fact that it killed its workers.
 
     Results are fetched one by one: of several fetched at once from a worker that has just died, Dask does the
-    tasks again and may never tell its client. Where nobody works on anything at two looks in a row, what is
-    still open is handed out anew.
+    tasks again and may never tell its client. Where no worker is at any of them at two looks in a row, what
+    is still open is handed out anew.
     """
     pending = {client.submit(work, task, pure=False): task for task in tasks}
     idle_before = False
@@ -97,7 +126,8 @@ def _settled(
         for future in _done(client, list(pending)):
             if settled := _fetched(future):
                 yield pending.pop(future), *settled
-        idle = len(pending) == num_open and not any(client.processing().values())
+        stuck = len(pending) == num_open and not watch.is_deserted(num_open)
+        idle = stuck and not watch.is_worked_on(pending)
         if idle and idle_before:
             pending = {client.submit(work, task, pure=False): task for task in pending.values()}
         idle_before = idle and not idle_before

@@ -141,6 +141,7 @@ def _index_each(run: Run, episodes: Sequence[Episode]) -> dict[str, _Made]:
         cluster=run.options.cluster,
         code=partial(code_digest, __name__),
         died=_lost,
+        say=run.say,
     )
     for episode, each in results:
         made[episode.episode_id] = each
