@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from omni_mlflow.code_digest import code_digest
 from omni_mlflow.contract import Contract, ContractError, resolve
-from omni_mlflow.installed import added_by, the_one
+from omni_mlflow.installed import added_by, is_written_well, the_one
+from omni_mlflow.interruption import Interrupted
 from omni_mlflow.loaded_code import LOADED
+from omni_mlflow.protocol import trouble_with_gate
 
 if TYPE_CHECKING:
     from omni_mlflow.backbones.base import Backbone, Gate
@@ -55,7 +57,7 @@ def installed_code(contract: Contract) -> dict[str, str]:
     """Digest of the code of every gate of a contract that an installed package adds, by gate."""
     added = added_by(ENTRY_POINT_GROUP)
     return {
-        name: code_digest(*(each.module for each in added[name]))
+        name: code_digest(*(each.module for each in added[name] if is_written_well(each)))
         for name in gate_names(contract)
         if name in added
     }
@@ -66,8 +68,10 @@ def _loaded(entry: EntryPoint) -> Gate:
     where = f"{KIND} {entry.name!r} ({entry.value})"
     try:
         gate: Gate = entry.load()
-    except (Exception, SystemExit) as error:  # whatever importing foreign code can raise
+    except (KeyboardInterrupt, Interrupted):
+        raise
+    except BaseException as error:  # whatever importing foreign code can raise
         raise ContractError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(gate):
-        raise ContractError(f"{where} is no function")
+    if (trouble := trouble_with_gate(gate)) is not None:
+        raise ContractError(f"{where} {trouble}")
     return gate

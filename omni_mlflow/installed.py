@@ -25,12 +25,20 @@ def the_one(kind: str, name: str, added: Mapping[str, Sequence[EntryPoint]]) -> 
     """Return the entry point of a name that is asked for.
 
     Raises:
-        ContractError: two packages add it; a clash of names that nobody asks for stops nobody.
+        ContractError: two packages add it, or what it says can be no module; what nobody asks for stops
+            nobody.
     """
     first, *others = added[name]
+    if not is_written_well(first):
+        raise ContractError(f"the {kind} {name!r} of an installed package is {first.value!r}, no module:name")
     if others:
         raise ContractError(
             f"two installed packages add the {kind} {name!r}: "
             f"{' and '.join(each.value for each in added[name])}; uninstall one of them"
         )
     return first
+
+
+def is_written_well(entry: EntryPoint) -> bool:
+    """Whether an entry point names a module."""
+    return EntryPoint.pattern.match(entry.value) is not None

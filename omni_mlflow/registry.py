@@ -21,6 +21,7 @@ from omni_mlflow.contract.minimum_evidence import found_at, texts_at
 from omni_mlflow.contract.vocabulary import CATEGORIES, ROLES, categories_of, wrong_roles
 from omni_mlflow.gates import gate_of
 from omni_mlflow.installed import BACKBONES, added_by, the_one
+from omni_mlflow.interruption import Interrupted
 from omni_mlflow.loaded_code import LOADED
 from omni_mlflow.protocol import protocol_issues
 from omni_mlflow.publication.detectors import DETECTORS
@@ -126,9 +127,11 @@ def load_backbone(backbone_id: str) -> Backbone:
     LOADED.watch(name)
     try:
         module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever the package of somebody else raises at import
+        backbone: Backbone | None = getattr(module, "BACKBONE", None)
+    except (KeyboardInterrupt, Interrupted):
+        raise
+    except BaseException as error:  # whatever the package of somebody else raises at import
         raise ContractError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
-    backbone: Backbone | None = getattr(module, "BACKBONE", None)
     if backbone is None:
         raise ContractError(f"{module.__name__} defines no BACKBONE")
     for package in packages_of(backbone):

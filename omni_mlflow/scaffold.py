@@ -27,6 +27,9 @@ from omni_mlflow.registry import installed_backbones, own_backbones
 from omni_mlflow.spine.rows import write_text
 from omni_mlflow.stages import STAGES
 
+_FOLDERS = ("runs", "superseded", "fingerprints")
+"""Folders of a workspace beside those of backbones."""
+
 _BUILD_IT = f"Build every method as {base.PAGE} says."
 
 PLANNED, IMPLEMENTED = "planned_adapter", "implemented"
@@ -68,7 +71,7 @@ def planned_files(new: NewBackbone, *, project: Path) -> dict[Path, str]:
     contract = project / "contracts" / f"{new.id}.yaml"
     package = project / "omni_mlflow" / "backbones" / new.id / "__init__.py"
     _check_nothing_built(new, contract, package)
-    template = contract.with_stem(new.template)
+    template = contract.parent / f"{new.template}.yaml"
     load_contract(template)
     text = contract_text(template.read_text(encoding="utf-8"), new)
     if issues := _issues(text, new.id):
@@ -196,7 +199,7 @@ def _check_id(new: NewBackbone) -> None:
             "first, no word of the language, such as new_policy_branch"
         )
     modules = {path.stem for path in Path(base.__file__).parent.glob("*.py")}
-    if new.id in {*STAGES, *modules, "main", "none"}:
+    if new.id in {*STAGES, *modules, *_FOLDERS, "main", "none"}:
         raise ScaffoldError(f"--id {new.id!r} means something else here already; choose another")
     installed = installed_backbones().get(new.id)
     if new.status == PLANNED and installed is not None:

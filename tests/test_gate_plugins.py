@@ -52,6 +52,10 @@ def exits(checkpoint):
     raise SystemExit(0)
 
 
+def takes_nothing():
+    return []
+
+
 not_a_function = 3
 """
 BACKBONE = """
@@ -73,6 +77,8 @@ answers_are_short = omni_visitor.gates:answers_are_short
 stumbles = omni_visitor.gates:stumbles
 looks_at_nothing = omni_visitor.gates:looks_at_nothing
 exits = omni_visitor.gates:exits
+takes_nothing = omni_visitor.gates:takes_nothing
+is_malformed = my-package:gate
 not_a_function = omni_visitor.gates:not_a_function
 not_there = omni_visitor.gates:not_there
 """
@@ -232,13 +238,15 @@ def test_another_version_of_an_installed_gate_is_asked_anew(contract_of, install
 
 
 def test_every_gate_that_cannot_be_used_is_listed_with_its_reason_when_the_contract_is_bound(contract_of):
-    path = contract_of("answers_are_shot", "not_a_function", "not_there")
+    path = contract_of("answers_are_shot", "not_a_function", "not_there", "takes_nothing", "is_malformed")
     with pytest.raises(ContractError) as refused:
         load_bound(path, profile=None, changes={})
     assert "unknown checkpoint gate 'answers_are_shot'; did you mean 'answers_are_short'?" in str(
         refused.value
     )
     assert "'not_a_function' (omni_visitor.gates:not_a_function) is no function" in str(refused.value)
+    assert "'takes_nothing' (omni_visitor.gates:takes_nothing) must take (test)" in str(refused.value)
+    assert "'is_malformed' of an installed package is 'my-package:gate', no module:name" in str(refused.value)
     assert "'not_there' (omni_visitor.gates:not_there) cannot be imported: AttributeError" in str(
         refused.value
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -99,6 +101,74 @@ def test_each_method_and_attribute_that_is_missing_is_named(trivial, told, name)
     kind = "method" if name in METHODS else "attribute"
     [issue] = [each for each in told(without(trivial, name)) if "backbone 'trivial'" in each]
     assert issue.startswith(f"backbone 'trivial': it has no {kind} {name!r}")
+
+
+class Cached:
+    """Hides the methods of a class behind what decorators leave."""
+
+    @functools.cache  # noqa: B019 - as people write it
+    def load(self, checkpoint, *, media_root, settings, generated):
+        """Is as good as any method."""
+
+
+class Raises:
+    @property
+    def shown(self):
+        raise KeyError("smell")
+
+    @property
+    def load(self):
+        raise RuntimeError("not now")
+
+
+def test_a_decorated_method_and_a_read_only_mapping_are_as_good_as_others(trivial, told):
+    gates = MappingProxyType(dict(trivial().gates))
+    assert told(changed(trivial, load=Cached.load, gates=gates)) == []
+
+
+def test_what_raises_when_it_is_looked_at_is_an_issue_of_its_own(trivial, told):
+    issues = told(changed(trivial, shown=Raises.shown, load=Raises.load))
+    assert "its attribute 'shown' cannot be read: KeyError: 'smell'" in issues[0]
+    assert "its method 'load' cannot be read: RuntimeError: not now" in issues[1]
+
+
+async def waits(self, train, *, settings):
+    """Gives a promise."""
+
+
+@pytest.mark.parametrize(
+    ("attributes", "issue"),
+    [
+        ({"fit": dict}, "its method 'fit' must take (train, *, settings)"),
+        ({"fit": waits}, "its method 'fit' is async; nobody awaits it"),
+        ({"gates": {"trivial_gate": list}}, "its gate 'trivial_gate' is no function"),
+        ({"gates": {"trivial_gate": lambda: []}}, "its gate 'trivial_gate' must take (test)"),
+        ({"episodes_folder": 3}, "its attribute episodes_folder is 3: Input should be a valid string"),
+        ({"episodes_folder": "whole"}, "it has no method 'export_episodes'"),
+        (
+            {"describe_served": lambda self: None},
+            "its method 'describe_served' must take (folder, *, settings)",
+        ),
+    ],
+)
+def test_methods_gates_and_what_a_backbone_may_add_must_be_callable_as_they_are_called(
+    trivial, told, attributes, issue
+):
+    assert any(f"backbone 'trivial': {issue}" in each for each in told(changed(trivial, **attributes)))
+
+
+def test_code_that_raises_in_a_way_nobody_foresaw_is_an_issue_of_its_contract(trivial, tmp_path, monkeypatch):
+    document = yaml.safe_load((TRIVIAL / "trivial.yaml").read_text())
+    (tmp_path / "trivial.yaml").write_text(yaml.safe_dump(document))
+
+    class Odd(trivial.settings_type):
+        @classmethod
+        def model_validate(cls, *_, **__):
+            raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr(registry, "load_backbone", lambda _: changed(trivial, settings_type=Odd))
+    [report] = validate_contracts(tmp_path, only=None, bind_names=True)
+    assert report.issues == ["its code cannot be judged: ZeroDivisionError: odd"]
 
 
 def test_the_class_in_the_place_of_an_instance_is_told(trivial, told):

@@ -266,7 +266,9 @@ def test_an_id_that_cannot_name_a_package_is_refused(project, name):
         planned_files(new(id=name), project=project)
 
 
-@pytest.mark.parametrize("name", ["base", "label_answers", "index", "train", "main", "none"])
+@pytest.mark.parametrize(
+    "name", ["base", "label_answers", "index", "train", "runs", "superseded", "main", "none"]
+)
 def test_an_id_that_means_something_else_here_is_refused(project, name):
     with pytest.raises(ScaffoldError, match=f"--id '{name}' means something else here already"):
         planned_files(new(id=name), project=project)
