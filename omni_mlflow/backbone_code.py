@@ -5,7 +5,8 @@ members of the protocol; what only the others need shapes nothing of its output:
 training. Left out are methods and attributes of the class that are not asked and that no code which counts
 speaks of, and what of the module only they use: private functions and imports. Constructors, helpers,
 constants and the statement that makes the backbone always count. All of the module does where the class is
-not of the plain form that :func:`_is_plain` describes, or where somebody else may get the backbone in hand.
+not of the plain form that :func:`_is_plain` describes, where another module imports it or may get the
+backbone in hand, or where names are computed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ PROTOCOL = _ATTRIBUTES | {
     name for protocol in _PROTOCOLS for name in vars(protocol) if not name.startswith("_")
 }
 
+_COMPUTED = frozenset({"globals", "vars", "eval", "exec", "modules", "resolve_name", "__dict__"})
+"""By these, code may speak of a function whose name stands nowhere."""
+
 _MAKE_VALUES = frozenset({"dict", "frozenset", "set", "tuple", "items", "fromkeys"})
 """What a statement may call and still do nothing but define a name."""
 
@@ -47,7 +51,8 @@ def code_behind(backbone: object, members: Iterable[str], *modules: str) -> str:
     tree = ast.parse(LOADED.source(_file_of(defined)))
     kept = _kept(tree, defined.__name__, PROTOCOL - ALWAYS - {*members})
     found = _behind(backbone, kept, modules)
-    if any(code.words & _handles(defined.__name__) for code in found.values()):
+    handles = {*_handles(defined.__name__), defined.__module__}
+    if any(code.words & handles or defined.__module__ in code.imports for code in found.values()):
         kept = tree.body
         found = _behind(backbone, kept, modules)
     return digest_of([digest_over(found), *map(ast.dump, kept)])
@@ -110,7 +115,7 @@ def _kept(tree: ast.Module, name: str, unasked: Collection[str]) -> Sequence[ast
             break
         left = [node for node in left if not _names(node) & words]
     methods = [node for node in kept if node in defined.body]
-    if words & {*_handles(name), "__class__"} or any(map(_hands_itself_over, methods)):
+    if words & {*_handles(name), *_COMPUTED, "__class__"} or any(map(_hands_itself_over, methods)):
         return tree.body
     unused = {word for node in left for word in _words(node)}
     return [node for node in imports if _names(node) & words or not _names(node) & unused] + kept
@@ -148,7 +153,10 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _is_private_function(node: ast.stmt) -> bool:
-    return isinstance(node, ast.FunctionDef) and node.name.startswith("_") and not node.decorator_list
+    """Whether nobody but who speaks of it calls a function, which the import system does with some."""
+    if not isinstance(node, ast.FunctionDef) or node.decorator_list:
+        return False
+    return node.name.startswith("_") and not node.name.endswith("__")
 
 
 def _only_defines(node: ast.stmt) -> bool:

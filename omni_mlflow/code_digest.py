@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from omni_mlflow.loaded_code import LOADED, file_of
+from omni_mlflow.loaded_code import LOADED, file_of, is_module
 
 PACKAGE = "omni_mlflow"
 
@@ -160,5 +160,6 @@ def _with_children(name: str) -> list[str]:
         raise ModuleNotFoundError(name)
     if file.name != "__init__.py":
         return [name]
-    children = [each.relative_to(file.parent).with_suffix("").parts for each in file.parent.rglob("*.py")]
+    modules = filter(is_module, file.parent.rglob("*.py"))
+    children = [each.relative_to(file.parent).with_suffix("").parts for each in modules]
     return [name, *(".".join([name, *parts]) for parts in children if parts[-1] != "__init__")]

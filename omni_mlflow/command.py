@@ -71,6 +71,7 @@ def execute(request: Request, *, bar: Bar, say: Callable[[str], None]) -> list[F
         wait = False  # our projector shows the refusal when its turn comes, after this process has ended
         raise
     finally:
+        LOADED.release()
         if wait:
             told = projector.finish(timeout_s=PROJECTION_TIMEOUT_S)
             ended = (f"{run.name} (run {run.run_id}): {run.reason}" for run in told.healed)
@@ -115,6 +116,8 @@ def bind_all(request: Request) -> list[Bound]:
     Raises:
         ContractError: a contract is missing, malformed or names something that does not exist.
     """
+    if twice := sorted({name for name in request.backbones if request.backbones.count(name) > 1}):
+        raise ContractError(f"--backbone names {', '.join(twice)} more than once; name each once")
     if request.contract is not None and len(request.backbones) > 1:
         raise ContractError("--contract names one file; give one --backbone with it")
     changes = parse_changes(request.changes)

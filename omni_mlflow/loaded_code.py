@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -44,16 +45,22 @@ class LoadedCode:
         if name.partition(".")[0] not in self._packages:
             return
         others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
-        if (file := _file_of(next(filter(None, others), None))) is not None:
-            if self._held is None:
-                self._sources[file] = file.read_bytes()
-            elif self._differs(file, file.read_bytes()):
-                self._edited = file
-                self.refuse_edited()
+        file = _file_of(next(filter(None, others), None))
+        if file is None or not file.is_file():  # in an archive, which nobody edits while it is used
+            return
+        if self._held is None:
+            self._sources[file] = file.read_bytes()
+        elif self._differs(file, file.read_bytes()):
+            self._edited = file
+            self.refuse_edited()
 
     def _differs(self, file: Path, source: bytes) -> bool:
+        """Whether a file is another one, or a new one that stands in the place of one that was there."""
         held = self._held or {}
-        return file in held and held[file] != _digest(source)
+        if file in held:
+            return held[file] != _digest(source)
+        module, package = file.parent.with_suffix(".py"), file.with_suffix("") / "__init__.py"
+        return (file.name == "__init__.py" and module in held) or package in held
 
     def source(self, file: Path) -> bytes:
         """Return a file as it was when this process first met it."""
@@ -68,9 +75,14 @@ class LoadedCode:
         """Read what was not read yet of every watched package: a command begins its work."""
         for package in sorted(self._packages):
             for file in files_of(package):
-                self.source(file)
+                with suppress(OSError):  # what cannot be read now cannot be imported either
+                    self.source(file)
         self._held = {file: _digest(source) for file, source in self._sources.items()}
         self._edited = None
+
+    def release(self) -> None:
+        """Let edited modules be imported again: the command has ended."""
+        self._held, self._edited = None, None
 
     def held(self) -> tuple[set[str], Mapping[Path, str] | None]:
         """What :meth:`hold_to` takes in a process that works for this one."""
@@ -103,7 +115,12 @@ def files_of(package: str) -> Iterator[Path]:
     if (file := _file_of(spec)) is not None:
         yield file
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        yield from sorted(Path(folder).rglob("*.py"))
+        yield from sorted(each for each in Path(folder).rglob("*.py") if is_module(each))
+
+
+def is_module(path: Path) -> bool:
+    """Whether Python could import a file: editors leave others beside it, links to nowhere among them."""
+    return path.stem.isidentifier() and path.is_file()
 
 
 def file_of(module: str) -> Path | None:

@@ -113,7 +113,7 @@ def _refusal_shown(context: Context) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        refuse(context.workspace, "main", error, parent=None, outer=context.outer)
+        refuse(context.workspace, "main", error, parent=context.parent, outer=context.outer)
         raise
 
 

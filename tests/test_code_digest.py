@@ -258,6 +258,41 @@ def test_a_class_that_hands_itself_over_may_be_asked_for_anything(is_seen, hands
     )
 
 
+HIDDEN = {INIT: MAIN.replace("return made()\n", "return made() + 1\n")}
+"""An edit of a private function that only the scores use."""
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "def ask():\n    from omni_edited import _only_scores\n    return _only_scores()\n",
+        "def ask():\n    import omni_edited\n    return omni_edited._only_scores()\n",
+        "import sys\n\ndef ask(name):\n    return getattr(sys.modules['omni_edited'], name)()\n",
+    ],
+)
+def test_a_private_function_of_a_module_that_a_helper_imports_is_seen(is_seen, helper):
+    assert is_seen(HIDDEN, of={HELPERS: FILES[HELPERS] + helper})
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        "globals()['_only' + '_scores']()",
+        "getattr(sys.modules[__name__], '_only' + '_scores')()",
+        "eval('_only' '_scores()')",
+        "pkgutil.resolve_name('omni_edited:_only' + '_scores')()",
+    ],
+)
+def test_where_names_are_computed_everything_is_seen(is_seen, asks):
+    of = backbone_that("return self.right", f"return {asks} or self.right")
+    assert is_seen({INIT: of[INIT].replace("return made()\n", "return made() + 1\n")}, of=of)
+
+
+def test_what_a_module_says_to_who_asks_it_for_a_name_is_seen(is_seen):
+    of = backbone_that("WIDTHS = [1, 2]", "WIDTHS = [1, 2]\n\ndef __getattr__(name):\n    return 1\n")
+    assert is_seen({INIT: of[INIT].replace("(name):\n    return 1", "(name):\n    return 2")}, of=of)
+
+
 def test_an_asked_method_that_calls_another_one_needs_it(is_seen):
     assert is_seen(CALLED_FOR, of=backbone_that("return self.right", "return self.score() or self.right"))
 

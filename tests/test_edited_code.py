@@ -50,6 +50,32 @@ def test_a_module_that_is_imported_after_its_edit_is_refused(module, loaded):
         loaded.refuse_edited()
 
 
+@pytest.mark.parametrize("left", [".#scores.py", "a folder.py", "with-dash.py"])
+def test_what_an_editor_leaves_beside_a_module_stops_nothing(module, loaded, left):
+    if left.startswith("."):
+        (module.parent / left).symlink_to("me@host.123:1")
+    else:
+        (module.parent / left).mkdir()
+    loaded.hold()
+    assert importlib.import_module("omni_late.scores").VALUE == 1
+
+
+def test_a_package_that_takes_the_place_of_a_module_is_refused(module, loaded):
+    loaded.hold()
+    package = module.with_suffix("")
+    package.mkdir()
+    (package / "__init__.py").write_text("VALUE = 22\n")
+    with pytest.raises(EditedCodeError, match="was edited after this command began"):
+        importlib.import_module("omni_late.scores")
+
+
+def test_once_the_command_has_ended_an_edited_module_is_imported(module, loaded):
+    loaded.hold()
+    module.write_text("VALUE = 22\n")
+    loaded.release()
+    assert importlib.import_module("omni_late.scores").VALUE == 22
+
+
 def test_a_module_that_is_imported_as_it_was_runs(module, loaded):
     loaded.hold()
     module.write_text("VALUE = 22\n")

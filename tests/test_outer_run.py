@@ -103,3 +103,14 @@ def test_a_single_stage_of_several_backbones_stands_below_it_too(context, two):
         assert below.outer is None
     [(name, run)] = told(context).items()
     assert (name, run["mlflow_run_id"], run["key"]) == ("train trivial, other", OUTER.run_id, below.parent)
+
+
+def test_a_refusal_of_one_backbone_stands_below_it_too(context, two, monkeypatch):
+    def refuse(*_):
+        raise ValueError("a row that nobody can read")
+
+    monkeypatch.setattr(pipeline, "_open_pipeline", refuse)
+    with pytest.raises(ValueError, match="a row that nobody can read"):
+        run_main(two, context, [])
+    runs = told(context)
+    assert runs["main"]["parent"] == runs["main trivial, other"]["key"]

@@ -201,8 +201,9 @@ class StoreHealer:
 
     def _explain(self, run: Run) -> None:
         reason = (
-            "the command ended before it could write a journal: it was stopped while it was starting, or "
-            "its environment could not be made; the output of mlflow run tells why"
+            "no journal that can be seen from here names this run: its command was stopped while it was "
+            "starting, its environment could not be made, or its workspace is another one (then: omni-mlflow "
+            "sync there); the output of mlflow run tells which"
         )
         outcome = RunOutcome.KILLED if run.info.status == "KILLED" else RunOutcome.FAILED
         self._client.set_tag(run.info.run_id, OUTCOME_TAG, outcome)
