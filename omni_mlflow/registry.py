@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -134,9 +135,21 @@ def load_backbone(backbone_id: str) -> Backbone:
         raise ContractError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
     if backbone is None:
         raise ContractError(f"{module.__name__} defines no BACKBONE")
+    for each in (name, type(backbone).__module__):
+        _check_source(each)
     for package in packages_of(backbone):
         LOADED.watch(package)
     return backbone
+
+
+def _check_source(module: str) -> None:
+    """Raise ContractError where Python runs what nobody can read: its edits could not be noticed."""
+    file = Path(str(getattr(sys.modules.get(module), "__file__", None)))
+    if file.suffix != ".py" or not file.is_file():
+        raise ContractError(
+            f"{module} is installed without its source ({file}); a stage is run again when the code behind "
+            "it changes, and that is seen by its source: install a wheel or a folder with .py files"
+        )
 
 
 def _module_of(backbone_id: str) -> str:

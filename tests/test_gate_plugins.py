@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import py_compile
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 from rich.console import Console
 
+from omni_mlflow import registry
 from omni_mlflow.__main__ import build
 from omni_mlflow.backbones.base import CheckpointUnderTest, SampleSet
 from omni_mlflow.console import TerminalBar
@@ -194,6 +196,24 @@ def test_a_backbone_whose_import_exits_is_an_issue_of_its_contract(contract_of, 
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(ContractError, match="omni_leaver cannot be imported: SystemExit"):
         load_bound(path, profile=None, changes={})
+
+
+@pytest.mark.parametrize("archived", [True, False])
+def test_a_backbone_without_its_source_is_told(tmp_path, monkeypatch, archived):
+    source = tmp_path / "omni_closed.py"
+    source.write_text("class Closed:\n    id = 'closed'\n\nBACKBONE = Closed()\n")
+    if archived:
+        with zipfile.ZipFile(tmp_path / "closed.zip", "w") as archive:
+            archive.write(source, "omni_closed.py")
+        monkeypatch.syspath_prepend(str(tmp_path / "closed.zip"))
+    else:
+        py_compile.compile(str(source), cfile=str(tmp_path / "closed" / "omni_closed.pyc"))
+        monkeypatch.syspath_prepend(str(tmp_path / "closed"))
+    source.unlink()
+    monkeypatch.setattr(registry, "own_backbones", lambda: {"closed": "omni_closed"})
+    monkeypatch.delitem(sys.modules, "omni_closed", raising=False)
+    with pytest.raises(ContractError, match="omni_closed is installed without its source"):
+        load_backbone("closed")
 
 
 @pytest.fixture
