@@ -104,7 +104,7 @@ def _look_at_videos(folder: Path, source: EpisodeFile) -> tuple[dict[str, float]
 def _listen(videos: Mapping[str, Path], source: EpisodeFile) -> tuple[float, list[str]]:
     """Return the coverage of the sound, and what is wrong with it; ``index`` takes the same track."""
     length_s = source.length_s
-    listened = fullest_sound(videos, length_s=length_s, seconds_at=source.seconds_at)
+    listened = fullest_sound(videos, length_s=length_s, seconds_of=source.seconds_of)
     refused = listened.refused
     anomalies = [f"{name}.mp4: {reason}" for name, reason in refused.items()]
     if listened.taken is None:

@@ -38,8 +38,13 @@ class FrameClock(Row):
 
     def seconds_at(self, frame: int) -> float:
         """Time of a frame after frame 0; beyond the last one at the mean rate."""
-        last = min(frame, len(self.frames_s) - 1)
-        return float(self.frames_s[last]) + (frame - last) / self.fps
+        return float(self.seconds_of(np.array([frame]))[0])
+
+    def seconds_of(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Times of several frames, as :meth:`seconds_at`."""
+        last = np.minimum(frames, len(self.frames_s) - 1)
+        seconds: NDArray[np.float64] = self.frames_s[last] + (frames - last) / self.fps
+        return seconds
 
 
 _STAMPS_BY_FRAME = ("video/device_timestamp", "slam/frame_names")

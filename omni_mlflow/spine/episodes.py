@@ -103,6 +103,10 @@ class EpisodeFile:
         """Time of a frame after frame 0, see :meth:`~omni_mlflow.spine.clock.FrameClock.seconds_at`."""
         return self.frame_clock.seconds_at(frame)
 
+    def seconds_of(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Times of several frames after frame 0."""
+        return self.frame_clock.seconds_of(frames)
+
     @cached_property
     def device_id(self) -> str | None:
         return self.annotation.plain_text("metadata/device_id")

@@ -236,7 +236,7 @@ def _assembled(prints: Mapping[str, FilePrint]) -> Fingerprint:
 def _sound_taken(by_camera: Mapping[str, FilePrint], clock: FrameClock) -> SoundBits:
     """Return what is heard in the track that ``index`` takes of an episode with these frames."""
     tracks = ((camera, each.heard) for camera, each in by_camera.items() if each.heard)
-    chosen = fullest(tracks, length_s=clock.length_s, seconds_at=clock.seconds_at)
+    chosen = fullest(tracks, length_s=clock.length_s, seconds_of=clock.seconds_of)
     taken = by_camera[chosen.camera].sound if chosen else None
     if chosen is None or taken is None:
         return abstaining(

@@ -203,7 +203,7 @@ class _Task:
             self.source.video_files(),
             folder / AUDIO,
             length_s=self.source.length_s,
-            seconds_at=self.source.seconds_at,
+            seconds_of=self.source.seconds_of,
         )
         media = Media(
             proxy_video=self._pointer(MOSAIC),

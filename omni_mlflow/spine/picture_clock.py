@@ -7,7 +7,7 @@ whatever either clock says, so what sounds from picture k on belongs to the time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,20 +38,24 @@ def picture_times(mp4: Path) -> Floats:
     return np.array([float((tick - start) * time_base) for tick in display_order(mp4).pts])
 
 
-def joints_of(pictures_s: Sequence[float], seconds_at: Callable[[int], float]) -> tuple[Joint, ...]:
+def joints_of(pictures_s: Floats, frames_s: Floats) -> tuple[Joint, ...]:
     """Return where the sound must be joined anew to be in time; the first joint alone where clocks agree.
 
     Args:
-        pictures_s: the time of each picture, by the file's clock.
-        seconds_at: the time of each frame after frame 0.
+        pictures_s: the time of each picture, by the file's clock, shape (pictures,).
+        frames_s: the time of each frame after frame 0, by the device's clock, same shape.
     """
     found = [Joint(0.0, 0.0)]
-    for frame, track_s in enumerate(pictures_s):
-        episode_s = seconds_at(frame)
+    frame = 0
+    while True:
+        late_s = found[-1].episode_s + pictures_s[frame:] - found[-1].track_s - frames_s[frame:]
         early_s = JITTER_S if len(found) == 1 else 0.0
-        if not -early_s - 1e-6 <= found[-1].placed(track_s) - episode_s <= LATE_S + 1e-6:
-            found.append(Joint(track_s, episode_s + JITTER_S))  # so that jitter brings nothing too early
-    return tuple(found)
+        off = np.flatnonzero((late_s < -early_s - 1e-6) | (late_s > LATE_S + 1e-6))
+        if not len(off):
+            return tuple(found)
+        frame += int(off[0])
+        # So that jitter brings nothing too early.
+        found.append(Joint(float(pictures_s[frame]), float(frames_s[frame]) + JITTER_S))
 
 
 def clock_off_s(joints: Sequence[Joint]) -> float:

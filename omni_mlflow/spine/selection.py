@@ -146,7 +146,7 @@ def _complete_episode(folder: Path, episode_id: str, root: Path, known: Mapping[
     listed = {camera: probe_video(folder / f"{camera}.mp4") for camera in CAMERAS}
     with open_episode(folder) as source:
         cameras = _camera_coverage(folder, listed, source.num_frames)
-        listened = fullest_sound(source.video_files(), length_s=source.length_s, seconds_at=source.seconds_at)
+        listened = fullest_sound(source.video_files(), length_s=source.length_s, seconds_of=source.seconds_of)
         sound = listened.share(source.length_s)
         read = read_annotation(source)
     return Episode(

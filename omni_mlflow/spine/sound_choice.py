@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from omni_mlflow.spine.packed import Packed
 from omni_mlflow.spine.picture_clock import joints_of
 from omni_mlflow.spine.sound import WHOLE_S, Joint, Sound
 from omni_mlflow.spine.types import Row
+
+SecondsOf = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+"""From the numbers of frames to their times after frame 0."""
 
 
 class Track(Row):
@@ -44,20 +49,18 @@ class Taken(NamedTuple):
     joints: tuple[Joint, ...]
 
 
-def fullest(
-    tracks: Iterable[tuple[str, Track]], *, length_s: float, seconds_at: Callable[[int], float]
-) -> Taken | None:
+def fullest(tracks: Iterable[tuple[str, Track]], *, length_s: float, seconds_of: SecondsOf) -> Taken | None:
     """Return the track that leaves least of an episode in silence by the device's clock, the first of equals.
 
     All that are whole are equal, and a mute one is taken where all are. None where none sounds in time.
 
     Args:
         tracks: by camera; what follows one that is whole is not asked for.
-        seconds_at: the time of each frame after frame 0, by the device's clock.
+        seconds_of: gives the times of frames after frame 0, by the device's clock.
     """
     heard: list[Taken] = []
     for camera, track in tracks:
-        joints = joints_of(track.pictures_s.tolist(), seconds_at)
+        joints = joints_of(track.pictures_s, seconds_of(np.arange(len(track.pictures_s))))
         taken = Taken(camera, track.sound.joined(joints), joints)
         if taken.sound.is_whole(length_s):
             return taken

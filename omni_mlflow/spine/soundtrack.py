@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from omni_mlflow.spine.audio import extract_audio, read_sound
 from omni_mlflow.spine.frame_plan import UnreadableVideoError
 from omni_mlflow.spine.picture_clock import clock_off_s, picture_times
-from omni_mlflow.spine.sound_choice import Taken, Track, fullest
+from omni_mlflow.spine.sound_choice import SecondsOf, Taken, Track, fullest
 from omni_mlflow.spine.types import Row
 
 
@@ -46,16 +46,14 @@ class Listened(NamedTuple):
         return self.taken.sound.share(length_s) if self.taken else 0.0
 
 
-def fullest_sound(
-    videos: Mapping[str, Path], *, length_s: float, seconds_at: Callable[[int], float]
-) -> Listened:
+def fullest_sound(videos: Mapping[str, Path], *, length_s: float, seconds_of: SecondsOf) -> Listened:
     """Find the track to take, see :func:`~omni_mlflow.spine.sound_choice.fullest`.
 
     One that cannot be decoded is left out, with its reason: another camera's may be whole. The tracks of
     cameras after one that is whole are not read.
 
     Args:
-        seconds_at: the time of each frame after frame 0, by the device's clock.
+        seconds_of: gives the times of frames after frame 0, by the device's clock.
     """
     refused: dict[str, str] = {}
 
@@ -67,19 +65,19 @@ def fullest_sound(
             except UnreadableVideoError as error:
                 refused[camera] = error.told
 
-    taken = fullest(tracks(), length_s=length_s, seconds_at=seconds_at)
+    taken = fullest(tracks(), length_s=length_s, seconds_of=seconds_of)
     return Listened(taken, refused)
 
 
 def write_soundtrack(
-    videos: Mapping[str, Path], out: Path, *, length_s: float, seconds_at: Callable[[int], float]
+    videos: Mapping[str, Path], out: Path, *, length_s: float, seconds_of: SecondsOf
 ) -> tuple[Soundtrack | None, dict[str, str]]:
     """Write the fullest sound as ``extract_audio`` does; None, and no file, where no video has sound.
 
     Returns:
         Also why the sound of a camera's file cannot be used, by camera.
     """
-    listened = fullest_sound(videos, length_s=length_s, seconds_at=seconds_at)
+    listened = fullest_sound(videos, length_s=length_s, seconds_of=seconds_of)
     if listened.taken is None:
         out.unlink(missing_ok=True)  # a run that was interrupted may have left one of another plan
         return None, listened.refused

@@ -243,18 +243,18 @@ def test_the_video_that_has_most_of_the_sound_gives_it(tmp_path):
     }
     kept["same"], kept["mute"] = kept["long"], lambda start_s: False
     videos = {name: write_sound(tmp_path / f"{name}.mp4", noise(4), keep=keep) for name, keep in kept.items()}
-    written, _ = write_soundtrack(videos, tmp_path / "a.wav", length_s=4, seconds_at=float)
+    written, _ = write_soundtrack(videos, tmp_path / "a.wav", length_s=4, seconds_of=np.asarray)
     assert (written.file, written.silence_s) == ("long.mp4", pytest.approx(1, abs=0.1))
     assert likeness(tmp_path / "a.wav", noise(4), start_s=2, stop_s=2.9) > 0.9
-    assert fullest_sound({"mute": videos["mute"]}, length_s=4, seconds_at=float).taken is None
+    assert fullest_sound({"mute": videos["mute"]}, length_s=4, seconds_of=np.asarray).taken is None
 
 
 def test_where_no_sound_is_left_none_of_an_earlier_run_stays(tmp_path):
     wav = tmp_path / "a.wav"
-    write_soundtrack({"a": write_sound(tmp_path / "a.mp4", noise(2))}, wav, length_s=2, seconds_at=float)
+    write_soundtrack({"a": write_sound(tmp_path / "a.mp4", noise(2))}, wav, length_s=2, seconds_of=np.asarray)
     assert wav.is_file()
     deaf = write_sound(tmp_path / "b.mp4", noise(2), keep=lambda start_s: False)
-    assert write_soundtrack({"b": deaf}, wav, length_s=2, seconds_at=float) == (None, {})
+    assert write_soundtrack({"b": deaf}, wav, length_s=2, seconds_of=np.asarray) == (None, {})
     assert not wav.exists()
 
 
@@ -264,7 +264,7 @@ def test_digital_silence_is_taken_only_where_nothing_else_is(tmp_path):
         "silent": write_sound(tmp_path / "silent.mp4", zeros),
         "half": write_sound(tmp_path / "half.mp4", noise(4), keep=lambda start_s: start_s < 2),
     }
-    found = fullest_sound(videos, length_s=4, seconds_at=float).taken
+    found = fullest_sound(videos, length_s=4, seconds_of=np.asarray).taken
     assert (found.camera, found.sound.mute) == ("half", False)
-    found = fullest_sound({"silent": videos["silent"]}, length_s=4, seconds_at=float).taken
+    found = fullest_sound({"silent": videos["silent"]}, length_s=4, seconds_of=np.asarray).taken
     assert (found.camera, found.sound.mute) == ("silent", True)

@@ -65,7 +65,7 @@ DEVICE = {
 def test_a_beep_is_heard_with_its_flash_by_the_clock_of_the_device(tmp_path, device, fps):
     video, wav = write_flash_and_beep(tmp_path / "a.mp4", fps=fps), tmp_path / "a.wav"
     seconds_at = DEVICE[device]
-    write_soundtrack({"a": video}, wav, length_s=seconds_at(60), seconds_at=seconds_at)
+    write_soundtrack({"a": video}, wav, length_s=seconds_at(60), seconds_of=seconds_at)
     assert -JITTER_S - 0.003 <= beep_s(wav) - seconds_at(FLASH) <= LATE_S + 0.003
 
 
@@ -77,7 +77,7 @@ def test_where_the_clocks_agree_not_a_byte_changes(tmp_path):
         {"a": video},
         tmp_path / "a.wav",
         length_s=3,
-        seconds_at=lambda frame: frame / 20 + (jitter_s[frame] if frame else 0),
+        seconds_of=lambda frames: frames / 20 + np.where(frames > 0, jitter_s[frames], 0),
     )
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "plain.wav").read_bytes()
     assert track.clock_off_s == 0
@@ -85,8 +85,9 @@ def test_where_the_clocks_agree_not_a_byte_changes(tmp_path):
 
 def test_a_joint_is_where_the_clocks_part(tmp_path):
     video = write_flash_and_beep(tmp_path / "a.mp4")
-    assert joints_of(picture_times(video), DEVICE["the same clock"]) == NO_JOINT
-    _, joint = joints_of(picture_times(video), DEVICE["frames lost before"])
+    frames = np.arange(PICTURES)
+    assert joints_of(picture_times(video), DEVICE["the same clock"](frames)) == NO_JOINT
+    _, joint = joints_of(picture_times(video), DEVICE["frames lost before"](frames))
     assert joint == pytest.approx((0.55, 1.05 + JITTER_S))
     assert clock_off_s((*NO_JOINT, joint)) == pytest.approx(0.5)
 

@@ -25,7 +25,7 @@ def heard_until(stop_s, *, fps=20, pictures=200):
 
 
 def taken_of(**tracks):
-    return fullest(tracks.items(), length_s=10, seconds_at=lambda frame: frame / 20).camera
+    return fullest(tracks.items(), length_s=10, seconds_of=lambda frames: frames / 20).camera
 
 
 def test_of_whole_tracks_the_first_is_taken():
@@ -37,7 +37,7 @@ def test_nothing_is_asked_of_the_tracks_after_a_whole_one():
         yield "whole", heard_until(10)
         raise AssertionError
 
-    assert fullest(tracks(), length_s=10, seconds_at=lambda frame: frame / 20).camera == "whole"
+    assert fullest(tracks(), length_s=10, seconds_of=lambda frames: frames / 20).camera == "whole"
 
 
 @pytest.mark.parametrize("fps", [12, 16, 25, 30])
@@ -88,7 +88,7 @@ def test_index_and_guard_take_the_same_track_whatever_the_clocks_of_the_files(ma
         write_video(folder / f"fisheye_cam{number}.mp4", fps=fps, sound_s=sound_s, seed=number)
     with open_episode(folder) as source:
         videos = source.video_files()
-        found = fullest_sound(videos, length_s=source.length_s, seconds_at=source.seconds_at)
+        found = fullest_sound(videos, length_s=source.length_s, seconds_of=source.seconds_of)
     assert found.taken.camera == taken
     compared = fingerprint_episode(folder, FingerprintStore(tmp_path / "prints", code="this")).sound
     np.testing.assert_array_equal(compared.bits, sound_of(videos[taken])[1].bits)
@@ -106,7 +106,7 @@ def test_guard_takes_the_track_of_index_where_the_device_lost_frames(make_episod
     write_video(folder / "fisheye_cam1.mp4", fps=12, sound_s=5.0, seed=1)
     with open_episode(folder) as source:
         videos = source.video_files()
-        found = fullest_sound(videos, length_s=source.length_s, seconds_at=source.seconds_at)
+        found = fullest_sound(videos, length_s=source.length_s, seconds_of=source.seconds_of)
     compared = fingerprint_episode(folder, FingerprintStore(tmp_path / "prints", code="this")).sound
     np.testing.assert_array_equal(compared.bits, sound_of(videos[found.taken.camera])[1].bits)
 
