@@ -53,7 +53,7 @@ def validate_command(*, as_json: bool, **given: Any) -> None:
         with terminal_bar() as bar:
             verdicts = list(validation.validate_workspace(request, bar=bar, say=tell))
     else:
-        verdicts = [validation.validate_run(request, given["run_id"])]
+        verdicts = list(validation.validate_run(request, given["run_id"]))
     if as_json:
         print(json.dumps(validation.as_document(verdicts), allow_nan=False))
     else:

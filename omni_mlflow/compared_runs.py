@@ -14,15 +14,16 @@ from omni_mlflow.logged_files import LoggedFiles
 from omni_mlflow.metrics.answers import PredictionRow
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.registry import Bound, bind
+from omni_mlflow.shown_values import judge_shown
 from omni_mlflow.spine.rows import read_document, read_rows
 from omni_mlflow.spine.types import Check, Skip, broken
-from omni_mlflow.stages import STAGES
+from omni_mlflow.stages import FILLS, STAGES
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts
 from omni_mlflow.stages.manifests import CONTRACT, FITTED
 from omni_mlflow.stages.run_under_test import RunUnderTest
 from omni_mlflow.stages.validate import stages_of
 from omni_mlflow.stages.validation_rules import judge
-from omni_mlflow.tracking import fetch_stages, find_run
+from omni_mlflow.tracking import ShownRun, fetch_stages, find_run
 from omni_mlflow.workspace import Workspace
 
 _SKIPPED = "skipped_windows.jsonl"
@@ -112,8 +113,12 @@ def _of_store(run_id: str, *, store: str) -> EvaluatedRun:
         )
     stages = stages_of("eval")
     with TemporaryDirectory(prefix="omni-mlflow-") as scratch:
-        fetched = fetch_stages(store, run_id, stages=stages, backbone=found.backbone, into=Path(scratch))
-        return _judged(run_id, found.key, fetched.folders, fetched.checks, logged=fetched.logged)
+        fetched = fetch_stages(
+            store, run_id, stages=stages, fills=FILLS, backbone=found.backbone, into=Path(scratch)
+        )
+        return _judged(
+            run_id, found.key, fetched.folders, fetched.checks, logged=fetched.logged, shown=fetched.shown
+        )
 
 
 def _of_workspace(folder: Path) -> EvaluatedRun:
@@ -128,7 +133,7 @@ def _of_workspace(folder: Path) -> EvaluatedRun:
     if broken(checks):
         _refuse(str(folder), broken(checks))
     key = key_of(stages["evaluate"].path)
-    return _judged(str(folder), key, folders, checks, logged=None)
+    return _judged(str(folder), key, folders, checks, logged=None, shown=())
 
 
 def _bound(given: str, evaluation: Path | None) -> Bound:
@@ -159,10 +164,11 @@ def _judged(
     checks: Sequence[Check],
     *,
     logged: Mapping[str, LoggedFiles] | None,
+    shown: Sequence[ShownRun],
 ) -> EvaluatedRun:
     bound = _bound(given, folders.get("evaluate"))
     under_test = RunUnderTest(folders, bound.contract, bound.backbone, bound.settings, logged=logged)
-    failed = broken([*checks, *judge(under_test, "eval")])
+    failed = broken([*checks, *judge(under_test, "eval"), *judge_shown(under_test, shown, "eval")])
     if failed:
         _refuse(given, failed)
     questions = bound.contract.questions

@@ -15,6 +15,7 @@ from omni_mlflow.spine.types import SCHEMA_VERSION, Check, Row
 
 OUTPUTS_NAME = "outputs.json"
 OUTPUTS_TAG = "omni.outputs_digest"
+_NOT_READ = (*UNREADABLE, ValueError, RecursionError)
 
 
 class LoggedFiles(Row):
@@ -84,10 +85,19 @@ def read_logged(folder: Path, *, stage: str, tag: str | None) -> tuple[LoggedFil
         checks = [_check(rule, subject, tag, found or "missing")]
     try:
         logged = read_document(path, LoggedFiles) if found else None
-    except (*UNREADABLE, ValueError, RecursionError) as error:
+    except _NOT_READ as error:
         told = type(error).__name__
         return None, [*checks, _check("digests_can_be_read", subject, "a readable outputs.json", told)]
     return logged, [*checks, *(logged.examine(folder, stage=stage) if logged else ())]
+
+
+def shown_files(folder: Path) -> list[str]:
+    """Return the files that a stage says it has shown, as far as that can be read; none lies elsewhere."""
+    try:
+        shown = sorted(read_document(folder / OUTPUTS_NAME, LoggedFiles).shown)
+    except _NOT_READ:
+        return []
+    return [name for name in shown if (folder / name).resolve().is_relative_to(folder.resolve())]
 
 
 def digest_in(folder: Path, name: str) -> str | None:

@@ -14,8 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from omni_mlflow.command import Request, bind_all, execute
+from omni_mlflow.registry import Bound
+from omni_mlflow.shown_values import judge_shown
 from omni_mlflow.spine.types import Check, broken
 from omni_mlflow.stage_report import RulesBrokenError
+from omni_mlflow.stages import FILLS
 from omni_mlflow.stages.base import Bar
 from omni_mlflow.stages.run_under_test import RunUnderTest
 from omni_mlflow.stages.validate import stages_of
@@ -54,23 +57,33 @@ def validate_workspace(request: Request, *, bar: Bar, say: Callable[[str], None]
         yield Verdict(backbone, None, found["require_stage"], rules)
 
 
-def validate_run(request: Request, run_id: str) -> Verdict:
-    """Judge a run by what the tracking store shows of it; nothing is written, in the store or here.
+def validate_run(request: Request, run_id: str) -> Iterator[Verdict]:
+    """Judge a run, for each backbone of the request, by what the store shows; nothing is written anywhere.
 
-    Every file is compared with the digest that its stage logged of it. What no store holds (weights, samples,
-    the training ledger) is judged by that digest alone.
+    Every file is compared with the digest that its stage logged of it, and what the runs show beside their
+    files with these. What no store holds (weights, samples, the training ledger) is judged by that digest
+    alone.
     """
-    [bound] = bind_all(request)
-    level = request.options.require_stage
+    for bound in bind_all(request):
+        rules = _judge_stored(bound, run_id, store=request.store, level=request.options.require_stage)
+        yield Verdict(bound.contract.id, run_id, request.options.require_stage, tuple(rules))
+
+
+def _judge_stored(bound: Bound, run_id: str, *, store: str, level: str) -> list[Check]:
     with TemporaryDirectory(prefix="omni-mlflow-") as folder:
         fetched = fetch_stages(
-            request.store, run_id, stages=stages_of(level), backbone=bound.contract.id, into=Path(folder)
+            store,
+            run_id,
+            stages=stages_of(level),
+            fills=FILLS,
+            backbone=bound.contract.id,
+            into=Path(folder),
         )
         under_test = RunUnderTest(
             fetched.folders, bound.contract, bound.backbone, bound.settings, logged=fetched.logged
         )
-        rules = (*fetched.checks, *judge(under_test, level))
-    return Verdict(bound.contract.id, run_id, level, rules)
+        shown = judge_shown(under_test, fetched.shown, level)
+        return [*fetched.checks, *judge(under_test, level), *shown]
 
 
 def as_document(verdicts: list[Verdict]) -> dict[str, Any]:

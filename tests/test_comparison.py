@@ -384,3 +384,14 @@ def test_a_refused_comparison_is_a_failed_run_with_its_reason(monkeypatch, finis
     assert (run.info.status, run.data.tags["omni.outcome"]) == ("FAILED", "refused")
     assert run.data.tags["omni.stage"] == "compare"
     assert "needs two evaluations" in run.data.tags["mlflow.note.content"]
+
+
+def test_a_run_whose_shown_number_is_not_that_of_its_files_cannot_be_compared(monkeypatch, place):
+    import mlflow
+
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place.store)
+    [main] = [run.info.run_id for run in place.runs() if run.data.tags["omni.stage"] == "main"]
+    mlflow.MlflowClient(place.store).log_metric(main, "action_accuracy", 0.9)
+    with pytest.raises(NotComparableError, match=r"shown_metric_is_that_of_the_files .*found 0\.9"):
+        list(open_run(main, store=place.store))

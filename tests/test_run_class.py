@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_mlflow.backbones.base import Scores
 from omni_mlflow.contract.file import load_contract
 from omni_mlflow.events import JOURNAL_NAME, ModelVersion, read_events
 from omni_mlflow.record import RunRecord
@@ -143,7 +142,7 @@ def test_only_held_out_evidence_has_verdicts_in_its_metrics_and_tags(finished, e
         finished.json("trivial/evaluate/evaluation.json") | {"evidence": evidence.value}
     )
     metrics = without_unfounded_verdicts(scored, evidence)
-    tags = evaluation_tags(contract, facts, Scores(metrics=metrics, predictions=[]))
+    tags = evaluation_tags(contract, facts, metrics)
     told = {name: tag for name, tag in tags.items() if name.startswith("omni.verdict")}
     assert tags["omni.evidence"] == evidence
     if evidence is Evidence.HELD_OUT:

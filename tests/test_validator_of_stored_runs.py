@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 
-from omni_mlflow.command import Request
 from omni_mlflow.spine.rows import file_digest
 from omni_mlflow.spine.types import Check, broken
-from omni_mlflow.stages.base import Options
 from omni_mlflow.stages.validate import stages_of
-from omni_mlflow.validation import validate_run
-from tests.conftest import PROJECT, TRIVIAL, Place
+from tests.conftest import Place
+from tests.judging import judge, run_of
 from tests.test_validator import CONTRACT, DAMAGES, EVAL_FILES, TRAINING_FILES, changed, named
 
 DAMAGED = [
@@ -46,36 +44,6 @@ def job(finished, tmp_path_factory) -> Place:
     return finished.copy(tmp_path_factory.mktemp("stored"))
 
 
-@pytest.fixture
-def judge(monkeypatch) -> Callable[..., list[Check]]:
-    """Judge a run of a job's store by what the store shows of it."""
-    monkeypatch.syspath_prepend(str(TRIVIAL))
-
-    def judge(job: Place, run_id: str, require_stage: str = "eval") -> list[Check]:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", job.store)
-        options = Options(data_root=None, synthetic_root=job.root / "nowhere", require_stage=require_stage)
-        request = Request(
-            command="validate",
-            project=PROJECT,
-            workspace=job.root / "nowhere",
-            store=job.store,
-            backbones=("trivial",),
-            contract=TRIVIAL / "trivial.yaml",
-            profile=None,
-            sizes=None,
-            changes=None,
-            options=options,
-            outer=None,
-        )
-        return list(validate_run(request, run_id).rules)
-
-    return judge
-
-
-def run_of(job: Place, stage: str) -> Any:
-    return next(run for run in job.runs() if run.data.tags["omni.stage"] == stage)
-
-
 def folder_of(job: Place, stage: str) -> Path:
     """Where the store keeps the files of a stage."""
     from mlflow.utils.file_utils import local_file_uri_to_path
@@ -97,17 +65,18 @@ def damage(job) -> Iterator[Callable[[str, Callable[[Path], Any]], None]]:
     yield apply
     for path, content in kept.items():
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # a link would be followed
         path.write_bytes(content)
 
 
 @pytest.fixture
-def stored(job, judge) -> Callable[[], list[Check]]:
+def stored(job) -> Callable[[], list[Check]]:
     main = run_of(job, "main").info.run_id
     return lambda: judge(job, main)
 
 
 @pytest.mark.parametrize("stage", ["main", "register"])
-def test_a_run_of_the_store_is_judged_by_what_its_stage_runs_show(judge, place, stage):
+def test_a_run_of_the_store_is_judged_by_what_its_stage_runs_show(place, stage):
     shutil.rmtree(place.workspace)
     rules = judge(place, run_of(place, stage).info.run_id)
     assert broken(rules) == []
@@ -147,6 +116,35 @@ def test_a_required_file_that_was_shown_and_is_gone_is_not_taken_for_a_large_one
     }
 
 
+def lead_nowhere(path: Path) -> None:
+    """A link whose target is gone: the store cannot even list the folder that it lies in."""
+    path.unlink()
+    path.symlink_to("gone")
+
+
+@pytest.mark.parametrize(
+    "name", ["evaluate/RUN_REPORT.md", "train/checkpoint/model.json", "gate/outputs.json"]
+)
+def test_a_file_that_the_store_cannot_deliver_is_named_and_every_other_rule_is_applied(stored, damage, name):
+    sound = stored()
+    damage(name, lead_nowhere)
+    rules = stored()
+    [told] = [check.subject for check in broken(rules) if check.rule == "file_is_delivered"]
+    assert told == name
+    assert {check.rule for check in rules} >= {check.rule for check in sound} - {"logged_files_are_unchanged"}
+    others = {check.subject for check in broken(rules)} - {name, name.rpartition("/")[2]}
+    assert {each.partition("/")[0] for each in others} <= {name.partition("/")[0]}
+
+
+def test_a_link_to_nowhere_that_no_stage_left_is_nothing_to_judge(stored, job):
+    link = folder_of(job, "train") / "note.txt"
+    link.symlink_to("gone")
+    try:
+        assert broken(stored()) == []
+    finally:
+        link.unlink()
+
+
 def test_a_number_changed_in_a_checkpoint_differs_from_its_manifest_too(stored, damage):
     damage("train/checkpoint/model.json", changed(schema_version=7))
     assert {(check.rule, check.subject) for check in broken(stored())} == {
@@ -169,7 +167,7 @@ def test_a_file_changed_together_with_its_digest_is_told_by_the_tag_of_its_run(s
     assert (refused.rule, refused.subject) == ("digests_of_its_files_were_logged", "evaluate/outputs.json")
 
 
-def test_a_run_that_logged_no_digests_is_never_green(stored, job, damage, judge):
+def test_a_run_that_logged_no_digests_is_never_green(stored, job, damage):
     import mlflow
 
     client, train = mlflow.MlflowClient(job.store), run_of(job, "train")
@@ -195,13 +193,13 @@ def test_all_files_of_a_run_that_are_gone_are_named(stored, job):
 
 
 @pytest.mark.slow
-def test_a_run_that_reused_finished_work_is_judged_by_the_run_that_did_it(judge, place):
+def test_a_run_that_reused_finished_work_is_judged_by_the_run_that_did_it(place):
     assert place.run("evaluate").returncode == 0
     reused = next(run for run in place.runs() if "omni.reused" in run.data.tags)
     assert broken(judge(place, reused.info.run_id)) == []
 
 
-def test_a_run_that_is_not_there_or_ended_badly_or_before_is_a_broken_rule(judge, place):
+def test_a_run_that_is_not_there_or_ended_badly_or_before_is_a_broken_rule(place):
     import mlflow
 
     client = mlflow.MlflowClient(place.store)

@@ -37,3 +37,6 @@ STAGES: dict[str, Stage] = {
         PUBLISH,
     )
 }
+
+FILLS = {stage.name: stage.work.name for stage in STAGES.values() if stage.fills}
+"""Stages that do the work of another one in another way, and that other one."""

@@ -171,8 +171,8 @@ def _write(run: Run, asked: Questions, exam: Exam, scores: Scores, *, lost: Sequ
     return Report(
         outputs=[*shown, *journals, run.folder / "run_facts.json", *pages, *generated],
         artifacts={"": [*shown, *journals], "validation": pages},
-        metrics={name: round(value, 6) for name, value in scores.headline.items()},
-        tags=evaluation_tags(run.contract, known, scores),
+        metrics=shown_metrics(scores.headline),
+        tags=evaluation_tags(run.contract, known, scores.metrics),
         datasets=[dataset_input(asked.dataset, Split.TEST)],
         failures=suite.failures(),
         skipped=lost,
@@ -205,10 +205,15 @@ def _check_predictions(run: Run, expected: Collection[str]) -> tuple[Any, list[P
     return suite, write_suite_result(suite, run.folder / "validation")
 
 
-def evaluation_tags(contract: Contract, facts: EvaluationFacts, scores: Scores) -> dict[str, str]:
+def shown_metrics(numbers: Mapping[str, float]) -> dict[str, float]:
+    """The numbers as the tracker shows them."""
+    return {name: round(value, 6) for name, value in numbers.items()}
+
+
+def evaluation_tags(contract: Contract, facts: EvaluationFacts, metrics: Mapping[str, Any]) -> dict[str, str]:
     """The verdict that people sort runs by is that of the first question which the contract asks."""
     first = next(iter((*contract.questions.describe, *contract.questions.foretell)), None)
-    judged = scores.metrics.get("verdicts", {})
+    judged = metrics.get("verdicts", {})
     verdicts = {key: value["verdict"] for key, value in judged.items() if value["verdict"] is not None}
     return {
         "omni.evidence": str(facts.evidence),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -22,19 +23,25 @@ def judge(run: RunUnderTest, level: str) -> list[Check]:
     """Apply every rule up to ``level``; one that cannot be judged is broken, and the others are applied."""
     names = list(RULES)
     wanted = names[: names.index(level) + 1]
-    return [found for name in wanted for rule in RULES[name] for found in _judged(rule, run)]
+    return [
+        found
+        for name in wanted
+        for rule in RULES[name]
+        for found in judged(rule.__name__, partial(rule, run))
+    ]
 
 
-def _judged(rule: Rule, run: RunUnderTest) -> list[Check]:
+def judged(rule: str, apply: Callable[[], Iterable[Check]]) -> list[Check]:
+    """Apply one rule; evidence that keeps it from being judged breaks it, and nothing is raised."""
     found: list[Check] = []
     wanted = "evidence that can be judged"
     try:
-        for each in rule(run):
+        for each in apply():
             found.append(each)
     except UnreadableEvidenceError as error:
-        found.append(check(rule.__name__, error.subject, wanted, error, ok=False))
+        found.append(check(rule, error.subject, wanted, error, ok=False))
     except Exception as error:  # damaged content, or a backbone's own code that stumbles over it
-        found.append(check(rule.__name__, "content", wanted, f"{type(error).__name__}: {error}", ok=False))
+        found.append(check(rule, "content", wanted, f"{type(error).__name__}: {error}", ok=False))
     return found
 
 

@@ -5,8 +5,8 @@ batches, while the stages run. Only that process imports mlflow, so this package
 """
 
 from omni_mlflow.tracking.command import ProjectorHandle, heal, start_projector, sync
-from omni_mlflow.tracking.connection import trouble_with
-from omni_mlflow.tracking.fetched import fetch_stages, find_run
+from omni_mlflow.tracking.connection import store_name, trouble_with
+from omni_mlflow.tracking.fetched import ShownRun, fetch_stages, find_run
 from omni_mlflow.tracking.healing import heal_journals
 from omni_mlflow.tracking.last_words import leave_last_words
 from omni_mlflow.tracking.reports import HealedRun, HealReport, SyncReport
@@ -16,6 +16,7 @@ __all__ = [
     "HealReport",
     "HealedRun",
     "ProjectorHandle",
+    "ShownRun",
     "SyncReport",
     "UnsupportedStoreError",
     "fetch_stages",
@@ -26,6 +27,7 @@ __all__ = [
     "open_ui_command",
     "run_link",
     "start_projector",
+    "store_name",
     "store_uri",
     "sync",
     "trouble_with",
