@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from omni_mlflow.stages.validate import stages_of
 from tests.conftest import Place
 from tests.judging import judge, run_of
 from tests.test_validator import CONTRACT, DAMAGES, EVAL_FILES, TRAINING_FILES, changed, named
+from tests.tracking.test_server import Server
 
 DAMAGED = [
     ("evaluate/RUN_REPORT.md", "cut"),
@@ -134,6 +136,37 @@ def test_a_file_that_the_store_cannot_deliver_is_named_and_every_other_rule_is_a
     assert {check.rule for check in rules} >= {check.rule for check in sound} - {"logged_files_are_unchanged"}
     others = {check.subject for check in broken(rules)} - {name, name.rpartition("/")[2]}
     assert {each.partition("/")[0] for each in others} <= {name.partition("/")[0]}
+
+
+@pytest.fixture
+def served(finished, tmp_path) -> Iterator[tuple[Server, Path]]:
+    """The finished job as a server shows it that keeps the files itself; and where it keeps them."""
+    job = finished.copy(tmp_path / "job")
+    kept = folder_of(job, "main").parents[1]
+    server = Server(tmp_path)
+    shutil.copytree(kept, tmp_path / "artifacts" / kept.name)
+    shutil.copy(job.root / "mlflow.db", server.database)
+    with sqlite3.connect(server.database) as database:
+        moved = (f"{kept.as_uri()}/", f"mlflow-artifacts:/{kept.name}/")
+        database.execute("update runs set artifact_uri = replace(artifact_uri, ?, ?)", moved)
+    server.start()
+    yield server, tmp_path / "artifacts" / kept.name
+    server.kill()
+
+
+@pytest.mark.slow
+def test_a_file_for_which_a_server_answers_500_is_named(served, finished):
+    server, kept = served
+    main, evaluation = (run_of(finished, stage).info.run_id for stage in ("main", "evaluate"))
+    assert broken(judge(finished, main, store=server.address)) == []
+    lead_nowhere(kept / evaluation / "artifacts" / "RUN_REPORT.md")
+    [told] = [
+        each
+        for each in broken(judge(finished, main, store=server.address))
+        if each.rule == "file_is_delivered"
+    ]
+    assert told.subject == "evaluate/RUN_REPORT.md"
+    assert server.address in told.found
 
 
 def test_a_link_to_nowhere_that_no_stage_left_is_nothing_to_judge(stored, job):
