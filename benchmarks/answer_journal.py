@@ -80,6 +80,7 @@ def seconds(folder: Path, samples: Sequence[Sample], *, batch_size: int) -> floa
             ids,
             as_asked=lambda missing: [samples[place_of[each]] for each in missing],
             predictor=lambda: Instant(batch_size),
+            batch_size=batch_size,
             on_batch=lambda done: progress.append({"event": "sample", "answered": done}),
         )
     return time.perf_counter() - start

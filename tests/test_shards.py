@@ -66,6 +66,19 @@ def rows_of(folder):
     return head, rows
 
 
+def alone_in(folder):
+    """The samples that were asked again, each by itself."""
+    return [row["id"] for row in rows_of(folder)[1] if row["pass"] == "alone"]
+
+
+def as_shown(times):
+    """How often each sample was shown whole and without its input; asked alone it is shown whole."""
+    shown = Counter()
+    for (name, each), count in times.items():
+        shown[each, name != "nothing_shown"] += count
+    return shown
+
+
 def write_rows(folder, head, rows):
     """Change a shard after the fact, as an unfinished one that somebody edited."""
     (folder / "seal.json").unlink(missing_ok=True)
@@ -92,8 +105,10 @@ def test_a_shard_asks_every_nth_sample_and_is_told_no_truth(bench, monkeypatch):
     folder = bench.shard(1, 3)
     ids = [json.loads(line)["id"] for line in (bench.backbone / "export/samples/test.jsonl").open()]
     _, rows = rows_of(folder)
+    asked_again = [row["id"] for row in rows if row["pass"] == "alone"]
     assert [(row["pass"], row["id"]) for row in rows] == [
-        (name, each) for name in PASSES for each in ids[1::3]
+        *((name, each) for name in PASSES for each in ids[1::3]),
+        *(("alone", each) for each in ids[1::3] if each in asked_again),
     ]
     assert {key for row in rows for key in row} == {
         *("pass", "id", "episode_id", "anchor", "outcome", "raw", "values", "reason")
@@ -117,9 +132,10 @@ def test_eight_shards_then_three_then_one_ask_every_sample_once_and_end_in_the_s
     bench.shard(1, 3)
     bench.run("evaluate")
     ids = [json.loads(line)["id"] for line in (bench.backbone / "export/samples/test.jsonl").open()]
-    times = {(name, each): asked[each, name == "intact"] for name in PASSES for each in ids}
+    expected = Counter({(name, each): 1 for name in PASSES for each in ids})
+    expected += Counter(("alone", each) for each in alone_in(bench.evaluation)) + Counter(lost)
     assert lost
-    assert times == {key: 2 if key in lost else 1 for key in times}
+    assert asked == as_shown(expected)
     assert contents(bench.evaluation) == undisturbed
 
 
@@ -332,7 +348,9 @@ def test_shards_of_another_checkpoint_are_told_and_not_taken(bench, undisturbed,
     answer_with("checkpoint")(bench, bench.shard(0, 2))
     asked.clear()
     bench.run("evaluate")
-    assert set(asked.values()) == {1}
+    ids = [json.loads(line)["id"] for line in (bench.backbone / "export/samples/test.jsonl").open()]
+    every = Counter((name, each) for name in PASSES for each in ids)
+    assert asked == as_shown(every + Counter(("alone", each) for each in alone_in(bench.evaluation)))
     assert "trivial/evaluate: trivial/evaluate-0-of-2 holds answers of another evaluation " in str(bench.said)
     assert "different: checkpoint" in str(bench.said)
     assert contents(bench.evaluation) == undisturbed

@@ -90,6 +90,7 @@ def answers_of(
                 [each.id for each in samples],
                 as_asked=lambda ids: [each for each in samples if each.id in ids],
                 predictor=lambda: predictor,
+                batch_size=journal.batch_size,
                 on_batch=lambda _: None,
                 max_retries=max_retries,
             )

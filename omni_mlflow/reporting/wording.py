@@ -135,7 +135,7 @@ def _inside(title: str) -> str:
 def remarks(facts: RunFacts) -> list[str]:
     """What a reader must know before believing a number."""
     more = facts.section("more")
-    told = [*_outcomes(facts), *_declared(facts)]
+    told = [*_outcomes(facts), *_asked_alone(facts), *_declared(facts)]
     for question, found in sorted((more.get("degenerate_questions") or {}).items()):
         told.append(
             f"{question.replace('_', ' ').capitalize()} is degenerate here: {found['share']:.1%} of its true "
@@ -153,6 +153,18 @@ def remarks(facts: RunFacts) -> list[str]:
     for name, reason in sorted((more.get("reasons") or {}).items()):
         told.append(f"“{name}” has no value: {reason}.")
     return told
+
+
+def _asked_alone(facts: RunFacts) -> Iterable[str]:
+    """Whether an answer hangs on the batch that it was given in."""
+    found = facts.section("asked_alone")
+    if found.get("asked"):
+        different = found["different"]
+        named = f": {', '.join(different)}" if different else ""
+        yield (
+            f"Samples were asked in batches of up to {found['batch_size']}. {len(different)} of "
+            f"{found['asked']} that were asked again alone answered differently{named}."
+        )
 
 
 def _outcomes(facts: RunFacts) -> Iterable[str]:

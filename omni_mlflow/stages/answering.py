@@ -95,6 +95,7 @@ def answer_all(
     *,
     as_asked: Callable[[Sequence[str]], Sequence[Sample]],
     predictor: Callable[[], Predictor] | None,
+    batch_size: int,
     on_batch: Callable[[int], None],
     known: KeptAnswers | None = None,
     max_retries: int = 0,
@@ -106,15 +107,16 @@ def answer_all(
             still unanswered.
         predictor: loads the checkpoint; called only when a sample is still unanswered. None: nobody is asked,
             and ``known`` must hold every sample.
+        batch_size: how many are asked together.
         on_batch: told after every batch of the first round how many samples of this pass were seen to.
         known: answers of other journals with the same identity; they are taken over, never asked again.
         max_retries: further rounds over the samples that the infrastructure left unanswered.
     """
     known = known or KeptAnswers()
     for attempt in range(1 + max_retries):
-        for start in range(0, len(ids), journal.batch_size):
+        for start in range(0, len(ids), batch_size):
             # Batches are cut from the whole list, so a resumed evaluation cuts the same ones.
-            batch = ids[start : start + journal.batch_size]
+            batch = ids[start : start + batch_size]
             missing = journal.missing(name, batch)
             unanswered = [each for each in missing if not known.is_given((name, each))]
             if unanswered and predictor is not None:

@@ -6,6 +6,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
+from heapq import nsmallest
 from itertools import islice
 from sys import intern
 
@@ -19,6 +21,9 @@ from omni_mlflow.stages.evaluation_identity import Identity, evaluation_identity
 from omni_mlflow.stages.manifests import DatasetManifest
 
 INTACT = "intact"
+ALONE = "alone"
+NUM_ALONE = 16
+"""So many samples that were asked in batches are asked once more, each by itself."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Questions:
     Attributes:
         samples: read from their file when they are asked for.
         ids, episodes, anchors: of the samples, in order: what is asked of all of them again and again.
-        passes: names of the rounds in which every sample is asked: as it is, then under each control.
+        passes: names of the rounds in which samples are asked: as they are, under each control, and alone.
     """
 
     dataset: DatasetManifest
@@ -40,6 +45,18 @@ class Questions:
     identity: Identity
     control: Callable[[str, Sequence[Sample]], list[Sample]]
 
+    def rounds(self, ids: Sequence[str], *, batch_size: int) -> dict[str, Sequence[str]]:
+        """Return which of ``ids`` each pass asks: all of them, and those that are drawn for ``alone``.
+
+        In a batch the last bits of a score may move with the other samples, and an answer with them. So a few
+        samples, drawn by their ids, are asked again; where each was asked by itself at first, none is.
+        """
+        rounds = dict.fromkeys((name for name in self.passes if name != ALONE), ids)
+        if batch_size == 1:
+            return rounds
+        drawn = {*nsmallest(NUM_ALONE, self.ids, key=lambda each: sha256(each.encode()).digest())}
+        return {**rounds, ALONE: [each for each in ids if each in drawn]}
+
     def as_asked(self, name: str) -> Callable[[Sequence[str]], list[Sample]]:
         """Return what gives the samples of some ids as the pass ``name`` asks them.
 
@@ -48,7 +65,7 @@ class Questions:
 
         @cache
         def made() -> Sequence[Sample]:
-            return self.samples if name == INTACT else self.control(name, list(self.samples))
+            return self.samples if name in (INTACT, ALONE) else self.control(name, list(self.samples))
 
         @cache
         def place_of() -> dict[str, int]:
@@ -80,7 +97,7 @@ def questions(ground: Ground) -> Questions:
         ids,
         episodes,
         anchors,
-        (INTACT, *ground.model.controls),
+        (INTACT, *ground.model.controls, ALONE),
         evaluation_identity(ground, dataset),
         ground.model.control,
     )

@@ -15,7 +15,7 @@ from omni_mlflow.journal import Journal
 from omni_mlflow.spine.types import Split
 from omni_mlflow.stages.answer_sheets import PARTIAL
 from omni_mlflow.stages.answering import AnswerJournal, answer_all
-from omni_mlflow.stages.asked import Questions, questions
+from omni_mlflow.stages.asked import ALONE, Questions, questions
 from omni_mlflow.stages.base import Options, Report, Run, Stage
 from omni_mlflow.stages.evaluation_identity import ANSWER_WITH
 from omni_mlflow.stages.finalising import JOURNALS, Said, finalise, lost_samples
@@ -86,24 +86,27 @@ def _answers(
         run.report_torn(partial)
         journal = AnswerJournal(partial, asked.identity, batch_size=batch_size)
         run.record.live_artifact(partial.path)
-        if any(journal.missing(name, ids) for name in asked.passes):
+        rounds = asked.rounds(ids, batch_size=journal.batch_size)
+        if any(journal.missing(name, of_round) for name, of_round in rounds.items()):
             known.bring_generated(run.folder / GENERATED)
         progress = Progress(run, rows, total=len(ids))
         answers = {
             name: answer_all(
                 journal,
                 name,
-                ids,
+                of_round,
                 as_asked=asked.as_asked(name),
                 predictor=predictor,
                 known=known.answers,
                 max_retries=run.contract.evaluation.max_retries,
-                on_batch=progress.of(name),
+                batch_size=1 if name == ALONE else journal.batch_size,
+                on_batch=progress.of(name, total=len(of_round)),
             )
-            for name in asked.passes
+            for name, of_round in rounds.items()
         }
         progress.complete()
-        return Said(answers, journal.lost(ids, asked.passes))
+        alone = answers.pop(ALONE, ())
+        return Said(answers, alone, journal.batch_size, journal.lost(ids, [*answers]))
 
 
 class Progress:
@@ -118,12 +121,12 @@ class Progress:
         self._journal.append({"event": "start", "samples": total, "controls": list(run.model.controls)})
         run.record.live_artifact(journal.path)
 
-    def of(self, name: str) -> Callable[[int], None]:
-        advance = self._run.bar.start(f"evaluate: {name}", total=self._total)
+    def of(self, name: str, *, total: int) -> Callable[[int], None]:
+        advance = self._run.bar.start(f"evaluate: {name}", total=total)
 
         def on_batch(done: int) -> None:
-            self._journal.note({"event": "sample", "pass": name, "answered": done, "of": self._total})
-            self._run.record.metrics({f"progress/{name}": done / self._total}, step=done)
+            self._journal.note({"event": "sample", "pass": name, "answered": done, "of": total})
+            self._run.record.metrics({f"progress/{name}": done / total}, step=done)
             advance(done)
 
         return on_batch

@@ -39,6 +39,7 @@ from omni_mlflow.stages.evaluation_facts import (
     run_facts,
     unasked_episodes,
 )
+from omni_mlflow.stages.kept_answers import is_given
 from omni_mlflow.stages.manifests import CONTRACT, FITTED, GENERATED, dataset_input
 from omni_mlflow.stages.seal_ledger import FACTS, Opening, look_of, open_targets
 
@@ -51,10 +52,14 @@ class Said:
 
     Attributes:
         answers: by pass, in the order of the samples.
+        alone: what those said that were drawn to be asked again, each by itself.
+        batch_size: how many were asked together at first.
         lost: why a sample has no answer in some pass, by its id.
     """
 
     answers: Mapping[str, Sequence[Answer]]
+    alone: Sequence[Answer]
+    batch_size: int
     lost: Mapping[str, str]
 
 
@@ -97,10 +102,27 @@ def finalise(run: Run, asked: Questions, said: Said) -> Report:
     counted = {outcome.value: outcomes[outcome] for outcome in Outcome}
     scores = replace(
         scores,
-        metrics={**scores.metrics, "outcomes": counted, "label_ledger": ledger.summary()},
+        metrics={
+            **scores.metrics,
+            "outcomes": counted,
+            "label_ledger": ledger.summary(),
+            "asked_alone": _asked_alone(asked, said),
+        },
         documents={**scores.documents, "label_ledger.json": ledger.model_dump(mode="json")},
     )
     return _write(run, asked, exam, scores, lost=lost)
+
+
+def _asked_alone(asked: Questions, said: Said) -> dict[str, Any]:
+    """Which of the samples that were asked again alone said something else than in their batch."""
+    place_of = {each: place for place, each in enumerate(asked.ids)}
+    pairs = ((said.answers[INTACT][place_of[alone.id]], alone) for alone in said.alone)
+    heard = [(first, alone) for first, alone in pairs if is_given(first) and is_given(alone)]
+    return {
+        "batch_size": said.batch_size,
+        "asked": len(heard),
+        "different": [alone.id for first, alone in heard if alone != first],
+    }
 
 
 def _exam(run: Run, asked: Questions, said: Said) -> tuple[Exam, LabelLedger]:

@@ -34,18 +34,24 @@ def broken_shards(ground: Ground) -> list[Check]:
     asked = questions(ground)
     failures = [*_altered_truth(ground, asked)]
     judge = Judge(ground, asked)
+    batch_sizes: list[int] = []
     for folder in folders:
-        failures += _read(folder, asked, judge)
-    return [*failures, *judge.failures(), *_missing(asked, judge)]
+        failures += _read(folder, asked, judge, batch_sizes)
+    return [
+        *failures,
+        *judge.failures(),
+        *_missing(asked, judge, batch_size=batch_sizes[0] if batch_sizes else 1),
+    ]
 
 
-def _read(folder: StageFolder, asked: Questions, judge: Judge) -> Iterator[Check]:
+def _read(folder: StageFolder, asked: Questions, judge: Judge, batch_sizes: list[int]) -> Iterator[Check]:
     try:
         sheet = read_sheet(folder)
         if sheet is None:
             yield refused("shard_can_be_read", folder.stage, "a journal of answers", "none")
             return
         yield from _foreign_parts(sheet, asked)
+        batch_sizes.append(sheet.batch_size)
         judge.read(sheet)
     except (BadRowError, StaleInputError) as error:
         yield refused("shard_can_be_read", folder.stage, "a sealed or growing journal", str(error))
@@ -65,9 +71,9 @@ def _altered_truth(ground: Ground, asked: Questions) -> Iterator[Check]:
         yield refused("sealed_truth_is_that_of_the_dataset", TEST_TARGETS, wanted[:16], found[:16])
 
 
-def _missing(asked: Questions, judge: Judge) -> Iterator[Check]:
-    for name in asked.passes:
-        for sample_id in asked.ids:
+def _missing(asked: Questions, judge: Judge, *, batch_size: int) -> Iterator[Check]:
+    for name, ids in asked.rounds(asked.ids, batch_size=batch_size).items():
+        for sample_id in ids:
             if (name, sample_id) not in judge.given:
                 yield refused("every_sample_is_answered", f"{name} {sample_id}", "one answer", "none")
 
