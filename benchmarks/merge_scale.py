@@ -107,7 +107,7 @@ def lengthen(context: Context, *, rows: int, shards: int) -> None:
         said.put_row(sheet.file, start, row)
     export = workspace.stage("export", backbone=backbone)
     samples = list(read_rows(export.path / "samples/test.jsonl", Sample))
-    passes = questions(ground_of(context)).passes
+    passes = questions(ground_of(context)).rounds((), batch_size=1)  # so that nothing is asked again alone
     answers = {name: [said[name, sample.id] for sample in samples] for name in passes}
     _lengthen_export(context, samples, rows=rows)
     for path in (export.path.parent).glob("evaluate*"):
@@ -116,7 +116,7 @@ def lengthen(context: Context, *, rows: int, shards: int) -> None:
     for offset in range(shards):
         folder = export.path.parent / f"evaluate-{offset}-of-{shards}"
         with Journal(folder / PARTIAL) as journal:
-            journal.append({"identity": identity, "batch_size": sheet.batch_size})
+            journal.append({"identity": identity, "batch_size": 1})
             for name, of_pass in answers.items():
                 mine = islice(copies(of_pass, rows, frames=frames_of(samples)), offset, None, shards)
                 journal.extend([{"pass": name, **each.model_dump(mode="json")} for each in mine])

@@ -272,7 +272,7 @@ def test_every_refusal_is_listed_at_once(bench):
 @pytest.mark.parametrize(
     ("spoil", "rule"),
     [(each, FAULTS[each]) for each in (answer_a_train_sample, bring_a_truth, swap_the_episode, contradict)],
-    ids=str,
+    ids=lambda given: given if isinstance(given, str) else given.__name__,
 )
 def test_what_a_merge_refuses_is_not_taken_over_by_an_evaluation(bench, spoil, rule):
     folder, _ = [bench.shard(offset, 2) for offset in (0, 1)]
