@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from omni_mlflow.backbones.policy_vla_branch.learning_data import policy_data
 from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps
 from omni_mlflow.backbones.policy_vla_branch.round_trip import Bound, load_maps, save_maps
 from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME
-from omni_mlflow.spine.rows import read_document, write_document
+from omni_mlflow.spine.rows import digest_of, read_document, write_document
 from omni_mlflow.spine.types import Split, broken
 
 
@@ -141,6 +142,10 @@ FAULTS = {
     "fitted on other labels": (
         edited("fitted.json", lambda each: each["action"].update({"Fly kite": 1})),
         "fitted_again_agrees",
+    ),
+    "a digest of another space": (
+        edited("fitted.json", lambda each: each.update(action_space_digest="0" * 64)),
+        "action_space_digest_is_its_own",
     ),
     "another space's name": (
         edited(ACTION_SPACE_NAME, lambda each: each.update(space="ee20")),
@@ -271,6 +276,46 @@ def test_a_sound_checkpoint_passes_in_any_order_of_episodes(policy_folder, polic
     backwards = policy_exported.train(lambda made: made[::-1])
     fitted = PolicyFitted.fit_samples(backwards, policy_exported.settings)
     assert broken(data_checks(policy_folder, fitted, policy_exported.settings)) == []
+
+
+def moved(content: Any, by: float) -> Any:
+    """Every number of a document that is no whole one, a little off."""
+    if isinstance(content, dict):
+        return {key: moved(each, by) for key, each in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)(moved(each, by) for each in content)
+    return content * (1 + by) + by if isinstance(content, float) else content
+
+
+@pytest.mark.parametrize(
+    ("by", "rules"),
+    [
+        (1e-13, set()),
+        (1e-6, {"fitted_again_agrees", "action_space_fitted_again", "maps_fitted_again"}),
+    ],
+)
+def test_last_bits_of_another_processor_pass_and_nothing_larger_does(
+    policy_folder, policy_exported, by, rules
+):
+    for name in ("fitted.json", ACTION_SPACE_NAME):
+        document = moved(json.loads((policy_folder / name).read_text()), by)
+        if name == "fitted.json":
+            space = CheckpointSpace.model_validate(document["action_space"])
+            document["action_space_digest"] = digest_of(space)
+        write_document(policy_folder / name, document)
+    maps = load_maps(policy_folder / MAPS_NAME, Maps)
+    save_maps(policy_folder / MAPS_NAME, Maps.model_validate(moved(maps.model_dump(), by)))
+    assert {*refused(policy_folder, policy_exported)} == rules
+
+
+def test_the_rate_of_chunks_does_not_hang_on_the_clock_of_one_episode(policy_exported):
+    def slower(made):
+        first = made[0].sample
+        inputs = {**first.inputs, "fps": 17.8}
+        return [replace(made[0], sample=first.model_copy(update={"inputs": inputs})), *made[1:]]
+
+    fitted = PolicyFitted.fit_samples(policy_exported.train(slower), policy_exported.settings)
+    assert {fitted.action_space.fps, *(each.fps for each in fitted.action_space.beside)} == {20.0}
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -15,7 +15,12 @@ from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands
 from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels
 from omni_mlflow.backbones.policy_vla_branch.humanoid_space import BodyMaps
-from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES, Inputs, known_numbers
+from omni_mlflow.backbones.policy_vla_branch.inputs import (
+    STATE_NAMES,
+    Inputs,
+    known_numbers,
+    nominal_rate,
+)
 from omni_mlflow.backbones.policy_vla_branch.labels import ClassKind, ClassTarget
 from omni_mlflow.backbones.policy_vla_branch.motion import Motion
 from omni_mlflow.backbones.policy_vla_branch.retargeting import Maps
@@ -85,7 +90,7 @@ class PolicyFitted(TrainPriors):
         rule = settings.targets.object_affordance
         priors = TrainPriors.fit(with_afforded(row.target, rule) for row in rows)
         robot = _robot_stats(motion, maps) if isinstance(maps, Maps) else None
-        horizon, fps = settings.action.horizon_frames, inputs[0].fps
+        horizon, fps = settings.action.horizon_frames, float(nominal_rate([each.fps for each in inputs]))
         tokens = [token_space_file(space_file(EE20, robot, horizon=horizon, fps=fps))] if robot else []
         file = CheckpointSpace.of(
             space_file(space, action_stats, horizon=horizon, fps=fps),

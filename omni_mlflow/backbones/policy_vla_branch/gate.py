@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from omni_mlflow.backbones.base import CheckpointUnderTest
 from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
@@ -22,8 +22,9 @@ from omni_mlflow.backbones.policy_vla_branch.fitted import (
     PolicyFitted,
     head_labels,
 )
+from omni_mlflow.backbones.policy_vla_branch.fitted_again import differing
 from omni_mlflow.backbones.policy_vla_branch.model_gate import model_checks
-from omni_mlflow.backbones.policy_vla_branch.round_trip import RetargetingMaps, load_maps
+from omni_mlflow.backbones.policy_vla_branch.round_trip import load_maps
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME, DimensionStats, NormalizationStats
 from omni_mlflow.spine.rows import UNREADABLE, digest_of, read_document
@@ -31,6 +32,8 @@ from omni_mlflow.spine.types import Check, broken
 
 GATE_NAME = "policy_checkpoint_action_space_and_normalizer"
 _SAME = 1e-6
+_OF_ITS_OWN_FILE = frozenset({"action_space_digest"})
+"""It hangs on every last bit."""
 
 
 def checkpoint_checks(checkpoint: CheckpointUnderTest) -> list[Check]:
@@ -49,13 +52,15 @@ def data_checks(folder: Path, fitted: PolicyFitted, settings: Settings) -> Itera
     stats = yield from _read(STATS_NAME, folder, lambda path: read_document(path, NormalizationStats))
     maps = yield from _read(MAPS_NAME, folder, lambda path: load_maps(path, type(fitted.maps)))
     if stored is not None:
-        yield _check("fitted_again_agrees", "fitted.json", digest_of(fitted), digest_of(stored))
+        yield _same("fitted_again_agrees", "fitted.json", stored, fitted, without=_OF_ITS_OWN_FILE)
+        own = digest_of(stored.action_space)
+        yield _check("action_space_digest_is_its_own", "fitted.json", own, stored.action_space_digest)
     if space is not None:
         yield from _space_checks(space, fitted, settings)
     if stats is not None:
         yield from _stats_checks(stats, fitted)
     if maps is not None:
-        yield _maps_check(maps, fitted)
+        yield _same("maps_fitted_again", MAPS_NAME, maps, fitted.maps)
 
 
 def _space_checks(space: CheckpointSpace, fitted: PolicyFitted, settings: Settings) -> Iterator[Check]:
@@ -65,9 +70,7 @@ def _space_checks(space: CheckpointSpace, fitted: PolicyFitted, settings: Settin
     yield _check("action_space_width", ACTION_SPACE_NAME, wanted.dim(), space.dim)
     horizon = settings.action.horizon_frames
     yield _check("action_space_horizon", ACTION_SPACE_NAME, horizon, space.horizon)
-    yield _check(
-        "action_space_fitted_again", ACTION_SPACE_NAME, digest_of(fitted.action_space), digest_of(space)
-    )
+    yield _same("action_space_fitted_again", ACTION_SPACE_NAME, space, fitted.action_space)
 
 
 def _stats_checks(stats: NormalizationStats, fitted: PolicyFitted) -> Iterator[Check]:
@@ -108,12 +111,17 @@ def _farthest(found: DimensionStats, expected: DimensionStats) -> float:
     return float(apart.max()) if np.isfinite(apart).all() else float("inf")
 
 
-def _maps_check(maps: RetargetingMaps, fitted: PolicyFitted) -> Check:
-    """Every number of the maps, to the last bit: codes, bounds, counts and the measured round trip."""
-    again = fitted.maps
-    other = [name for name in type(again).model_fields if getattr(maps, name) != getattr(again, name)]
-    found = "the same" if maps == again else f"other {', '.join(other)}"
-    return _check("maps_fitted_again", MAPS_NAME, "the same", found)
+def _same(
+    rule: str,
+    subject: str,
+    found: BaseModel,
+    expected: BaseModel,
+    *,
+    without: frozenset[str] = frozenset(),
+) -> Check:
+    """Every number to within :data:`~.fitted_again.CLOSE`, and all else to the letter."""
+    other = differing(found, expected, without=without)
+    return _check(rule, subject, "the same", f"other {', '.join(other)}" if other else "the same")
 
 
 def _read(name: str, folder: Path, read: Callable[[Path], Any]) -> Any:

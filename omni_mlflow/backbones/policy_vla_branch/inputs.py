@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -122,3 +124,12 @@ def known_numbers(hands: NDArray[np.bool_], velocities: NDArray[np.bool_]) -> ND
     """
     pose = np.repeat(hands, len(POSE_NAMES) // 2, axis=1)
     return np.concatenate([pose, np.repeat(velocities, 3, axis=1), np.ones_like(hands)], axis=1)
+
+
+def nominal_rate(measured: Sequence[float]) -> int:
+    """Return the whole number of frames per second that recordings were set to.
+
+    Clocks drift and devices drop frames, so measured rates lie around it. A chunk has one rate, step k of it
+    lying k / rate after now, and so has a LeRobot dataset: which rate that is must not hang on one episode.
+    """
+    return round(median(measured))

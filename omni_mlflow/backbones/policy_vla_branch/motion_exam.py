@@ -57,7 +57,7 @@ class MotionExam:
         return scored_steps(motion.future.valid, motion.before.valid, reasons=self.space.moving.unknown)
 
     def errors_of(self, predicted: Floats) -> TrajectoryErrors:
-        fps = self.inputs[0].fps if self.inputs else 1.0
+        fps = self.exam.fitted.action_space.fps  # of every chunk, whatever one episode's clock says
         wrists = sorted({point for _, _, point in self.space.moving.wrists})
         return trajectory_errors(self.future, predicted, self.scored[0], fps=fps, wrists=wrists)
 

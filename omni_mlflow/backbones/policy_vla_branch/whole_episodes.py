@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from statistics import median
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +17,12 @@ from numpy.typing import NDArray
 
 from omni_mlflow.backbones.policy_vla_branch.camera import read_trajectories
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands, rot6d, usable
-from omni_mlflow.backbones.policy_vla_branch.inputs import POSE_NAMES, STATE_NAMES, known_numbers
+from omni_mlflow.backbones.policy_vla_branch.inputs import (
+    POSE_NAMES,
+    STATE_NAMES,
+    known_numbers,
+    nominal_rate,
+)
 from omni_mlflow.backbones.policy_vla_branch.lerobot_stats import Stats
 from omni_mlflow.backbones.policy_vla_branch.lerobot_v3 import Form, Picture, Recording, write_dataset
 from omni_mlflow.backbones.policy_vla_branch.sample import CAMERA, pose_of, state_of
@@ -56,15 +60,6 @@ def export_episodes(
         form = _form(windows[0], rate)
         found = write_dataset(out[split], recordings, form, split=split.value, normal=normal)
         normal = found if split is Split.TRAIN else normal
-
-
-def nominal_rate(measured: Sequence[float]) -> int:
-    """Return the whole number of frames per second that recordings were set to.
-
-    Clocks drift and devices drop frames, so measured rates lie around it. The format has one rate per dataset
-    and index / rate as a frame's time; which rate that is must not hang on a split's episodes.
-    """
-    return round(median(measured))
 
 
 def _form(window: Window, rate: int) -> Form:
