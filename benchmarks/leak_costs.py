@@ -22,10 +22,10 @@ from omni_mlflow.expectations import check_suite, write_suite_result
 from omni_mlflow.frames import manifest_frame
 from omni_mlflow.reporting.leak_page import leak_page
 from omni_mlflow.spine import key_frames, motion_trace, path_trace, sound_bits
-from omni_mlflow.spine.clock import FrameClock
 from omni_mlflow.spine.contents import RECORDED_ARRAYS, SKETCHED_ROWS
 from omni_mlflow.spine.encoded_pictures import encoded_pictures
 from omni_mlflow.spine.fingerprints import FilePrint, FingerprintStore, known_fingerprint
+from omni_mlflow.spine.frame_clock import FrameClock
 from omni_mlflow.spine.key_frames import KeyFrames
 from omni_mlflow.spine.leak_graph import LeakGraph
 from omni_mlflow.spine.leaks import LEAK_RULES, find_leaks

@@ -22,8 +22,8 @@ from omni_mlflow.spine.calibration import Camera, depth_intrinsics, read_camera
 from omni_mlflow.spine.caption_references import CaptionRule
 from omni_mlflow.spine.caption_texts import caption_texts
 from omni_mlflow.spine.captions import FrameCaptions, map_captions
-from omni_mlflow.spine.clock import NOMINAL_FPS
 from omni_mlflow.spine.coverage import reason_for_absence, sampled_frames, valid_frames
+from omni_mlflow.spine.frame_clock import NOMINAL_FPS, FrameClock, frame_clock
 from omni_mlflow.spine.layout import DATASETS, LARGEST, MOST_OF, possible
 from omni_mlflow.spine.poses import Bools, Floats, inverse, rigid_motions
 from omni_mlflow.spine.sensors import DepthRows, Imu, nearest, read_depth, read_imu, read_map
@@ -86,9 +86,9 @@ class EpisodeFile:
         return None if clock is None else (int(clock[0]), int(clock[-1]))
 
     @cached_property
-    def frame_clock(self) -> clock.FrameClock:
+    def frame_clock(self) -> FrameClock:
         """When each frame was taken, and how many there are in a second."""
-        return clock.frame_clock(self.device_timestamps_ns, self.num_frames)
+        return frame_clock(self.device_timestamps_ns, self.num_frames)
 
     @property
     def fps(self) -> float:
@@ -100,7 +100,7 @@ class EpisodeFile:
         return self.frame_clock.length_s
 
     def seconds_at(self, frame: int) -> float:
-        """Time of a frame after frame 0, see :meth:`~omni_mlflow.spine.clock.FrameClock.seconds_at`."""
+        """Time of a frame after frame 0, see :meth:`~omni_mlflow.spine.frame_clock.FrameClock.seconds_at`."""
         return self.frame_clock.seconds_at(frame)
 
     def seconds_of(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
-from omni_mlflow.spine.clock import FrameClock
+from omni_mlflow.spine.frame_clock import FrameClock
 from omni_mlflow.spine.key_frames import KeyFrames
 from omni_mlflow.spine.recording import Recording, recording_of
 from omni_mlflow.spine.rows import BadRowError, digest_of, file_digest, read_document, write_document

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_mlflow.spine.annotation import AnnotationFile, UnreadableEpisodeError
-from omni_mlflow.spine.clock import Stamps, sample_timestamps_ns
+from omni_mlflow.spine.clock import sample_timestamps_ns
+from omni_mlflow.spine.frame_clock import Stamps
 from omni_mlflow.spine.layout import possible
 from omni_mlflow.spine.poses import Bools, Floats
 

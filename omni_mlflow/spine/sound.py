@@ -72,4 +72,4 @@ class Sound(Row):
 
     def is_whole(self, length_s: float) -> bool:
         """Whether no other track can have more of an episode of this length."""
-        return not self.mute and self.silence_s(length_s) <= WHOLE_S
+        return bool(self.spans) and not self.mute and self.silence_s(length_s) <= WHOLE_S
