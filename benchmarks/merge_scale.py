@@ -44,7 +44,7 @@ from omni_mlflow.spine.types import Answer, LabelledSample, Sample, Span, Split,
 from omni_mlflow.stage_run import _ground, run_stage
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answer_sheets import PARTIAL, read_sheet
-from omni_mlflow.stages.asked import questions
+from omni_mlflow.stages.asked import ALONE, INTACT, questions
 from omni_mlflow.stages.base import Ground, Options
 from omni_mlflow.stages.declared_labels import action_counts
 from omni_mlflow.stages.kept_answers import KeptAnswers
@@ -107,19 +107,23 @@ def lengthen(context: Context, *, rows: int, shards: int) -> None:
         said.put_row(sheet.file, start, row)
     export = workspace.stage("export", backbone=backbone)
     samples = list(read_rows(export.path / "samples/test.jsonl", Sample))
-    passes = questions(ground_of(context)).rounds((), batch_size=1)  # so that nothing is asked again alone
+    passes = questions(ground_of(context)).rounds((), batch_size=1)  # all but those asked again alone
     answers = {name: [said[name, sample.id] for sample in samples] for name in passes}
     _lengthen_export(context, samples, rows=rows)
     for path in (export.path.parent).glob("evaluate*"):
         shutil.rmtree(path)
-    identity = questions(ground_of(context)).identity
+    asked = questions(ground_of(context))
+    drawn = {*asked.rounds(asked.ids, batch_size=sheet.batch_size).get(ALONE, ())}
     for offset in range(shards):
         folder = export.path.parent / f"evaluate-{offset}-of-{shards}"
         with Journal(folder / PARTIAL) as journal:
-            journal.append({"identity": identity, "batch_size": 1})
+            journal.append({"identity": asked.identity, "batch_size": sheet.batch_size})
             for name, of_pass in answers.items():
                 mine = islice(copies(of_pass, rows, frames=frames_of(samples)), offset, None, shards)
-                journal.extend([{"pass": name, **each.model_dump(mode="json")} for each in mine])
+                rows_of_pass = [{"pass": name, **each.model_dump(mode="json")} for each in mine]
+                journal.extend(rows_of_pass)
+                if name == INTACT:
+                    journal.extend([{**row, "pass": ALONE} for row in rows_of_pass if row["id"] in drawn])
 
 
 def _lengthen_export(context: Context, samples: list[Sample], *, rows: int) -> None:
