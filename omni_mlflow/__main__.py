@@ -290,13 +290,11 @@ def _leave_last_words(reason: str, *, stopped: bool = False) -> None:
     """Under ``mlflow run``, show the reason in the run that it made, where no stage has entered it."""
     if "MLFLOW_RUN_ID" in os.environ:
         from omni_mlflow.events import RunOutcome
-        from omni_mlflow.spine.processes import was_adopted
         from omni_mlflow.tracking import leave_last_words
 
         outcome = RunOutcome.KILLED if stopped else RunOutcome.REFUSED
         with suppress(KeyboardInterrupt, Interrupted):  # a second signal is in a hurry
-            orphaned = os.getppid() != PARENT_PID or was_adopted(PARENT_PID)
-            leave_last_words(reason, outcome=outcome, project=PROJECT, end=orphaned)
+            leave_last_words(reason, outcome=outcome, project=PROJECT)
 
 
 if __name__ == "__main__":

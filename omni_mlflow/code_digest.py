@@ -31,6 +31,7 @@ _PLUMBING = frozenset(
                 "events",
                 "workspace",
                 "backbone_code",
+                "backbone_lookup",
                 "code_digest",
                 "loaded_code",
                 "registry",

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
+from omni_mlflow.backbone_lookup import own_backbones
 from omni_mlflow.contract import ContractError, nearest
 from omni_mlflow.contract.file import contradictions, parse_contract, with_profile
 from omni_mlflow.contract.minimum_evidence import found_at, texts_at
 from omni_mlflow.contract.published import published_issues
 from omni_mlflow.contract.text import read_document
-from omni_mlflow.registry import binding_issues, own_backbones, unknown_names
+from omni_mlflow.registry import binding_issues, unknown_names
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -18,12 +18,12 @@ from typing import Any
 
 import yaml
 
+from omni_mlflow.backbone_lookup import installed_backbones, own_backbones
 from omni_mlflow.backbones import base
 from omni_mlflow.contract import CONTRACT_ID, ContractError
 from omni_mlflow.contract.file import load_contract
 from omni_mlflow.contract.text import read_document
 from omni_mlflow.contract_validation import validate_contracts
-from omni_mlflow.registry import installed_backbones, own_backbones
 from omni_mlflow.spine.rows import write_text
 from omni_mlflow.stages import STAGES
 

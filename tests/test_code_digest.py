@@ -34,7 +34,7 @@ DIGESTS = """
 import json
 
 from omni_mlflow.backbone_code import code_behind
-from omni_mlflow.registry import load_backbone
+from omni_mlflow.backbone_lookup import load_backbone
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.evaluation_identity import ANSWER_WITH
 
@@ -304,7 +304,7 @@ def test_an_asked_method_that_calls_another_one_needs_it(is_seen):
         "def ask():\n    import omni_edited\n    return omni_edited.BACKBONE.score()\n",
         "def ask():\n    from omni_edited import Model as It\n    return It().score()\n",
         "def ask(method):\n    return method.__self__.score()\n",
-        "from omni_mlflow.registry import load_backbone\n\ndef ask():\n    return load_backbone('model')\n",
+        "from omni_mlflow import backbone_lookup as at\n\ndef ask():\n    return at.load_backbone('model')\n",
     ],
 )
 def test_a_helper_that_gets_hold_of_the_backbone_may_ask_for_anything(is_seen, helper):

@@ -7,9 +7,10 @@ from fnmatch import fnmatch
 import pytest
 import yaml
 
+from omni_mlflow.backbone_lookup import load_backbone
 from omni_mlflow.contract.minimum_evidence import found_at
 from omni_mlflow.contract_validation import validate_contracts
-from omni_mlflow.registry import files_that_may_leave, load_backbone
+from omni_mlflow.registry import files_that_may_leave
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.publish import EVIDENCE_STAGES
 from omni_mlflow.workspace import Workspace

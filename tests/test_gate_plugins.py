@@ -14,14 +14,15 @@ import yaml
 from click.testing import CliRunner
 from rich.console import Console
 
-from omni_mlflow import registry
+from omni_mlflow import backbone_lookup
 from omni_mlflow.__main__ import build
+from omni_mlflow.backbone_lookup import load_backbone
 from omni_mlflow.backbones.base import CheckpointUnderTest, SampleSet
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import Context
 from omni_mlflow.contract import ContractError
 from omni_mlflow.gates import ENTRY_POINT_GROUP
-from omni_mlflow.registry import load_backbone, load_bound
+from omni_mlflow.registry import load_bound
 from omni_mlflow.spine.types import Check
 from omni_mlflow.stage_report import RulesBrokenError
 from omni_mlflow.stage_run import run_stage
@@ -210,7 +211,7 @@ def test_a_backbone_without_its_source_is_told(tmp_path, monkeypatch, archived):
         py_compile.compile(str(source), cfile=str(tmp_path / "closed" / "omni_closed.pyc"))
         monkeypatch.syspath_prepend(str(tmp_path / "closed"))
     source.unlink()
-    monkeypatch.setattr(registry, "own_backbones", lambda: {"closed": "omni_closed"})
+    monkeypatch.setattr(backbone_lookup, "own_backbones", lambda: {"closed": "omni_closed"})
     monkeypatch.delitem(sys.modules, "omni_closed", raising=False)
     with pytest.raises(ContractError, match="omni_closed is installed without its source"):
         load_backbone("closed")

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from omni_mlflow.__main__ import build
+from omni_mlflow.backbone_lookup import load_backbone
 from omni_mlflow.contract.file import load_contract
-from omni_mlflow.registry import load_backbone
 from omni_mlflow.stages import STAGES
 
 PROJECT = Path(__file__).parent.parent

@@ -106,16 +106,12 @@ def read_lines(path: Path) -> Iterator[str]:
             yield line.removesuffix("\n")
 
 
-def write_json_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write plain objects as JSONL, atomically. NaN and infinity are refused."""
-    with writing_json_rows(path) as write:
-        for row in rows:
-            write(row)
-
-
 @contextmanager
 def writing_json_rows(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Give a function that appends one object to a JSONL file, which appears when the block succeeds."""
+    """Give a function that appends one object to a JSONL file, which appears when the block succeeds.
+
+    NaN and infinity are refused.
+    """
     spelled = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
     with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
 

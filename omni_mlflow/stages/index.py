@@ -53,12 +53,6 @@ def _index_episodes(run: Run) -> Report:
     per_split = dict.fromkeys(Split, 0)
     for episode in filled:
         per_split[Split(str(episode.split))] += made[episode.episode_id].num_windows
-    emptied = _emptied(order, per_split)
-    for split, lost in emptied.items():
-        run.say(
-            f"no window of {split} is left: {lost} of its {lost} episodes have none, and 'export' refuses an "
-            "empty split; skipped_episodes.jsonl says why: mend or replace them, then begin at 'select'"
-        )
     summary = run.folder / "window_index_manifest.json"
     write_document(
         summary,
@@ -86,7 +80,7 @@ def _index_episodes(run: Run) -> Report:
         outputs=[out, summary, run.folder / MEDIA, *pages],
         artifacts={"": [summary], "validation": pages},
         metrics={f"rows/windows_{split}": count for split, count in per_split.items()},
-        tags={"omni.splits_without_windows": ", ".join(emptied)} if emptied else {},
+        tags=_told_emptied(run, order, per_split),
         failures=suite.failures(),
         skipped=skips,
         taken=len(manifest.episodes),
@@ -94,10 +88,17 @@ def _index_episodes(run: Run) -> Report:
     )
 
 
-def _emptied(episodes: Sequence[Episode], num_windows: Mapping[Split, int]) -> dict[Split, int]:
-    """Return how many episodes each split has that has no window: ``export`` refuses it later."""
+def _told_emptied(run: Run, episodes: Sequence[Episode], num_windows: Mapping[Split, int]) -> dict[str, str]:
+    """Say of each split that has episodes and no window so, and return the tag for that."""
     counts = Counter(Split(str(episode.split)) for episode in episodes)
-    return {split: counts[split] for split in Split if counts[split] and not num_windows[split]}
+    emptied = [split for split in Split if counts[split] and not num_windows[split]]
+    for split in emptied:
+        run.say(
+            f"no window of {split} is left: {counts[split]} of its {counts[split]} episodes have none, and "
+            "'export' refuses an empty split; skipped_episodes.jsonl says why: mend or replace them, then "
+            "begin at 'select'"
+        )
+    return {"omni.splits_without_windows": ", ".join(emptied)} if emptied else {}
 
 
 class _Made(NamedTuple):

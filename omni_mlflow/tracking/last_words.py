@@ -15,25 +15,27 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from omni_mlflow import PARENT_PID
 from omni_mlflow.events import RunOutcome
+from omni_mlflow.spine.processes import was_adopted
 from omni_mlflow.tracking.stores import UnsupportedStoreError, store_uri
 
 PATIENCE_S = 60.0
 
 
-def leave_last_words(reason: str, *, outcome: RunOutcome, project: Path, end: bool) -> None:
-    """Show ``reason`` in the run of ``MLFLOW_RUN_ID``; a store that does not take it stops nothing.
+def leave_last_words(reason: str, *, outcome: RunOutcome, project: Path) -> None:
+    """Show ``reason`` in the run of ``MLFLOW_RUN_ID``, and end it where ``mlflow run`` is no longer there to.
 
-    Args:
-        end: end the run too, for nobody is left who will.
+    A store that does not take it stops nothing.
     """
+    orphaned = os.getppid() != PARENT_PID or was_adopted(PARENT_PID)
     environment = dict(os.environ)
     run_id = environment.pop("MLFLOW_RUN_ID")
     with suppress(UnsupportedStoreError, OSError, subprocess.TimeoutExpired):
         environment["MLFLOW_TRACKING_URI"] = store_uri(project)
         subprocess.run(
             [sys.executable, "-m", __name__, run_id, outcome, reason, "--project", str(project)]
-            + ["--end"] * end,
+            + ["--end"] * orphaned,
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from omni_mlflow.backbone_lookup import own_backbones
 from omni_mlflow.backbones.base import Backbone, CheckpointUnderTest, Exported, SampleSet
 from omni_mlflow.code_digest import imports_of
 from omni_mlflow.contract import Contract
 from omni_mlflow.contract.file import load_contract, parse_changes
 from omni_mlflow.gates import gates_of
 from omni_mlflow.metrics.answers import ANSWER_KEYS
-from omni_mlflow.registry import Bound, bind, own_backbones
+from omni_mlflow.registry import Bound, bind
 from omni_mlflow.spine.adapter_views import as_asked
 from omni_mlflow.spine.rows import file_digest, read_document, read_json_rows, read_rows, write_document
 from omni_mlflow.spine.types import Check, LabelledSample, Labels, Sample, Split, Window, broken

@@ -30,7 +30,7 @@ from omni_mlflow.backbones.policy_vla_branch.inputs import Inputs
 from omni_mlflow.backbones.policy_vla_branch.round_trip import load_maps, save_maps
 from omni_mlflow.backbones.policy_vla_branch.scoring import check_outputs, score_exam
 from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME
-from omni_mlflow.spine.rows import read_document, write_document, write_json_rows
+from omni_mlflow.spine.rows import read_document, write_document, writing_json_rows
 from omni_mlflow.spine.types import Split, broken
 from tests.conftest import PROJECT, Place
 
@@ -325,7 +325,9 @@ def test_the_audit_tells_error_limits_and_masked_steps_of_each_episode(truth, bo
         assert 5 < each["following_mm"] < 30
         assert each["within_bound"]
         assert each["masked_steps"] == {"the body is unknown at the step": 0}
-    write_json_rows(tmp_path / "policy_predictions.jsonl", truth.predictions)
+    with writing_json_rows(tmp_path / "policy_predictions.jsonl") as write:
+        for row in truth.predictions:
+            write(row)
     write_document(tmp_path / "metrics.json", truth.metrics)
     write_document(tmp_path / "retargeting_audit.json", audit)
     assert broken(check_outputs(tmp_path)) == []

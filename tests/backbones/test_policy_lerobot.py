@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from omni_mlflow.backbone_lookup import load_backbone
 from omni_mlflow.backbones.base import ExportsEpisodes
 from omni_mlflow.backbones.policy_vla_branch import BACKBONE
 from omni_mlflow.backbones.policy_vla_branch.inputs import nominal_rate
@@ -21,7 +22,6 @@ from omni_mlflow.backbones.policy_vla_branch.lerobot_stats import column_stats, 
 from omni_mlflow.backbones.policy_vla_branch.lerobot_v3 import Form, Recording, read_episodes, write_dataset
 from omni_mlflow.backbones.policy_vla_branch.whole_episodes import COLUMNS, Tracks, columns_of
 from omni_mlflow.publication.detectors import DETECTORS
-from omni_mlflow.registry import load_backbone
 from omni_mlflow.spine.rows import read_rows
 from omni_mlflow.spine.types import Split, Window
 

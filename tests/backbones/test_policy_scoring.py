@@ -14,7 +14,7 @@ from omni_mlflow.backbones.policy_vla_branch.controls import CONTROLS, controlle
 from omni_mlflow.backbones.policy_vla_branch.motion_exam import OtherActionSpaceError
 from omni_mlflow.backbones.policy_vla_branch.scoring import check_outputs, score_exam
 from omni_mlflow.metrics.trajectories import FARTHEST_MM
-from omni_mlflow.spine.rows import write_document, write_json_rows
+from omni_mlflow.spine.rows import write_document, writing_json_rows
 from omni_mlflow.spine.types import Answer, Labels, Outcome, Span, Target, broken
 
 
@@ -174,7 +174,9 @@ def test_the_three_families_are_told_apart(truth):
 
 
 def test_metrics_follow_from_the_predictions_and_a_changed_one_is_found(truth, tmp_path):
-    write_json_rows(tmp_path / "policy_predictions.jsonl", truth.predictions)
+    with writing_json_rows(tmp_path / "policy_predictions.jsonl") as write:
+        for row in truth.predictions:
+            write(row)
     write_document(tmp_path / "metrics.json", truth.metrics)
     write_document(tmp_path / "retargeting_audit.json", truth.documents["retargeting_audit.json"])
     assert broken(check_outputs(tmp_path)) == []
@@ -196,7 +198,9 @@ def test_an_episode_whose_hands_do_not_come_back_breaks_a_rule_of_the_evaluation
     audit = truth.documents["retargeting_audit.json"]
     first, *others = audit["episodes"]
     worse = {**first, "round_trip": {"mean_mm": 2.0, "max_mm": 9.0}, "within_bound": False}
-    write_json_rows(tmp_path / "policy_predictions.jsonl", truth.predictions)
+    with writing_json_rows(tmp_path / "policy_predictions.jsonl") as write:
+        for row in truth.predictions:
+            write(row)
     write_document(tmp_path / "metrics.json", truth.metrics)
     write_document(tmp_path / "retargeting_audit.json", {**audit, "episodes": [worse, *others]})
     [check] = broken(check_outputs(tmp_path))

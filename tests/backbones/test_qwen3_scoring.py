@@ -12,7 +12,7 @@ from omni_mlflow.backbones.base import Exam
 from omni_mlflow.backbones.label_answers import answer_of, compact
 from omni_mlflow.backbones.qwen3_omni_lora import BACKBONE
 from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.spine.rows import read_json_rows, write_json_rows
+from omni_mlflow.spine.rows import read_json_rows, writing_json_rows
 from omni_mlflow.spine.types import Answer, Labels, Outcome, Sample, Span, Split, Target
 
 SPAN = Span(start=20, stop=40)
@@ -114,7 +114,9 @@ def test_a_reply_that_no_file_can_hold_is_graded_and_written_without_what_it_can
 ):
     odd = replace(exam, answers=[answer(1, raw), *exam.answers[1:]])
     scores = BACKBONE.score(odd, settings=qwen_settings())
-    write_json_rows(tmp_path / "predictions.jsonl", scores.predictions)
+    with writing_json_rows(tmp_path / "predictions.jsonl") as write:
+        for row in scores.predictions:
+            write(row)
     written, *_ = read_json_rows(tmp_path / "predictions.jsonl")
     assert written["raw_prediction"] == raw
     if said is None:

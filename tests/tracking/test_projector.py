@@ -207,7 +207,7 @@ def test_a_disk_too_full_for_its_log_does_not_end_it(pipeline, workspace):
 def test_no_stage_imports_mlflow():
     program = (
         "import sys, omni_mlflow.command, omni_mlflow.record, omni_mlflow.tracking\n"
-        "from omni_mlflow.registry import load_backbone\n"
+        "from omni_mlflow.backbone_lookup import load_backbone\n"
         "load_backbone('qwen3_omni_lora'), load_backbone('policy_vla_branch')\n"
         "sys.exit(any(name.partition('.')[0] == 'mlflow' for name in sys.modules))"
     )
