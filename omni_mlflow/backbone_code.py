@@ -33,7 +33,12 @@ PROTOCOL = _ATTRIBUTES | {
     name for protocol in _PROTOCOLS for name in vars(protocol) if not name.startswith("_")
 }
 
-_COMPUTED = frozenset({"globals", "vars", "eval", "exec", "modules", "resolve_name", "__dict__"})
+_COMPUTED = frozenset(
+    {
+        *("globals", "vars", "eval", "exec", "modules", "resolve_name", "import_module", "getmembers"),
+        *("getmodule", "attrgetter", "__dict__", "__globals__", "__package__"),
+    }
+)
 """By these, code may speak of a function whose name stands nowhere."""
 
 _MAKE_VALUES = frozenset({"dict", "frozenset", "set", "tuple", "items", "fromkeys"})

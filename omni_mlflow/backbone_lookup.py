@@ -34,7 +34,7 @@ def load_backbone(backbone_id: str) -> Backbone:
         raise ContractError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
     if backbone is None:
         raise ContractError(f"{module.__name__} defines no BACKBONE")
-    for each in (name, type(backbone).__module__):
+    for each in {name, type(backbone).__module__} - sys.stdlib_module_names:
         _check_source(each)
     for package in packages_of(backbone):
         LOADED.watch(package)

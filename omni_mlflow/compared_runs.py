@@ -17,7 +17,7 @@ from omni_mlflow.registry import Bound, bind
 from omni_mlflow.shown_values import judge_shown
 from omni_mlflow.spine.rows import read_document, read_rows
 from omni_mlflow.spine.types import Check, Skip, broken
-from omni_mlflow.stages import FILLS, STAGES
+from omni_mlflow.stages import FILLS, OF_ONE_BACKBONE, STAGES
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts
 from omni_mlflow.stages.manifests import CONTRACT, FITTED
 from omni_mlflow.stages.run_under_test import RunUnderTest
@@ -114,7 +114,13 @@ def _of_store(run_id: str, *, store: str) -> EvaluatedRun:
     stages = stages_of("eval")
     with TemporaryDirectory(prefix="omni-mlflow-") as scratch:
         fetched = fetch_stages(
-            store, run_id, stages=stages, fills=FILLS, backbone=found.backbone, into=Path(scratch)
+            store,
+            run_id,
+            stages=stages,
+            fills=FILLS,
+            of_one_backbone=OF_ONE_BACKBONE,
+            backbone=found.backbone,
+            into=Path(scratch),
         )
         return _judged(
             run_id, found.key, fetched.folders, fetched.checks, logged=fetched.logged, shown=fetched.shown

@@ -158,7 +158,7 @@ def _issues(document: Mapping[str, Any], *, bind_names: bool) -> list[str]:
         implemented = document.get("status") == "implemented"
         try:
             issues += binding_issues(document) if implemented else unknown_names(document, None)
-        except Exception as error:  # the code of one backbone hides no other contract
+        except (Exception, SystemExit) as error:  # the code of one backbone hides no other contract
             issues.append(f"its code cannot be judged: {type(error).__name__}: {error}")
     return issues
 

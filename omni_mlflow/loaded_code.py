@@ -7,6 +7,7 @@ is imported must still be what was read; one that was loaded before runs on, and
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -27,7 +28,7 @@ class LoadedCode:
     def __init__(self, package: str) -> None:
         self._packages = {package}
         self._sources: dict[Path, bytes] = {}
-        self._held: Mapping[Path, str] | None = None
+        self._held: dict[Path, str] | None = None
         self._edited: Path | None = None
 
     def watch(self, module: str) -> None:
@@ -66,6 +67,8 @@ class LoadedCode:
         """Return a file as it was when this process first met it."""
         if file not in self._sources:
             self._sources[file] = file.read_bytes()
+            if self._held is not None:
+                self._held[file] = _digest(self._sources[file])
         return self._sources[file]
 
     def holds(self, file: Path) -> bool:
@@ -92,7 +95,7 @@ class LoadedCode:
         """Do what another process holds to; what this one has imported already must be that, too."""
         self._packages |= packages
         if held is not None:
-            self._held = held
+            self._held = dict(held)
             edited = (each for each, source in self._sources.items() if self._differs(each, source))
             self._edited = next(edited, None)
 
@@ -115,7 +118,18 @@ def files_of(package: str) -> Iterator[Path]:
     if (file := _file_of(spec)) is not None:
         yield file
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        yield from sorted(each for each in Path(folder).rglob("*.py") if is_module(each))
+        yield from sorted(_modules_below(folder, {Path(folder).resolve()}))
+
+
+def _modules_below(folder: str, around: set[Path]) -> Iterator[Path]:
+    """Yield what can be imported from a folder and those in it, links to folders too, but into no circle."""
+    for each in os.scandir(folder):
+        if each.is_dir():
+            place = Path(each.path).resolve()
+            if place not in around:
+                yield from _modules_below(each.path, {*around, place})
+        elif is_module(Path(each.path)):
+            yield Path(each.path)
 
 
 def is_module(path: Path) -> bool:

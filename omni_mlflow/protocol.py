@@ -51,7 +51,7 @@ class _Unreadable(NamedTuple):
 def _member(backbone: Any, name: str) -> Any:
     try:
         return getattr(backbone, name, _ABSENT)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _Unreadable(f"{type(error).__name__}: {error}")
 
 

@@ -46,6 +46,9 @@ def shown_as_trained(run: RunUnderTest, shown: ShownRun) -> Iterator[Check]:
         # The split may have taken none of the generated episodes that were selected: the tag stays.
         synthetic = synthetic or shown.tags.get(_EVIDENCE) == Evidence.SYNTHETIC
         yield from _tags(shown, {_EVIDENCE: Evidence.SYNTHETIC.value if synthetic else None})
+        metadata = run.json("train", "training_metadata.json")
+        digests = {f"omni.{name}": metadata[name][:16] for name in ("dataset_digest", "split_digest")}
+        yield from _tags(shown, {key: digest for key, digest in digests.items() if key in shown.tags})
 
 
 def shown_as_evaluated(run: RunUnderTest, shown: ShownRun) -> Iterator[Check]:

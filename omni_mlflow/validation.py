@@ -18,7 +18,7 @@ from omni_mlflow.registry import Bound
 from omni_mlflow.shown_values import judge_shown
 from omni_mlflow.spine.types import Check, broken
 from omni_mlflow.stage_report import RulesBrokenError
-from omni_mlflow.stages import FILLS
+from omni_mlflow.stages import FILLS, OF_ONE_BACKBONE
 from omni_mlflow.stages.base import Bar
 from omni_mlflow.stages.run_under_test import RunUnderTest
 from omni_mlflow.stages.validate import stages_of
@@ -76,6 +76,7 @@ def _judge_stored(bound: Bound, run_id: str, *, store: str, level: str) -> list[
             run_id,
             stages=stages_of(level),
             fills=FILLS,
+            of_one_backbone=OF_ONE_BACKBONE,
             backbone=bound.contract.id,
             into=Path(folder),
         )

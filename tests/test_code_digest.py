@@ -281,6 +281,8 @@ def test_a_private_function_of_a_module_that_a_helper_imports_is_seen(is_seen, h
         "getattr(sys.modules[__name__], '_only' + '_scores')()",
         "eval('_only' '_scores()')",
         "pkgutil.resolve_name('omni_edited:_only' + '_scores')()",
+        "getattr(importlib.import_module(__name__), '_only' + '_scores')()",
+        "dict(inspect.getmembers(omni_edited))['_only' + '_scores']()",
     ],
 )
 def test_where_names_are_computed_everything_is_seen(is_seen, asks):

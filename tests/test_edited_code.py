@@ -69,6 +69,28 @@ def test_a_package_that_takes_the_place_of_a_module_is_refused(module, loaded):
         importlib.import_module("omni_late.scores")
 
 
+def test_a_folder_that_is_linked_into_a_package_is_held_too(module, loaded, tmp_path):
+    common = tmp_path / "common"
+    common.mkdir()
+    (common / "rules.py").write_text("VALUE = 1\n")
+    (module.parent / "shared").symlink_to(common)
+    (common / "round").symlink_to(module.parent)
+    loaded.hold()
+    (common / "rules.py").write_text("VALUE = 22\n")
+    with pytest.raises(EditedCodeError, match="was edited after this command began"):
+        importlib.import_module("omni_late.shared.rules")
+
+
+def test_what_is_read_for_a_digest_after_the_command_began_is_held_too(module, loaded):
+    loaded.hold()
+    late = module.with_name("late.py")
+    late.write_text("VALUE = 1\n")
+    loaded.source(late)
+    late.write_text("VALUE = 22\n")
+    with pytest.raises(EditedCodeError, match="was edited after this command began"):
+        importlib.import_module("omni_late.late")
+
+
 def test_once_the_command_has_ended_an_edited_module_is_imported(module, loaded):
     loaded.hold()
     module.write_text("VALUE = 22\n")

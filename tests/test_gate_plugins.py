@@ -22,7 +22,7 @@ from omni_mlflow.console import TerminalBar
 from omni_mlflow.context import Context
 from omni_mlflow.contract import ContractError
 from omni_mlflow.gates import ENTRY_POINT_GROUP
-from omni_mlflow.registry import load_bound
+from omni_mlflow.registry import binding_issues, load_bound
 from omni_mlflow.spine.types import Check
 from omni_mlflow.stage_report import RulesBrokenError
 from omni_mlflow.stage_run import run_stage
@@ -197,6 +197,17 @@ def test_a_backbone_whose_import_exits_is_an_issue_of_its_contract(contract_of, 
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(ContractError, match="omni_leaver cannot be imported: SystemExit"):
         load_bound(path, profile=None, changes={})
+
+
+@pytest.mark.parametrize("made", ["Open", "{}"])
+def test_a_class_or_any_other_thing_in_the_place_of_a_backbone_is_told(tmp_path, monkeypatch, made):
+    (tmp_path / "omni_open.py").write_text(f"class Open:\n    id = 'open'\n\nBACKBONE = {made}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(backbone_lookup, "own_backbones", lambda: {"open": "omni_open"})
+    monkeypatch.delitem(sys.modules, "omni_open", raising=False)
+    issues = binding_issues({"id": "open"})
+    told = "it must be an instance: BACKBONE = Open()" if made == "Open" else "it has no method 'export'"
+    assert any(told in issue for issue in issues)
 
 
 @pytest.mark.parametrize("archived", [True, False])

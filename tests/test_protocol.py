@@ -120,6 +120,10 @@ class Raises:
     def load(self):
         raise RuntimeError("not now")
 
+    @property
+    def fit(self):
+        raise SystemExit(0)
+
 
 def test_a_decorated_method_and_a_read_only_mapping_are_as_good_as_others(trivial, told):
     gates = MappingProxyType(dict(trivial().gates))
@@ -127,9 +131,10 @@ def test_a_decorated_method_and_a_read_only_mapping_are_as_good_as_others(trivia
 
 
 def test_what_raises_when_it_is_looked_at_is_an_issue_of_its_own(trivial, told):
-    issues = told(changed(trivial, shown=Raises.shown, load=Raises.load))
+    issues = told(changed(trivial, shown=Raises.shown, load=Raises.load, fit=Raises.fit))
     assert "its attribute 'shown' cannot be read: KeyError: 'smell'" in issues[0]
-    assert "its method 'load' cannot be read: RuntimeError: not now" in issues[1]
+    assert "its method 'fit' cannot be read: SystemExit: 0" in issues[1]
+    assert "its method 'load' cannot be read: RuntimeError: not now" in issues[2]
 
 
 async def waits(self, train, *, settings):

@@ -47,6 +47,39 @@ def test_another_number_than_that_of_the_evaluation_is_named(place, stage):
     assert refused(judge(place, run_of(place, "main").info.run_id)) == [(METRIC, subject, "0.0", "0.9876")]
 
 
+@pytest.mark.parametrize("said", ["nothing", "x", "train"])
+def test_a_run_that_says_to_be_of_another_stage_is_judged_all_the_same(place, said):
+    import mlflow
+
+    client = mlflow.MlflowClient(place.store)
+    runs = {stage: run_of(place, stage).info.run_id for stage in ("main", "evaluate")}
+    for run_id in runs.values():
+        client.log_metric(run_id, "action_accuracy", 0.9876)
+        if said == "nothing":
+            client.delete_tag(run_id, "omni.stage")
+        else:
+            client.set_tag(run_id, "omni.stage", said)
+    told = refused(judge(place, runs["main"]))
+    assert (METRIC, f"evaluate run {runs['evaluate']}: action_accuracy", "0.0", "0.9876") in told
+    found = "none" if said == "nothing" else said
+    assert ("run_is_of_this_stage", "evaluate", "evaluate", found) in told
+    if said != "train":
+        assert (METRIC, f"main run {runs['main']}: action_accuracy", "0.0", "0.9876") in told
+
+
+def test_a_run_that_no_longer_says_of_which_backbone_it_is_is_named(place):
+    import mlflow
+
+    client = mlflow.MlflowClient(place.store)
+    client.delete_tag(run_of(place, "evaluate").info.run_id, "omni.backbone")
+    client.set_tag(run_of(place, "main").info.run_id, "omni.backbone", "another")
+    told = refused(judge(place, run_of(place, "main").info.run_id))
+    assert [(rule, found) for rule, _, _, found in told] == [
+        ("run_is_of_this_backbone", "another"),
+        ("run_is_of_this_backbone", "none"),
+    ]
+
+
 def test_a_number_for_what_the_evaluation_did_not_score_is_named(place):
     import mlflow
 

@@ -40,3 +40,6 @@ STAGES: dict[str, Stage] = {
 
 FILLS = {stage.name: stage.work.name for stage in STAGES.values() if stage.fills}
 """Stages that do the work of another one in another way, and that other one."""
+
+OF_ONE_BACKBONE = frozenset(stage.name for stage in STAGES.values() if stage.per_backbone)
+"""Stages whose run names its backbone; a run of the others is of all of them."""

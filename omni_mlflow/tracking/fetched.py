@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +73,14 @@ class Fetched:
 
 
 def fetch_stages(
-    store: str, run_id: str, *, stages: Sequence[str], fills: Mapping[str, str], backbone: str, into: Path
+    store: str,
+    run_id: str,
+    *,
+    stages: Sequence[str],
+    fills: Mapping[str, str],
+    of_one_backbone: Collection[str],
+    backbone: str,
+    into: Path,
 ) -> Fetched:
     """Download the files of every stage behind a run, found through its tags ``omni.upstream.<stage>``.
 
@@ -81,6 +88,7 @@ def fetch_stages(
         run_id: a pipeline run, the run of a stage after those that are asked for, or one that stands around
             such runs of several backbones.
         fills: stages that do the work of another one, and that other one.
+        of_one_backbone: stages whose run must say of which backbone it is.
         into: an empty folder; each stage gets a folder of its own in it.
     """
     client = open_client(store)
@@ -90,15 +98,21 @@ def fetch_stages(
         return fetched
     ids = runs_behind(client, meant, fills=fills)
     if meant.info.run_id not in {ids.get(stage) for stage in stages}:
-        fetched.shown.append(_shown(meant, fills=fills))
+        said = _said_stage(meant, fills)
+        fetched.shown.append(
+            _shown(meant, said if said in stages else "main", complete=said in (*stages, "main"))
+        )
+        of = meant.data.tags.get("omni.backbone", backbone)
+        fetched.checks.append(_check("run_is_of_this_backbone", meant.info.run_id, backbone, of))
     for stage in stages:
         found, problems = get_run(client, ids.get(stage), subject=stage)
         fetched.checks += problems
         if found is None:
             continue
-        fetched.shown.append(_shown(found, fills=fills))
+        fetched.shown.append(_shown(found, stage))
         tags = found.data.tags
-        of = tags.get("omni.backbone", backbone)  # a shared stage is of all of them
+        of = tags.get("omni.backbone", "none" if stage in of_one_backbone else backbone)
+        fetched.checks.append(_check("run_is_of_this_stage", stage, stage, _said_stage(found, fills)))
         fetched.checks.append(_check("stage_run_is_finished", stage, "FINISHED", found.info.status))
         fetched.checks.append(_check("run_is_of_this_backbone", stage, backbone, of))
         folder = fetched.folders[stage] = into / stage
@@ -111,14 +125,20 @@ def fetch_stages(
     return fetched
 
 
-def _shown(run: Run, *, fills: Mapping[str, str]) -> ShownRun:
+def _said_stage(run: Run, fills: Mapping[str, str]) -> str:
+    """Whose work a run says that it shows; a tag is easily changed, so nothing else hangs on it."""
+    said = run.data.tags.get("omni.stage", "none")
+    return fills.get(said, said)
+
+
+def _shown(run: Run, stage: str, *, complete: bool = True) -> ShownRun:
+    """Return the values of a run that is judged as one of ``stage``; what it lacks, only if ``complete``."""
     tags = run.data.tags
-    stage = tags.get("omni.stage", "")
     return ShownRun(
         run_id=run.info.run_id,
-        stage=fills.get(stage, stage),
+        stage=stage,
         own=REUSED_TAG not in tags,
-        finished=run.info.status == "FINISHED",
+        finished=complete and run.info.status == "FINISHED",
         metrics=run.data.metrics,
         tags=tags,
     )
