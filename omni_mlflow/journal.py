@@ -207,15 +207,23 @@ def follow_open_journal(lines: BufferedReader, *, start: int) -> Iterator[tuple[
     """As :func:`follow_journal`, of one that stays the same file whatever becomes of its path."""
     end = start
     lines.seek(start)
-    for number, line in enumerate(lines, start=1):
+    for line in lines:
         if not line.endswith(b"\n"):
             return
-        where = f"{lines.name}: line {number} after byte {start}"
         try:
             row = from_json(line)
         except ValueError as error:
-            raise BadRowError(f"{where} is not JSON: {error}") from error
+            raise _bad_row(lines, at=end, why=f"not JSON ({error})") from error
         if not isinstance(row, dict):
-            raise BadRowError(f"{where} is not a JSON object")
+            raise _bad_row(lines, at=end, why="not a JSON object")
         end += len(line)
         yield row, end
+
+
+def _bad_row(lines: BufferedReader, *, at: int, why: str) -> BadRowError:
+    lines.seek(0)
+    number = lines.read(at).count(b"\n") + 1
+    return BadRowError(
+        f"{lines.name}:{number}: {why}; nothing writes such a row but a hand or a damaged disk: put the line "
+        "back as it was, or move the file away"
+    )

@@ -94,7 +94,7 @@ def test_a_second_writer_is_refused_by_name(tmp_path):
 def test_a_line_edited_by_hand_is_an_error_with_its_place(tmp_path):
     path = tmp_path / "journal.jsonl"
     path.write_text('{"n": 0}\n{"n": oops}\n')
-    with pytest.raises(BadRowError, match="line 2"):
+    with pytest.raises(BadRowError, match=r"journal\.jsonl:2: not JSON"):
         list(read_journal(path))
 
 

@@ -91,7 +91,7 @@ class Follower:
 
     Attributes:
         runs: by run key; those whose journal was there at the last :meth:`read`.
-        unreadable: journals that hold something else than finished rows, and what.
+        unreadable: journals that hold something else than finished rows: where, and what.
         marks: what was projected to the store.
     """
 
@@ -124,7 +124,8 @@ class Follower:
             except FileNotFoundError:
                 continue  # moved while we looked; the next call finds it
             except (BadRowError, NewerSchemaError, OSError) as error:
-                self.unreadable[path] = str(error)
+                why = str(error)
+                self.unreadable[path] = why if str(path) in why else f"{path}: {why}"
         self._seen = seen
         for key in self.runs.keys() - keys:
             del self.runs[key]
@@ -135,10 +136,10 @@ class Follower:
         journal.project_again()
 
     def _read_run(self, path: Path, key: str, *, size: int) -> None:
+        """Take all new rows of a journal or, where one is damaged, none: the first alone may say RUNNING."""
         run = self.runs.get(key)
         if run is None or size < run.read_bytes or (run.mark is not None and not run.mark.fits(path)):
-            run = self.runs[key] = RunJournal(path, key)  # new, or cut since it was read
-        run.path = path
+            run = RunJournal(path, key)  # new, or cut since it was read
         if run.read_bytes == 0:
             mark = self.marks.read(key)
             if mark is not None and mark.fits(path):
@@ -146,10 +147,12 @@ class Follower:
                 run.compared = mark.compared
                 if mark.ended and mark.size == size:
                     run.ended, run.read_bytes = True, size
-                    return
-        start = 0 if run.home is None else run.read_bytes
-        for row, end in follow_journal(path, start=start):
-            run.take(parse_event(row), end)
+        run.path = path
+        if not (run.ended and run.read_bytes == size):
+            start = 0 if run.home is None else run.read_bytes
+            for event, end in [(parse_event(row), end) for row, end in follow_journal(path, start=start)]:
+                run.take(event, end)
+        self.runs[key] = run
 
 
 def _key_of(path: Path) -> str | None:

@@ -71,7 +71,7 @@ class Projection:
 
     def report(self, *, failure: str | None) -> SyncReport:
         """Sum up; ``failure`` is why the last pass was cut short."""
-        unreadable = [f"{path}: {why}" for path, why in sorted(self._follower.unreadable.items())]
+        unreadable = [why for _, why in sorted(self._follower.unreadable.items())]
         reasons = [*([failure] if failure else []), *self._refused.values(), *unreadable]
         return SyncReport(
             projected=self.projected,

@@ -159,6 +159,20 @@ def test_an_unreadable_journal_is_named_and_costs_no_other_run(begin, tracker, s
     assert tracker.dump(store)["runs"][good.key]["state"][0] == "FINISHED"
 
 
+def test_a_finished_run_stays_finished_when_its_journal_is_damaged_later(begin, tracker, store):
+    run = begin("guard")
+    run.metrics({"num_errors": 0.0})
+    finish(run)
+    tracker.project(store)
+    rows = run.folder.joinpath(JOURNAL_NAME).read_text().splitlines()
+    run.folder.joinpath(JOURNAL_NAME).write_text("\n".join([rows[0], "", *rows[1:]]) + "\n")
+    report = tracker.project(store)
+    assert f"{run.folder / JOURNAL_NAME}:2: not JSON" in str(report.failure)
+    assert tracker.dump(store)["runs"][run.key]["state"][0] == "FINISHED"
+    run.folder.joinpath(JOURNAL_NAME).write_text("\n".join(rows) + "\n")
+    assert tracker.project(store).failure is None
+
+
 def test_numbers_and_names_that_mlflow_does_not_take_are_shown_all_the_same(begin, tracker, store):
     stage = begin("train")
     stage.metrics({"train/loss": math.inf, "acc@5 (%)": 0.5, "/../odd//": math.nan})
