@@ -27,8 +27,9 @@ demo-all: setup
 	$(BIN)/omni-mlflow main --profile demo --backbone qwen3_omni_lora,policy_vla_branch
 	$(BIN)/omni-mlflow compare workspace/qwen3_omni_lora workspace/policy_vla_branch
 
+# Two processes; files stay whole, because what a file's tests share (a trained model, a store) is made once.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
