@@ -17,7 +17,7 @@ from training_logs import ListLog
 
 from omni_mlflow.backbones.base import TrainingFacts
 from omni_mlflow.backbones.policy_vla_branch.data import PolicyData
-from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels
+from omni_mlflow.backbones.policy_vla_branch.heads import CONTACT_LABELS, HeadLabels
 from omni_mlflow.backbones.policy_vla_branch.observations import Observations
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
 from omni_mlflow.backbones.policy_vla_branch.statistics import NormalizationStats, fit_stats
@@ -26,7 +26,7 @@ from omni_mlflow.backbones.policy_vla_branch.training import train_policy
 
 COLOURS = {"blue": (30, 60, 230), "green": (20, 200, 40), "red": (230, 40, 30)}
 NAMES = tuple(COLOURS)
-LABELS = HeadLabels(action=NAMES, next_action=NAMES, objects=NAMES)
+LABELS = HeadLabels(action=NAMES, next_action=NAMES, next_contact=CONTACT_LABELS, objects=NAMES)
 HORIZON, DIMS, STATE_DIMS = TEST_SIZE.horizon, 6, 28
 
 

@@ -62,6 +62,28 @@ def test_a_checkpoint_defines_every_kind_of_target_that_it_answers(policy_folder
     assert definitions["action_class"].classes == labels.action
     assert definitions["next_action"].classes == labels.next_action
     assert definitions["contact_event"].classes == labels.next_contact
+    assert definitions["contact_event"].source_fields == ("full_body_mocap/contacts",)
+    assert "in most of the known frames" in definitions["contact_event"].validity_rule
+
+
+def test_a_contact_that_no_train_sample_tells_has_neither_head_nor_definition(policy_exported):
+    """Such a head would answer whatever it was made with."""
+    train = policy_exported.train()
+    untold = [
+        row.model_copy(
+            update={
+                "target": row.target.model_copy(
+                    update={"labels": row.target.labels.model_copy(update={"next_in_contact": None})}
+                )
+            }
+        )
+        for row in train.rows
+    ]
+    fitted = PolicyFitted.fit_samples(replace(train, rows=tuple(untold)), policy_exported.settings)
+    assert "next_contact" not in head_labels(fitted).sizes()
+    assert "contact_event" not in fitted.action_space.kinds
+    data = policy_data(replace(train, rows=tuple(untold)), fitted, policy_exported.settings)
+    assert set(data.next_contact.tolist()) == {-1}
 
 
 def test_tokens_range_over_what_train_episodes_do_and_no_other(policy_exported):
@@ -315,7 +337,13 @@ def test_the_rate_of_chunks_does_not_hang_on_the_clock_of_one_episode(policy_exp
         return [replace(made[0], sample=first.model_copy(update={"inputs": inputs})), *made[1:]]
 
     fitted = PolicyFitted.fit_samples(policy_exported.train(slower), policy_exported.settings)
-    assert {fitted.action_space.fps, *(each.fps for each in fitted.action_space.beside)} == {20.0}
+    rates = {each.kind: each.fps for each in (fitted.action_space, *fitted.action_space.beside)}
+    assert rates["hand_trajectory"] == rates["robot_action_token"] == 20.0
+    windows_per_s = rates["action_class"]
+    assert windows_per_s == rates["next_action"] == rates["contact_event"]
+    inputs = [Inputs.model_validate(row.sample.inputs) for row in policy_exported.train().rows]
+    lengths = {len(source.window) for each in inputs for source in each.provenance}
+    assert windows_per_s == 20.0 / max(lengths)  # those of motion are 16 frames
 
 
 @pytest.mark.parametrize("name", FAULTS)

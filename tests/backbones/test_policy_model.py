@@ -16,6 +16,7 @@ from omni_mlflow.backbones.policy_vla_branch.data import (
     squared,
 )
 from omni_mlflow.backbones.policy_vla_branch.heads import (
+    CONTACT_LABELS,
     HeadLabels,
     head_features,
     head_loss,
@@ -182,7 +183,9 @@ def test_samples_that_nobody_annotated_leave_the_mean():
 def test_scores_become_the_json_of_label_answers():
     import torch
 
-    labels = HeadLabels(action=("pour", "stir"), next_action=(), objects=("cup", "pan"))
+    labels = HeadLabels(
+        action=("pour", "stir"), next_action=(), next_contact=CONTACT_LABELS, objects=("cup", "pan")
+    )
     assert labels.sizes() == {"action": 2, "next_contact": 2, "objects": 2}
     scores = {
         "action": torch.tensor([[0.0, 1.0]]),

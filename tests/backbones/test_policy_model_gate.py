@@ -8,7 +8,6 @@ import pytest
 from policy_faults import FAULTS
 from policy_nano import LABELS
 
-from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels
 from omni_mlflow.backbones.policy_vla_branch.model_gate import model_checks
 from omni_mlflow.spine.types import broken
 
@@ -83,7 +82,7 @@ def test_every_rule_refuses_something():
 
 
 def test_heads_of_labels_that_train_does_not_have_are_refused(ask, policy_checkpoint):
-    fewer = HeadLabels(action=LABELS.action[1:], next_action=LABELS.next_action, objects=LABELS.objects)
+    fewer = LABELS.model_copy(update={"action": LABELS.action[1:]})
     refused = {check.rule for check in broken(ask(policy_checkpoint, labels=fewer))}
     assert refused == {"head_labels_are_those_of_train", "heads_have_the_shapes_of_their_labels"}
 

@@ -13,10 +13,16 @@ from policy_nano import made_up, policy_settings
 from omni_mlflow.backbones.policy_vla_branch.inference import ActionSampler, load_policy
 from omni_mlflow.backbones.policy_vla_branch.observations import Observations
 from omni_mlflow.backbones.policy_vla_branch.served import CHECKPOINT, CheckpointNotHereError, describe
-from omni_mlflow.backbones.policy_vla_branch.served_input import BadInputError, observations
+from omni_mlflow.backbones.policy_vla_branch.served_input import BadInputError, example, observations
 from omni_mlflow.spine.rows import file_digest, write_document
 
 pytestmark = pytest.mark.training
+
+HANDS_AT_REST = example()["data"][0][3]
+
+
+def changed(place: int, value: float) -> list[float]:
+    return [*HANDS_AT_REST[:place], value, *HANDS_AT_REST[place + 1 :]]
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def rows():
             "id": ["a", "b"],
             "image": [image.tolist() for image in data.images([0, 1])],
             "instruction": data.instructions,
-            "state": data.states.tolist(),
+            "state": [changed(0, -0.2), [0.0] * 28],  # b sees no hand
         }
     )
 
@@ -114,7 +120,6 @@ def test_a_row_without_a_state_is_refused_by_the_column_s_name(served, rows):
 
 
 GREY = np.full((4, 4, 3), 100)
-HANDS_AT_REST = [0.0] * 28
 
 
 @pytest.mark.parametrize(
@@ -130,16 +135,26 @@ HANDS_AT_REST = [0.0] * 28
         ("state", [float("nan"), *HANDS_AT_REST[1:]], r"row 1: state is not finite at \['left_x'\]"),
         ("state", [float("inf"), *HANDS_AT_REST[1:]], r"row 1: state is not finite at \['left_x'\]"),
         ("state", HANDS_AT_REST[1:], r"row 1: state is float64 of shape \(27,\); give 28 numbers: left_x"),
-        ("state", [*HANDS_AT_REST[1:], 0.5], r"row 1: left_valid and right_valid are \[0.0, 0.5\]"),
+        ("state", [*HANDS_AT_REST[1:], 0.5], r"row 1: left_valid and right_valid are \[1.0, 0.5\]"),
+        (
+            "state",
+            [*HANDS_AT_REST[:-1], 0.0],
+            "row 1: the right hand of the state has numbers and a flag of 0",
+        ),
+        ("state", changed(0, 450.0), "row 1: the left hand of the state is 450 m away or open; give metres"),
+        ("state", changed(19, 80.0), "row 1: the right hand of the state is 80 m away or open; give metres"),
+        ("state", changed(25, 900.0), "row 1: the right hand of the state moves 900 m in a second"),
+        ("state", changed(3, 0.5), "row 1: the left hand of the state has a rotation whose two columns"),
+        ("state", changed(16, 0.5), "row 1: the right hand of the state has a rotation whose two columns"),
         ("instruction", None, r"row 1: instruction is None; give a text"),
         ("id", 7, r"row 1: id is 7; give a text"),
     ],
 )
 def test_what_the_policy_was_not_trained_on_is_refused_and_never_answered(rows, column, value, told):
-    changed = rows.astype(object)
-    changed.at[1, column] = value
+    given = rows.astype(object)
+    given.at[1, column] = value
     with pytest.raises(BadInputError, match=told):
-        observations(changed)
+        observations(given)
 
 
 def test_a_refusal_reaches_whoever_asks_through_mlflow(served, rows):

@@ -13,6 +13,7 @@ from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
 from omni_mlflow.backbones.policy_vla_branch.audit import RetargetingAudit, audit_retargeting, bound_check
 from omni_mlflow.backbones.policy_vla_branch.camera import MASK_REASONS
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands
+from omni_mlflow.backbones.policy_vla_branch.inputs import Source
 from omni_mlflow.backbones.policy_vla_branch.labels import UNKNOWN, ClassTarget, contact_label
 from omni_mlflow.backbones.policy_vla_branch.motion import Motion
 from omni_mlflow.backbones.policy_vla_branch.retargeting import fit_maps
@@ -66,11 +67,25 @@ def test_predicted_classes_are_scored_as_labels_and_an_unseen_one_is_always_wron
     assert mean_estimate(right, list("aabb")).value == 0.5
 
 
-@pytest.mark.parametrize("kind", ["action_class", "next_action", "contact_event"])
-def test_the_file_of_a_class_target_lists_its_classes_and_its_source(kind):
-    file = ClassTarget.of(kind, ["no", "yes"]).file(fps=20.0)
-    assert (file.kind, file.classes, file.dim, file.horizon) == (kind, ("no", "yes"), 1, 1)
-    assert file.source_fields[0].startswith(("caption", "full_body_mocap/contacts"))
+@pytest.mark.parametrize(
+    ("kind", "frames"),
+    [
+        ("action_class", "ends at the anchor: frames anchor - 40 to anchor - 1"),
+        ("next_action", "begins at the anchor: frames anchor to anchor + 40 - 1"),
+        ("contact_event", "begins at the anchor: frames anchor to anchor + 40 - 1"),
+    ],
+)
+def test_the_file_of_a_class_target_says_which_frames_it_speaks_of_and_when_it_counts(kind, frames):
+    """Windows of 2 s at 20 Hz: half a step per second."""
+    sources = [
+        Source(kind=kind, fields=("caption",), window=Span(start=start, stop=start + 40), rule="most frames")
+        for start in (0, 20)
+    ]
+    file = ClassTarget.of(kind, ["no", "yes"]).file(sources, fps=20.0)
+    assert (file.kind, file.classes, file.dim, file.horizon, file.fps) == (kind, ("no", "yes"), 1, 1, 0.5)
+    assert frames in file.anchor
+    assert file.validity_rule == "most frames; the code is -1 where there is none, or none that train has"
+    assert file.source_fields == ("caption",)
 
 
 def test_a_number_falls_into_one_of_256_bins_and_returns_as_its_middle():

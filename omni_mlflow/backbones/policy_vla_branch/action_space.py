@@ -64,7 +64,7 @@ APERTURE_FLOOR_M, SYNERGY_FLOOR_M = 0.005, 0.010
 
 HANDS = Moving(
     kinds=("hand_trajectory", "robot_action_token"),  # tokens are another code of the same motion
-    source_fields=HAND_SOURCES[:4],
+    source_fields=HAND_SOURCES,
     rule="joints finite, not all zero, palm not flat; camera known at the frame and at the last one seen",
     reasons=MASK_REASONS,
     unknown=(HAND_UNKNOWN, BEFORE_UNKNOWN),

@@ -71,7 +71,7 @@ class ActionSpaceFile(Row):
         rotation_convention: None where nothing turns.
         order: of hands, joints or bodies.
         horizon: steps of one action.
-        fps: steps per second.
+        fps: steps per second; a step may be one source frame or a whole window, the anchor says which.
         classes: what codes stand for, in order; empty where numbers are physical.
         validity_rule: when a step counts in fit, loss and score.
         source_fields: datasets of an annotation that the target is made from.

@@ -13,7 +13,7 @@ from omni_mlflow.backbones.policy_vla_branch.action_space import SPACES
 from omni_mlflow.backbones.policy_vla_branch.action_space_file import ActionSpaceFile, CheckpointSpace
 from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
 from omni_mlflow.backbones.policy_vla_branch.hands import Hands
-from omni_mlflow.backbones.policy_vla_branch.heads import HeadLabels
+from omni_mlflow.backbones.policy_vla_branch.heads import CONTACT_LABELS, HeadLabels
 from omni_mlflow.backbones.policy_vla_branch.humanoid_space import BodyMaps
 from omni_mlflow.backbones.policy_vla_branch.inputs import (
     STATE_NAMES,
@@ -94,7 +94,7 @@ class PolicyFitted(TrainPriors):
         tokens = [token_space_file(space_file(EE20, robot, horizon=horizon, fps=fps))] if robot else []
         file = CheckpointSpace.of(
             space_file(space, action_stats, horizon=horizon, fps=fps),
-            beside=[*class_spaces(priors, fps=fps), *tokens],
+            beside=[*class_spaces(priors, inputs, fps=fps), *tokens],
         )
         return cls(
             **priors.model_dump(),
@@ -116,15 +116,20 @@ def _robot_stats(motion: Motion[Hands], maps: Maps) -> DimensionStats:
     return fit_stats(actions, EE20.dim_valid(motion.future.valid), floors=EE20.std_floors())
 
 
-def class_spaces(priors: TrainPriors, *, fps: float) -> list[ActionSpaceFile]:
+def class_spaces(priors: TrainPriors, inputs: Sequence[Inputs], *, fps: float) -> list[ActionSpaceFile]:
     """Define the targets that are a class, by the labels of their heads; one without a label has no head."""
+    sources = [source for each in inputs for source in each.provenance]
     labels = head_labels(priors)
     by_kind: dict[ClassKind, tuple[str, ...]] = {
         "action_class": labels.action,
         "next_action": labels.next_action,
         "contact_event": labels.next_contact,
     }
-    return [ClassTarget.of(kind, names).file(fps=fps) for kind, names in by_kind.items() if names]
+    return [
+        ClassTarget.of(kind, names).file([each for each in sources if each.kind == kind], fps=fps)
+        for kind, names in by_kind.items()
+        if names
+    ]
 
 
 def head_labels(fitted: TrainPriors) -> HeadLabels:
@@ -132,6 +137,7 @@ def head_labels(fitted: TrainPriors) -> HeadLabels:
     return HeadLabels(
         action=tuple(sorted(fitted.action)),
         next_action=tuple(sorted(fitted.next_action)),
+        next_contact=CONTACT_LABELS if fitted.next_contact else (),
         objects=tuple(sorted(fitted.objects)),
     )
 

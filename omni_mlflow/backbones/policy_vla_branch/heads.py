@@ -24,13 +24,15 @@ HIDDEN = 64
 class HeadLabels(Row):
     """What each head chooses from: the labels of the train samples, sorted; ``heads.json``.
 
+    Contact has both its labels, or none where no train sample tells.
+
     Attributes:
         features: number of inputs of every head; 0 before a model is known.
     """
 
     action: tuple[str, ...]
     next_action: tuple[str, ...]
-    next_contact: tuple[str, ...] = CONTACT_LABELS
+    next_contact: tuple[str, ...]
     objects: tuple[str, ...]
     features: int = 0
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from statistics import median
 from typing import Literal, Self
 
 from pydantic import ConfigDict, model_validator
 
-from omni_mlflow.backbones.policy_vla_branch.action_space_file import (
-    LAST_OBSERVED,
-    ActionDimension,
-    ActionSpaceFile,
-)
+from omni_mlflow.backbones.policy_vla_branch.action_space_file import ActionDimension, ActionSpaceFile
+from omni_mlflow.backbones.policy_vla_branch.inputs import Source
 from omni_mlflow.metrics.priors import yes_no
 from omni_mlflow.spine.types import Row
 
@@ -20,10 +18,12 @@ UNKNOWN = -1
 
 ClassKind = Literal["action_class", "next_action", "contact_event"]
 
-_SOURCES: dict[ClassKind, tuple[str, ...]] = {
-    "action_class": ("caption: action of the window before the anchor",),
-    "next_action": ("caption: action of the window after the anchor",),
-    "contact_event": ("full_body_mocap/contacts: joints 20 and 21 in the window after the anchor",),
+_BEFORE = "the one step is the window that ends at the anchor: frames anchor - {0} to anchor - 1"
+_AFTER = "the one step is the window that begins at the anchor: frames anchor to anchor + {0} - 1"
+_ANCHORS: dict[ClassKind, str] = {
+    "action_class": _BEFORE,
+    "next_action": _AFTER,
+    "contact_event": _AFTER,
 }
 
 
@@ -66,22 +66,29 @@ class ClassTarget(Row):
             raise IndexError(f"{self.kind} has {len(self.labels)} classes, none with index {index}")
         return self.labels[index]
 
-    def file(self, *, fps: float) -> ActionSpaceFile:
-        """Define this target as an action space of one code."""
+    def file(self, sources: Sequence[Source], *, fps: float) -> ActionSpaceFile:
+        """Define this target as an action space of one code, whose one step is as long as a window.
+
+        Args:
+            sources: of this target, of the train samples that have it.
+            fps: source frames per second.
+        """
+        frames = round(median(len(each.window) for each in sources))
+        rules = " or ".join(sorted({each.rule for each in sources}))
         return ActionSpaceFile(
             kind=self.kind,
             space=f"{self.kind}_of_train",
             dimensions=(ActionDimension(name=self.kind, unit="index into classes"),),
             frame_of_reference=None,
-            anchor=LAST_OBSERVED,
+            anchor=_ANCHORS[self.kind].format(frames),
             reference="absolute",
             rotation_convention=None,
             order="classes sorted by name",
             horizon=1,
-            fps=fps,
+            fps=fps / frames,
             classes=self.labels,
-            validity_rule=f"annotated, and a label of the train episodes; otherwise the code is {UNKNOWN}",
-            source_fields=_SOURCES[self.kind],
+            validity_rule=f"{rules}; the code is {UNKNOWN} where there is none, or none that train has",
+            source_fields=tuple(sorted({field for each in sources for field in each.fields})),
         )
 
 

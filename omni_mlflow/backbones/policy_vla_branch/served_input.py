@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni_mlflow.backbones.policy_vla_branch.data import Image
+from omni_mlflow.backbones.policy_vla_branch.hands import SIDES
 from omni_mlflow.backbones.policy_vla_branch.inputs import STATE_NAMES
 from omni_mlflow.backbones.policy_vla_branch.observations import Observations
 
@@ -31,6 +32,9 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "labels": _STRING,
 }
 _LEVELS = 255
+_FARTHEST_M, _FASTEST = 10.0, 100.0
+"""No hand is so far from the head that bears its camera or so fast (m/s), but in another unit it would be."""
+_ROTATION_SLACK = 0.01
 
 
 class BadInputError(ValueError):
@@ -61,7 +65,8 @@ def observations(rows: pd.DataFrame) -> tuple[list[str], Observations]:
 
     Raises:
         BadInputError: a column is missing or there is no row; an id or instruction is no text; an image is
-            not (height, width, 3) whole numbers from 0 to 255; a state is not 28 finite numbers.
+            not (height, width, 3) whole numbers from 0 to 255; a state is not 28 finite numbers, or not
+            those of two hands in metres.
     """
     if missing := sorted(set(_COLUMNS) - set(rows.columns)):
         raise BadInputError(f"columns {missing} are missing; a row needs {list(_COLUMNS)}")
@@ -116,7 +121,27 @@ def _state(row: int, value: Any) -> NDArray[np.float32]:
     flags = state[-2:]
     if not np.isin(flags, (0, 1)).all():
         raise BadInputError(f"row {row}: left_valid and right_valid are {flags.tolist()}; give 0 or 1")
+    poses, velocities = state[:20].reshape(2, 10), state[20:26].reshape(2, 3)
+    for side, pose, velocity, flag in zip(SIDES, poses, velocities, flags, strict=True):
+        if why := _no_hand(pose, velocity, known=bool(flag)):
+            raise BadInputError(f"row {row}: the {side} hand of the state {why}")
     return state
+
+
+def _no_hand(pose: NDArray[np.float32], velocity: NDArray[np.float32], *, known: bool) -> str | None:
+    """Say why numbers of a pose (10,) and velocity (3,) are not those of a hand that is (not) known."""
+    if not known:
+        told = bool(pose.any() or velocity.any())
+        return "has numbers and a flag of 0; a hand that is not known has zeros" if told else None
+    first, second = pose[3:6], pose[6:9]
+    squares = np.array([first @ first - 1, second @ second - 1, first @ second])
+    if np.abs(squares).max() > _ROTATION_SLACK:
+        return "has a rotation whose two columns are not at right angles with length 1"
+    if (farthest := max(np.linalg.norm(pose[:3]), abs(pose[9]))) > _FARTHEST_M:
+        return f"is {farthest:.0f} m away or open; give metres"
+    if (speed := np.linalg.norm(velocity)) > _FASTEST:
+        return f"moves {speed:.0f} m in a second; give metres per second"
+    return None
 
 
 def _array(row: int, column: str, value: Any) -> NDArray[Any]:
