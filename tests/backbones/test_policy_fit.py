@@ -294,6 +294,31 @@ def refused(folder: Path, exported) -> list[str]:
     return [check.rule for check in broken(data_checks(folder, fitted, exported.settings))]
 
 
+def test_a_checkpoint_that_learned_of_a_held_out_episode_is_refused_even_when_it_names_train_alone(
+    policy_exported, tmp_path
+):
+    """Fitted for real on train and one test episode; then the names of train are written over."""
+    made = policy_exported.of(Split.TEST)
+    extra = [
+        replace(each, sample=each.sample.model_copy(update={"split": Split.TRAIN}))
+        for each in made
+        if each.sample.episode_id == made[0].sample.episode_id
+    ]
+    leaked = PolicyFitted.fit_samples(
+        policy_exported.train(lambda train: [*train, *extra]), policy_exported.settings
+    )
+    leaked.save(tmp_path)
+    write_document(tmp_path / STATS_NAME, leaked.normalization)
+    write_document(tmp_path / "fitted.json", leaked)
+    assert "normalised_on_train_episodes_only" in refused(tmp_path, policy_exported)
+    honest = policy_exported.fitted()
+    named = {"episode_ids": honest.episode_ids, "episodes_digest": honest.normalization.episodes_digest}
+    write_document(tmp_path / STATS_NAME, leaked.normalization.model_copy(update=named))
+    found = refused(tmp_path, policy_exported)
+    assert "normalised_on_train_episodes_only" not in found
+    assert {"actions_statistics_again", "state_statistics_again", "maps_fitted_again"} <= {*found}
+
+
 def test_a_sound_checkpoint_passes_in_any_order_of_episodes(policy_folder, policy_exported):
     backwards = policy_exported.train(lambda made: made[::-1])
     fitted = PolicyFitted.fit_samples(backwards, policy_exported.settings)

@@ -30,6 +30,7 @@ from omni_mlflow.backbones.policy_vla_branch.inputs import Inputs
 from omni_mlflow.backbones.policy_vla_branch.round_trip import load_maps, save_maps
 from omni_mlflow.backbones.policy_vla_branch.scoring import check_outputs, score_exam
 from omni_mlflow.backbones.policy_vla_branch.statistics import STATS_NAME
+from omni_mlflow.metrics.trajectories import FARTHEST_MM
 from omni_mlflow.spine.rows import read_document, write_document, writing_json_rows
 from omni_mlflow.spine.types import Split, broken
 from tests.conftest import PROJECT, Place
@@ -297,6 +298,16 @@ def test_an_answer_that_the_body_stays_scores_as_the_baseline_that_says_so(bodie
     floors = metrics["baselines"]["trajectory_mpjpe"]["floors"]
     assert {*floors} == {"constant_position", "constant_velocity", "damped_velocity", "train_mean_action"}
     assert metrics["trajectory_mpjpe"] == pytest.approx(floors["constant_position"], abs=1e-6)
+
+
+@needs_the_extra
+def test_an_answer_that_turns_the_root_nowhere_is_as_wrong_as_can_be_and_ends_nothing(bodies):
+    def nowhere(row, made, chunk):
+        chunk[:, 3:9] = 0.0 if row == 0 else chunk[:, 3:9]
+        return truthful(made, chunk)
+
+    first = score_exam(bodies.exam(nowhere), bodies.settings).predictions[0]["trajectory_error_mm"]
+    assert first["sum"] == pytest.approx(FARTHEST_MM * first["steps"])
 
 
 @needs_the_extra

@@ -106,6 +106,18 @@ def test_a_label_with_one_class_is_null_with_the_class_counts(policy_exported):
     assert "next_contact" not in metrics["verdicts"]
 
 
+def test_objects_that_are_the_same_in_every_window_are_null_for_a_constant_names_them(policy_exported):
+    exam = policy_exported.exam()
+    thing = min(exam.fitted.objects)
+    targets = policy_exported.settings.targets.model_copy(update={"object_affordance": "objects_of_window"})
+    settings = policy_exported.settings.model_copy(update={"targets": targets})
+    scores = score_exam(relabelled(exam, objects=(thing,)), settings)
+    assert scores.metrics["more"]["class_counts"]["objects"].keys() == {thing}
+    assert scores.metrics["object_affordance_f1"] is None
+    assert "one true class alone" in scores.metrics["more"]["reasons"]["object_affordance_f1"]
+    assert "object_affordance_f1" not in {*scores.headline, *scores.metrics["intervals"]}
+
+
 @pytest.mark.parametrize("seen", [True, False])
 def test_an_action_of_one_true_class_is_null_in_every_number_of_actions(policy_exported, seen):
     exam = policy_exported.exam()
@@ -184,6 +196,13 @@ def test_metrics_follow_from_the_predictions_and_a_changed_one_is_found(truth, t
         write_document(tmp_path / "metrics.json", {**truth.metrics, name: 0.123})
         refused = [check.rule for check in broken(check_outputs(tmp_path))]
         assert refused == ["metrics_follow_from_predictions"], name
+    more = {
+        **truth.metrics["more"],
+        "class_counts": {each: {"yes": 1} for each in ("action", "next_contact")},
+    }
+    nulls = dict.fromkeys(("action_accuracy", "contact_accuracy"))
+    write_document(tmp_path / "metrics.json", {**truth.metrics, **nulls, "more": more})
+    assert [check.rule for check in broken(check_outputs(tmp_path))] == ["metrics_follow_from_predictions"]
 
 
 def test_a_held_out_episode_without_a_valid_hand_is_in_the_audit_with_its_reason(policy_exported):

@@ -285,12 +285,16 @@ def _seen_from_root(joints: Floats, motion: HumanoidMotion) -> Floats:
 
 
 def _bodies(poses: Floats) -> Floats:
-    """Return rotation and place of the followed bodies, (..., 65) to (..., 14, 4, 4); NaN stays NaN."""
+    """Return rotation and place of the followed bodies, (..., 65) to (..., 14, 4, 4).
+
+    NaN stays NaN, and so does a rotation of which no axis is left.
+    """
     rows = poses.reshape(-1, poses.shape[-1])
-    told = np.isfinite(rows).all(axis=1)
+    turned = rotation(rows[:, 3:NUM_ROOT])
+    told = np.isfinite(rows).all(axis=1) & (np.linalg.det(turned) > 0.5)  # two columns of zeros turn nowhere
     root = np.tile(np.eye(4), (int(told.sum()), 1, 1))
     root[:, :3, 3] = rows[told, :3]
-    root[:, :3, :3] = rotation(rows[told, 3:NUM_ROOT])
+    root[:, :3, :3] = turned[told]
     found = np.full((len(rows), len(_BODIES), 4, 4), np.nan)
     found[told] = the_humanoid().bodies(root, rows[told, NUM_ROOT:])
     return found.reshape(*poses.shape[:-1], *found.shape[1:])

@@ -88,7 +88,7 @@ def score_labels(
     metrics, headline = _scored(rows, controls, exam, _OF_NEXT)
     _join(metrics, now)
     metrics["more"]["class_counts"] = {
-        question: _class_counts(rows_of(question, rows), question) for question in QUESTIONS
+        question: class_counts(rows_of(question, rows), question) for question in (*QUESTIONS, "objects")
     }
     metrics["more"]["samples_without_action_label"] = len(rows) - len(annotated(rows))
     _add_contact_f1(metrics, rows)
@@ -101,8 +101,8 @@ def score_labels(
 
 
 def rows_of(question: str, rows: Sequence[Row]) -> Sequence[Row]:
-    """Return the rows that a question of :data:`QUESTIONS` is asked; those without its truth do not count."""
-    return annotated(rows) if question == "action" else rows
+    """Return the rows that a question is asked; those without its truth do not count."""
+    return annotated(rows) if question in ("action", "objects") else rows
 
 
 def annotated(rows: Sequence[Row]) -> list[Row]:
@@ -174,9 +174,12 @@ def _kept_reasons(reasons: Mapping[str, str], names: Mapping[str, str]) -> dict[
     return kept
 
 
-def _class_counts(rows: Sequence[Row], question: str) -> dict[str, int]:
-    truths = (true_answer(row, question) for row in rows)
-    return dict(sorted(Counter(truth for truth in truths if truth is not None).items()))
+def class_counts(rows: Sequence[Row], question: str) -> dict[str, int]:
+    """Count the true classes of a question; a set of objects is one class."""
+    truths = [truth for row in rows if (truth := true_answer(row, question)) is not None]
+    if question == "objects":
+        truths = [", ".join(sorted(truth)) or "none" for truth in truths if truth != [UNKNOWN]]
+    return dict(sorted(Counter(truths).items()))
 
 
 def _add_contact_f1(metrics: dict[str, Any], rows: Sequence[Row]) -> None:
@@ -198,7 +201,7 @@ def _add_contact_f1(metrics: dict[str, Any], rows: Sequence[Row]) -> None:
 
 def _leave_out_degenerate(metrics: dict[str, Any]) -> None:
     told_of = (metrics["intervals"], metrics["baselines"], metrics["clusters"]["worth"])
-    for question, name in QUESTIONS.items():
+    for question, name in {**QUESTIONS, "objects": "object_affordance_f1"}.items():
         counts = metrics["more"]["class_counts"][question]
         if len(counts) == 1:
             for each in (name, *_ALSO_DEGENERATE.get(question, ())):

@@ -20,6 +20,7 @@ from omni_mlflow.backbones.policy_vla_branch.inputs import Inputs
 from omni_mlflow.backbones.policy_vla_branch.label_scoring import (
     QUESTIONS,
     annotated,
+    class_counts,
     labelled_rows,
     rows_of,
     score_labels,
@@ -142,8 +143,9 @@ def _metrics_check(evaluation: Path) -> Check:
     rows = list(read_json_rows(evaluation / PREDICTIONS))
     found: dict[str, float | None] = {}
     for question, name in QUESTIONS.items():
-        estimate = or_none(score_rows, rows_of(question, rows), correct(question))
-        degenerate = len(claimed["more"]["class_counts"][question]) == 1
+        asked = rows_of(question, rows)
+        estimate = or_none(score_rows, asked, correct(question))
+        degenerate = len(class_counts(asked, question)) == 1
         found[name] = None if estimate is None or degenerate else estimate.value
     steps = sum(row["trajectory_error_mm"]["steps"] for row in rows)
     total = sum(row["trajectory_error_mm"]["sum"] for row in rows)
