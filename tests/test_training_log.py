@@ -14,7 +14,7 @@ from rich.console import Console
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.events import JOURNAL_NAME, Metrics, read_events
 from omni_mlflow.record import RunRecord
-from omni_mlflow.stages.training_log import StageTrainingLog
+from omni_mlflow.stages.training_log import RewoundTooLateError, StageTrainingLog
 
 CHECKPOINT_EVERY = 4
 
@@ -29,7 +29,7 @@ def said():
 def train(tmp_path, said):
     """Train in a folder from its last checkpoint to ``last``; close nothing, as a power cut would not."""
 
-    def steps(name, *, last, closes):
+    def steps(name, *, last, closes, asks=True):
         record = RunRecord(tmp_path / name)
         record.started("train", parent=None, mlflow_run_id=None, mlflow_experiment_id=None)
         run = SimpleNamespace(
@@ -40,7 +40,7 @@ def train(tmp_path, said):
             report_torn=lambda *_: None,
         )
         log = StageTrainingLog(run)
-        first = log.rewind([int(state.name) for state in log.resume.iterdir()])
+        first = log.rewind([int(state.name) for state in log.resume.iterdir()]) if asks else 0
         for step in range(first + 1, last + 1):
             log.consumed([f"sample-{step}"], step=step)
             log.progress("step", step=step, loss=1 / step)
@@ -112,3 +112,26 @@ def test_a_training_does_not_build_on_rows_that_are_not_its_own(train, said):
 def points(folder):
     rows = [event for event in read_events(folder / JOURNAL_NAME) if isinstance(event, Metrics)]
     return sorted((key, row.step, value) for row in rows for key, value in row.values.items())
+
+
+@pytest.mark.parametrize("cut_at", [1, 5, 11])
+def test_a_training_that_keeps_no_state_writes_after_a_cut_what_an_undisturbed_one_writes(train, cut_at):
+    """Rows of the cut one stay in no journal: a ledger with a step twice would be refused for ever."""
+    undisturbed = train("whole", last=11, closes=True, asks=False)
+    train("cut", last=cut_at, closes=True, asks=False)
+    resumed = train("cut", last=11, closes=True, asks=False)
+    for name in ("progress.jsonl", "training_ledger.jsonl", "resume_points.json"):
+        assert (resumed / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+def test_asking_after_the_first_row_is_an_error_for_it_would_forget_that_row(tmp_path, train):
+    folder = train("late", last=1, closes=True)
+    run = SimpleNamespace(
+        folder=folder, record=RunRecord(folder), bar=None, say=print, report_torn=lambda *_: None
+    )
+    log = StageTrainingLog(run)
+    log.rewind(())
+    with pytest.raises(RewoundTooLateError, match="before the first row"):
+        log.rewind(())
+    log.close()
+    run.record.close()

@@ -99,7 +99,7 @@ class TrainingLog(Protocol):
         """Record facts of this machine (seconds, data-wait share, bytes): to the tracker only."""
 
     def rewind(self, saved: Collection[int]) -> int:
-        """Choose the state to go on from; every training asks once, before its first row.
+        """Choose the state to go on from; asked once, before the first row. Who never asks begins again.
 
         Args:
             saved: steps whose state ``resume`` holds, in any order; nothing at a first start.

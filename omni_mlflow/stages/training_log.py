@@ -29,6 +29,10 @@ class ResumePoints(Row):
     points: tuple[ResumePoint, ...] = ()
 
 
+class RewoundTooLateError(Exception):
+    """A backbone's training wrote a row before it asked from where to go on."""
+
+
 class StageTrainingLog:
     """Journals of a training: progress and the ledger of consumed samples."""
 
@@ -46,11 +50,13 @@ class StageTrainingLog:
         self._bar = run.bar
         self._advance: Callable[[int], None] | None = None
         self._preparation: Callable[[int], None] | None = None
+        self._begun = False
         self.last_step = 0
         run.report_torn(*self._journals.values())
         run.record.live_artifact(self._progress.path)
 
     def progress(self, event: str, *, step: int, **values: float | int | str) -> None:
+        self._begin()
         row = {"event": event, "step": step, **values}
         self._progress.append(row)
         self._show(row)
@@ -70,12 +76,16 @@ class StageTrainingLog:
         self._preparation(done)
 
     def consumed(self, sample_ids: Sequence[str], *, step: int) -> None:
+        self._begin()
         self._ledger.append({"step": step, "ids": list(sample_ids)})
 
     def measured(self, values: Mapping[str, float], *, step: int) -> None:
         self._record.metrics({f"time/{key}": value for key, value in values.items()}, step=step)
 
     def rewind(self, saved: Collection[int]) -> int:
+        if self._begun:
+            raise RewoundTooLateError("rewind is asked once, before the first row of a training")
+        self._begun = True
         points = {point.step: point for point in self._points()}
         whole = [step for step in saved if step in points and self._holds(points[step])]
         step = max(whole, default=0)
@@ -92,6 +102,11 @@ class StageTrainingLog:
             self._show(row)
         self.last_step = step
         return step
+
+    def _begin(self) -> None:
+        """A training that writes without having asked keeps no state: what it wrote before is written again."""
+        if not self._begun:
+            self.rewind(())
 
     def close(self) -> None:
         for journal in self._journals.values():
