@@ -104,7 +104,7 @@ class StageTrainingLog:
         return step
 
     def _begin(self) -> None:
-        """A training that writes without having asked keeps no state: what it wrote before is written again."""
+        """Who writes without having asked keeps no state: what was written before is written again."""
         if not self._begun:
             self.rewind(())
 
