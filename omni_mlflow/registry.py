@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -20,9 +20,10 @@ from omni_mlflow.contract.minimum_evidence import found_at, texts_at
 from omni_mlflow.contract.vocabulary import CATEGORIES, ROLES, categories_of, wrong_roles
 from omni_mlflow.gates import gate_of
 from omni_mlflow.protocol import protocol_issues
-from omni_mlflow.publication.detectors import DETECTORS
+from omni_mlflow.publication.detectors import DETECTORS, TRAINING_STATE
 from omni_mlflow.publication.patterns import fits
 from omni_mlflow.spine.leaks import LEAK_RULES
+from omni_mlflow.spine.modalities import ModelTarget
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.publish import EVIDENCE_STAGES
 
@@ -76,6 +77,12 @@ def _bound(document: Mapping[str, Any], backbone: Backbone) -> tuple[Any, list[s
         *wrong,
         *_question_issues(document, backbone),
         *_modality_issues(document, backbone),
+        *_weights_that_may_leave(document, backbone),
+        *(
+            f"entrypoints: no entry point plays the role {role!r}; it is {stage!r}"
+            for role, stage in ROLES.items()
+            if found_at(document, f"entrypoints.{role}") is None
+        ),
     ]
 
 
@@ -215,8 +222,20 @@ def _unusable_gates(document: Mapping[str, Any], backbone: Backbone) -> list[str
     return issues
 
 
+def _weights_that_may_leave(document: Mapping[str, Any], backbone: Backbone) -> list[str]:
+    """Patterns that fit weights; their detector would withhold the file, whatever the category says."""
+    files = files_that_may_leave(backbone.training_files, backbone.eval_files)
+    weights = [file for file in files if TRAINING_STATE.search(file)]
+    return [
+        f"public_package_allowed: {pattern!r} fits {file}, and weights never leave"
+        for pattern in _allowed(document)
+        for file in weights
+        if fits(file, pattern)
+    ]
+
+
 def _modality_issues(document: Mapping[str, Any], backbone: Backbone) -> list[str]:
-    """What the model is shown must be named as an input, and must not be excluded."""
+    """What the model is shown must be named as an input and not be excluded; the targets are the code's."""
     excluded = texts_at(document, "modalities.excluded_inputs")
     inputs = [name for role in INPUT_ROLES for name in texts_at(document, f"modalities.{role}")]
     return [
@@ -224,11 +243,23 @@ def _modality_issues(document: Mapping[str, Any], backbone: Backbone) -> list[st
         f"backbone shows it to the model (its attribute 'shown'); name it among {', '.join(INPUT_ROLES)}"
         for name in sorted(backbone.shown)
         if name in excluded or name not in inputs
+    ] + _target_issues(document, backbone)
+
+
+def _target_issues(document: Mapping[str, Any], backbone: Backbone) -> list[str]:
+    named = {
+        name for role in ("targets", "candidate_targets") for name in texts_at(document, f"modalities.{role}")
+    }
+    return [
+        f"modalities: the target {name!r} is "
+        f"{'named, and no sample holds it' if name in named else 'not named, and samples hold it'} "
+        "(attribute 'targets' of the backbone's code)"
+        for name in sorted((named & {*get_args(ModelTarget)}) ^ backbone.targets)
     ]
 
 
 def _question_issues(document: Mapping[str, Any], backbone: Backbone) -> list[str]:
-    """What is asked must be graded, and what a primary metric grades must be asked."""
+    """What is asked must be graded by a primary metric, and what one grades must be asked."""
     asked = [*texts_at(document, "questions.describe"), *texts_at(document, "questions.foretell")]
     graded = {name: metric.question for name, metric in backbone.metrics.items() if metric.question}
     unasked = [
@@ -236,8 +267,10 @@ def _question_issues(document: Mapping[str, Any], backbone: Backbone) -> list[st
         for name in texts_at(document, "primary_metrics")
         if name in graded and graded[name] not in asked
     ]
+    primary = {graded.get(name) for name in texts_at(document, "primary_metrics")}
     return unasked + [
-        f"question {question!r} is asked and no metric of the backbone grades it"
+        f"question {question!r} is asked and no primary metric grades it; "
+        f"those that do: {sorted(name for name, each in graded.items() if each == question) or 'none'}"
         for question in asked
-        if question not in graded.values()
+        if question not in primary
     ]

@@ -45,8 +45,7 @@ class NewBackbone:
 
     Attributes:
         template: id of the contract to begin from.
-        status: ``implemented`` only where an installed package or a folder holds the code already; then no
-            package is written.
+        status: ``implemented`` only where an installed package or a folder holds the code already.
     """
 
     template: str
@@ -62,6 +61,8 @@ class NewBackbone:
 def planned_files(new: NewBackbone, *, project: Path) -> dict[Path, str]:
     """Return the text of every file of the new backbone; nothing is written.
 
+    Where its code is there already, or an installed package brings it, that is the contract alone.
+
     Raises:
         ContractError: there is no such template; it names the nearest one.
         ScaffoldError: the id cannot be one, somebody has built what it names, or the contract would not be
@@ -75,8 +76,13 @@ def planned_files(new: NewBackbone, *, project: Path) -> dict[Path, str]:
     load_contract(template)
     text = contract_text(template.read_text(encoding="utf-8"), new)
     if issues := _issues(text, new.id):
-        raise ScaffoldError(f"{contract} would not be valid: {'; '.join(issues)}")
-    if new.status == IMPLEMENTED:
+        advice = (
+            f"; with --status {PLANNED} it is written as it is, for you to edit until contracts --validate "
+            f"finds nothing under status: {IMPLEMENTED}"
+        )
+        told = advice if new.status == IMPLEMENTED else ""
+        raise ScaffoldError(f"{contract} would not be valid: {'; '.join(issues)}{told}")
+    if new.status == IMPLEMENTED or new.id in installed_backbones():
         return {contract: text}
     return {package: package_text(new.id), contract: text}
 
@@ -201,13 +207,7 @@ def _check_id(new: NewBackbone) -> None:
     modules = {path.stem for path in Path(base.__file__).parent.glob("*.py")}
     if new.id in {*STAGES, *modules, *_FOLDERS, "main", "none"}:
         raise ScaffoldError(f"--id {new.id!r} means something else here already; choose another")
-    installed = installed_backbones().get(new.id)
-    if new.status == PLANNED and installed is not None:
-        raise ScaffoldError(
-            f"an installed package provides the backbone {new.id!r} ({', '.join(installed)}): "
-            f"--status {IMPLEMENTED} writes the contract alone, or choose another --id"
-        )
-    if new.status == IMPLEMENTED and installed is None and new.id not in own_backbones():
+    if new.status == IMPLEMENTED and new.id not in {*installed_backbones(), *own_backbones()}:
         raise ScaffoldError(
             f"--status {IMPLEMENTED}: nobody has built the backbone {new.id!r}; leave --status out, build it "
             f"as {base.PAGE} says, and change the status in its contract then"
@@ -264,7 +264,7 @@ from omni_mlflow.backbones.base import (
 )
 from omni_mlflow.contract import Section
 from omni_mlflow.metrics.metric import Metric
-from omni_mlflow.spine.modalities import Modality
+from omni_mlflow.spine.modalities import Modality, ModelTarget
 from omni_mlflow.spine.types import Check, FittedOnTrain, Sample, Skip, Window
 
 
@@ -279,6 +279,7 @@ class {name}:
     settings_type: type[Section] = Settings
     fitted_type: type[FittedOnTrain] = FittedOnTrain
     shown: frozenset[Modality] = frozenset()
+    targets: frozenset[ModelTarget] = frozenset()
     gates: Mapping[str, Gate] = {{}}
     metrics: Mapping[str, Metric] = {{}}
     training_files: frozenset[str] = frozenset()

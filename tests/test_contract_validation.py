@@ -101,10 +101,12 @@ def test_a_role_that_does_not_exist_or_is_played_by_another_stage_is_an_issue(is
     document = document_of(backbone)
     document["entrypoints"]["trian"] = document["entrypoints"].pop("train")
     document["entrypoints"]["eval"] = "publish"
-    assert issues(document) == [
+    of_all = [
         "unknown role of entrypoints 'trian'; did you mean 'train'?",
         "entrypoints.eval names 'publish'; it is 'evaluate'",
     ]
+    of_code = ["entrypoints: no entry point plays the role 'train'; it is 'train'"]
+    assert issues(document) == of_all + (of_code if document["status"] == "implemented" else [])
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,68 @@ def test_what_a_primary_metric_grades_must_be_asked(issues):
 def test_what_is_asked_must_be_graded(issues):
     document = document_of("qwen3_omni_lora")
     document["questions"]["foretell"].append("next_contact")
-    assert issues(document) == ["question 'next_contact' is asked and no metric of the backbone grades it"]
+    assert issues(document) == [
+        "question 'next_contact' is asked and no primary metric grades it; those that do: none"
+    ]
+
+
+def test_what_is_asked_must_be_graded_by_a_primary_metric(issues):
+    document = document_of("qwen3_omni_lora")
+    document["primary_metrics"].remove("action_macro_f1")
+    [issue] = issues(document)
+    assert issue.startswith("question 'action' is asked and no primary metric grades it; those that do: ['ac")
+    assert "'action_macro_f1'" in issue
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"modalities.candidate_targets": []}, "target 'action_class' is not named, and samples hold it"),
+        (
+            {"modalities.targets": ["future_video"]},
+            "modalities: the target 'future_video' is named, and no sample holds it",
+        ),
+        (
+            {"modalities.targets": ["next_action"]},
+            "every sample holds the targets, so ['next_action'] are no candidate_targets as well",
+        ),
+        ({"modalities.direct_inputs": ["depth"]}, "['depth'] play two roles; an input plays one of direct"),
+        ({"windows.scales": [{"frames": 20, "stride": 10, "strid": 5}]}, "strid"),
+        ({"windows.swap_fisheye_cam0_cam2": "yes"}, "cam0_cam2: Input should be a valid boolean"),
+        ({"local_model_env": "HOME"}, "local_model_env"),
+        ({"profiles.none": {}}, "no profile can be called 'none'"),
+        (
+            {"profiles.other": {"default_model_id": "lerobot/pi05_base"}},
+            "a profile cannot change ['default_model_id']",
+        ),
+        ({"entrypoints": {"launcher": "main"}}, "no entry point plays the role 'gate'; it is 'gate'"),
+    ],
+)
+def test_parts_of_a_contract_that_cannot_all_be_true_are_issues(issues, change, told):
+    document = document_of("policy_vla_branch")
+    for place, value in change.items():
+        *parents, last = place.split(".")
+        block = document
+        for name in parents:
+            block = block[name]
+        block[last] = value
+    assert told in "; ".join(issues(document))
+
+
+def test_weights_that_would_leave_as_something_else_are_an_issue(issues):
+    document = document_of("qwen3_omni_lora")
+    file = "train/checkpoint/adapter_model.safetensors"
+    rule = {"category": "model_config", "pattern": file, "max_bytes": 10}
+    document["artifact_contract"]["public_package_allowed"].append(rule)
+    assert issues(document) == [
+        f"public_package_allowed: {file!r} fits {file}, and weights never leave",
+    ]
+
+
+def test_a_default_model_that_no_setting_loads_is_an_issue(issues):
+    document = document_of("qwen3_omni_lora")
+    del document["settings"]["base"]
+    assert any("names weights that no settings.base.model asks for" in each for each in issues(document))
 
 
 def test_the_default_model_is_the_one_that_the_settings_load(issues):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from omni_mlflow.contract import Section
 from omni_mlflow.metrics.metric import Metric
-from omni_mlflow.spine.modalities import Modality
+from omni_mlflow.spine.modalities import Modality, ModelTarget
 from omni_mlflow.spine.types import (
     Answer,
     Check,
@@ -217,6 +217,7 @@ class Backbone(Protocol):
         fitted_type: the model of what :meth:`fit` returns, as ``fitted.json`` of a checkpoint holds it.
         shown: everything of an episode that reaches the model before the anchor, as it is or told in words; a
             contract names all of it among its inputs.
+        targets: what samples hold to learn from beside the answers to questions; a contract names all of it.
         gates: checkpoint checks by the name a contract uses.
         metrics: every metric that ``score`` can report, by name.
         training_files, eval_files: names of every evidence file that training and scoring write.
@@ -230,6 +231,7 @@ class Backbone(Protocol):
     settings_type: type[Section]
     fitted_type: type[FittedOnTrain]
     shown: frozenset[Modality]
+    targets: frozenset[ModelTarget]
     gates: Mapping[str, Gate]
     metrics: Mapping[str, Metric]
     training_files: frozenset[str]

@@ -22,6 +22,7 @@ from omni_mlflow.spine.types import SCHEMA_VERSION, Scale, Split
 T = TypeVar("T")
 
 CONTRACT_ID = r"^[a-z][a-z0-9_]*$"
+NO_PROFILE = "none"
 
 
 class ContractError(Exception):
@@ -120,7 +121,7 @@ class Windows(Section):
     context_frames: Positive
     tile_pixels: tuple[Pixels, Pixels]
     min_label_share: float = Field(strict=True, gt=0, le=1)
-    swap_fisheye_cam0_cam2: bool = False
+    swap_fisheye_cam0_cam2: bool = Field(default=False, strict=True)
 
 
 SAME_WINDOWS = ("tile_pixels", "min_label_share", "swap_fisheye_cam0_cam2")
@@ -134,8 +135,9 @@ INPUT_ROLES = ("direct_inputs", "bridged_inputs", "conditioning_inputs", "observ
 class Modalities(Section):
     """What the backbone may be shown and what it learns to produce.
 
-    What its code shows the model (``Backbone.shown``) must be among the inputs and may not be excluded. An
-    answer is no modality, so no input can be one.
+    What its code shows the model (``Backbone.shown``) must be among the inputs and may not be excluded, and
+    the targets are those of its samples (``Backbone.targets``). An answer is no modality, so no input can be
+    one.
 
     Attributes:
         direct_inputs: shown to the model as they are.
@@ -162,6 +164,10 @@ class Modalities(Section):
             raise ValueError("direct_inputs or observations must name what the model is shown")
         if both := sorted(set(shown) & set(self.excluded_inputs)):
             raise ValueError(f"{both} cannot be shown and excluded")
+        if twice := sorted({name for name in shown if shown.count(name) > 1}):
+            raise ValueError(f"{twice} play two roles; an input plays one of {', '.join(INPUT_ROLES)}")
+        if both := sorted(set(self.targets) & set(self.candidate_targets)):
+            raise ValueError(f"every sample holds the targets, so {both} are no candidate_targets as well")
         return self
 
 
@@ -231,11 +237,13 @@ class Contract(Section):
         status: of a planned adapter only the form is checked, and it cannot be run.
         model_family: for readers.
         default_model_id: the base model as others can find it; ``settings.base.model`` says the same.
-        local_model_env: the variable that names a folder with the weights instead.
+        local_model_env: the variable that names a folder with the weights instead; its name ends in _DIR.
         dataset_contract: names the test set of a registered model, and the manifest of its samples.
         training_objective: told by each training run and by the registered model.
-        entrypoints: for readers: which entry point of the MLflow project plays a role of the specification.
-        primary_metrics: what ``validate`` demands of ``metrics.json``; what one grades must be asked.
+        entrypoints: for readers: which entry point of the MLflow project plays a role of the specification;
+            an implemented backbone names all of them.
+        primary_metrics: what ``validate`` demands of ``metrics.json``; what is asked is graded by one of
+            them, and what one grades must be asked.
         extension_requirements: for readers: what the code of a planned adapter must do; it must say so.
         settings: what the backbone's own code reads; its ``settings_type`` is the form.
         profiles: changes under a name, laid over the contract by ``--profile``.
@@ -247,7 +255,7 @@ class Contract(Section):
     status: Literal["implemented", "planned_adapter"]
     model_family: Text
     default_model_id: Text | None
-    local_model_env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    local_model_env: str = Field(pattern=r"^[A-Z_][A-Z0-9_]*_DIR$")
     dataset_contract: Text
     training_objective: Text
     split_policy: SplitPolicy
@@ -268,6 +276,13 @@ class Contract(Section):
         if version > SCHEMA_VERSION:
             raise ValueError(f"{version} is newer than this project; it knows {SCHEMA_VERSION}")
         return version
+
+    @field_validator("profiles")
+    @classmethod
+    def _can_be_chosen(cls, profiles: dict[str, Any]) -> dict[str, Any]:
+        if NO_PROFILE in profiles:
+            raise ValueError(f"no profile can be called {NO_PROFILE!r}: that asks for the contract as it is")
+        return profiles
 
     @property
     def digest(self) -> str:

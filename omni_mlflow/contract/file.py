@@ -14,7 +14,7 @@ from omni_mlflow.contract.form_problems import problems
 from omni_mlflow.contract.minimum_evidence import found_at, missing_evidence, texts_at
 from omni_mlflow.contract.text import read_document
 
-FIXED = ("schema_version", "id", "status", "profiles")
+FIXED = ("schema_version", "id", "status", "default_model_id", "profiles")
 """What no profile changes."""
 
 
@@ -46,6 +46,11 @@ def contradictions(document: Mapping[str, Any]) -> list[str]:
     model, base = document.get("default_model_id"), found_at(document, "settings.base.model")
     if base is not None and model != base:
         issues.append(f"default_model_id {model!r} is not settings.base.model, {base!r}")
+    if base is None and model is not None and document.get("status") == "implemented":
+        issues.append(
+            f"default_model_id {model!r} names weights that no settings.base.model asks for; "
+            "it is null where nothing is fine-tuned"
+        )
     if document.get("status") == "planned_adapter" and not texts_at(document, "extension_requirements"):
         issues.append("extension_requirements: a planned contract says what its code must do")
     return issues

@@ -25,11 +25,11 @@ def _detect_checkpoint(path: Path) -> str | None:
     if not path.is_dir():
         return _detect(PROBES["checkpoints"], path)
     names = (found.relative_to(path).as_posix() for found in sorted(path.rglob("*")))
-    state = next(filter(_TRAINING_STATE.search, names), None)
+    state = next(filter(TRAINING_STATE.search, names), None)
     return f"checkpoint folder with {state!r}" if state else None
 
 
-_TRAINING_STATE = re.compile(
+TRAINING_STATE = re.compile(
     r"(^|/)(checkpoint-\d+|global_step\d+|optimizer\.\w+|scheduler\.\w+|rng_state\w*\.\w+|trainer_state\.json"
     r"|[\w.-]+\.(safetensors|distcp|gguf|onnx|pt|pth|ckpt))$"
 )

@@ -160,6 +160,8 @@ class Episode(Row):
 class Scale(Row):
     """Length and stride of a family of windows, in frames."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     frames: int = Field(strict=True, ge=1, le=10**9)
     stride: int = Field(strict=True, ge=1, le=10**9)
 

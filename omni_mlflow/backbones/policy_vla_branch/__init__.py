@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from omni_mlflow.backbones.base import (
     Backbone,
@@ -18,6 +18,7 @@ from omni_mlflow.backbones.base import (
     TrainingFacts,
     TrainingLog,
 )
+from omni_mlflow.backbones.policy_vla_branch.action_space_file import TargetKind
 from omni_mlflow.backbones.policy_vla_branch.fitted import PolicyFitted
 from omni_mlflow.backbones.policy_vla_branch.label_scoring import LABELS
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
@@ -25,7 +26,7 @@ from omni_mlflow.backbones.policy_vla_branch.tokens import TOKEN_METRICS
 from omni_mlflow.contract import Section
 from omni_mlflow.metrics.metric import HELD_OUT_EPISODES, Metric
 from omni_mlflow.metrics.trajectories import TRAJECTORY_METRICS
-from omni_mlflow.spine.modalities import Modality
+from omni_mlflow.spine.modalities import Modality, ModelTarget
 from omni_mlflow.spine.types import Check, FittedOnTrain, Sample, Skip, Split, Window
 
 
@@ -42,6 +43,7 @@ class PolicyVlaBranch:
     settings_type: type[Section] = Settings
     fitted_type: type[FittedOnTrain] = PolicyFitted
     shown: frozenset[Modality] = frozenset({"camera_video", "language", "camera_pose", "hand_mocap"})
+    targets: frozenset[ModelTarget] = frozenset(get_args(TargetKind))
     gates: Mapping[str, Gate] = {"policy_checkpoint_action_space_and_normalizer": _gate}
     metrics: Mapping[str, Metric] = {
         **LABELS,

@@ -22,7 +22,7 @@ from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.contract import Section
 from omni_mlflow.metrics.metric import HELD_OUT_EPISODES, LABEL_METRICS, Metric
 from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.spine.modalities import Modality
+from omni_mlflow.spine.modalities import Modality, ModelTarget
 from omni_mlflow.spine.types import Check, FittedOnTrain, Sample, Skip, Window
 
 
@@ -41,6 +41,7 @@ class Qwen3OmniLora:
     shown: frozenset[Modality] = frozenset(
         {"mosaic_video", "audio", "language", "depth", "camera_pose", "body_mocap", "hand_mocap", "imu"}
     )
+    targets: frozenset[ModelTarget] = frozenset()
     gates: Mapping[str, Gate] = {"lora_safetensors_shape_check": _gate}
     metrics: Mapping[str, Metric] = {
         **{name: metric for name, metric in LABEL_METRICS.items() if metric.question != "next_contact"},

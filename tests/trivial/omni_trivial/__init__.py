@@ -25,7 +25,7 @@ from omni_mlflow.backbones.base import (
 from omni_mlflow.contract import Section
 from omni_mlflow.metrics.metric import HELD_OUT_EPISODES, Metric
 from omni_mlflow.metrics.priors import TrainPriors, most_common, yes_no
-from omni_mlflow.spine.modalities import Modality
+from omni_mlflow.spine.modalities import Modality, ModelTarget
 from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import Answer, Check, Outcome, Sample, Skip, Target, Window
 
@@ -71,6 +71,7 @@ class Trivial:
     settings_type = Settings
     fitted_type = TrainPriors
     shown: frozenset[Modality] = frozenset()
+    targets: frozenset[ModelTarget] = frozenset()
     metrics: Mapping[str, Metric] = {
         "action_accuracy": Metric(title="Action accuracy", question="action"),
         "anchor_error": Metric(title="Distance to the anchor", better="lower", unit="frames"),
