@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from omni_mlflow import PARENT_PID
 from omni_mlflow.interruption import Interrupted, Stop, end_at_once, listen
-from omni_mlflow.terminal import in_words, tell, tell_error
+from omni_mlflow.terminal import hold_streams, in_words, tell, tell_error
 
 if TYPE_CHECKING:
     import click
@@ -238,16 +238,16 @@ def build() -> click.Group:
 def main() -> None:
     """Entry point of the console script and of ``python -m omni_mlflow``."""
     listen(end_at_once)
+    result = hold_streams()
     group = build()
     listen(Stop())
-    try:
-        try:
-            _run(group)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough; the interpreter would flush what it left once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    _run(group)
+    result.flush()
+    if result.lost is not None:
+        if not isinstance(result.lost, BrokenPipeError):  # `| head` has read enough
+            tell(f"stdout took no more of the result ({result.lost.strerror}); the work itself is done")
+        if "MLFLOW_RUN_ID" not in os.environ:  # mlflow run would show the work as failed
+            sys.exit(1)
 
 
 def _run(group: click.Group) -> None:
@@ -278,8 +278,6 @@ def _run(group: click.Group) -> None:
         tell(f"stopped by {stopped.name}; what was finished stays, the same command goes on from there")
         _leave_last_words(f"stopped by {stopped.name} before any stage began", stopped=True)
         sys.exit(128 + stopped.number)
-    except BrokenPipeError:
-        raise
     except Exception as error:  # the one place that turns an error into words for a person
         tell_error(in_words(error))
         _leave_last_words(in_words(error))

@@ -42,6 +42,7 @@ class RunRecord:
     Attributes:
         shown: the files that the tracker shows or is going to show, by their path there; each relative to
             ``folder``.
+        over: this process has said how the run ended.
         torn: what was cut off the journal since a process last entered the run, by this opening or when the
             run was healed: one sentence each, for the terminal.
     """
@@ -62,6 +63,7 @@ class RunRecord:
         self._points: set[tuple[str, int]] = set()
         self._results: dict[str, float] = {}
         self.key: str | None = None
+        self.over = False
         self.shown: dict[str, str] = {}
         self.torn: list[str] = []
         for event in read_events(self._journal.path):
@@ -163,6 +165,7 @@ class RunRecord:
         """Write the last row. The space for it was set aside, so that a full disk cannot silence a run."""
         self._reserve.unlink(missing_ok=True)
         self._append(Ended(at_ms=now_ms(), status=status, outcome=outcome, reason=reason))
+        self.over = True
 
     def settle(self) -> None:
         """Wait until every point is on the disk: before a checkpoint lets a resume skip their steps."""

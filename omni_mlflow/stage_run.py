@@ -152,8 +152,6 @@ def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
         check(folder, report)
         seal = _seal(stage, attempt, report, record)
         record.ended("FINISHED", RunOutcome.OK)
-        context.say(f"{folder.title}: done")
-        return Finished(stage.name, record.key or "", folder.path, seal, reused=False)
     except (RulesBrokenError, ConservationError) as error:
         record.ended("FAILED", RunOutcome.REFUSED, str(error))
         raise _Recorded(error) from error
@@ -162,11 +160,14 @@ def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
         record.ended("FAILED", RunOutcome.FAILED, str(told))
         raise _Recorded(told) from error
     except BaseException as signal:
-        record.ended("KILLED", RunOutcome.KILLED, f"stopped by {name_of(signal)}")
+        if not record.over:
+            record.ended("KILLED", RunOutcome.KILLED, f"stopped by {name_of(signal)}")
         raise
     finally:
         context.bar.stop()
         record.close()
+    context.say(f"{folder.title}: done")
+    return Finished(stage.name, record.key or "", folder.path, seal, reused=False)
 
 
 def _ground(stage: Stage, context: Context, inputs: Mapping[str, StageFolder]) -> Ground:

@@ -1,4 +1,4 @@
-"""What a person is told on stderr; rich is read when there is something to say."""
+"""What a person is told on stderr, and how it survives that nobody reads it; rich is read when needed."""
 
 from __future__ import annotations
 
@@ -6,23 +6,72 @@ import errno
 import os
 import sys
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+class UntilNobodyReads:
+    """A standard stream that stops no work: once it takes no more words, they are lost.
+
+    Its reader left, its terminal was closed or its disk is full: none of that is the work's own failure.
+
+    Attributes:
+        lost: why, since a first word was lost.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._lose(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        self.lost = self.lost or error
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())  # what is buffered would be refused again and again
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def hold_streams() -> UntilNobodyReads:
+    """Have stdout and stderr stop no work, and return stdout.
+
+    Whoever closes one of them (``>&-``) would have the next file that is opened take its number, and printed
+    text end in that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    held = [
+        UntilNobodyReads(stream or open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+        for number, stream in ((1, sys.stdout), (2, sys.stderr))
+    ]
+    sys.stdout, sys.stderr = (cast("TextIO", each) for each in held)
+    return held[0]
 
 
 @cache
 def errors() -> Console:
     from rich.console import Console
 
-    class UntilNobodyReads(Console):
-        def on_broken_pipe(self) -> None:
-            """Work goes on in silence when whoever read its progress has left; rich would exit."""
-            self.quiet = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-
-    return UntilNobodyReads(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def tell(text: str) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -191,6 +192,16 @@ def test_a_stage_alone_without_its_input_says_which_stage_to_run(empty):
     [run] = empty.runs()
     assert (run.info.status, run.data.tags["omni.outcome"]) == ("FAILED", "refused")
     assert "run it first" in run.data.tags["mlflow.note.content"]
+
+
+def test_a_stage_whose_words_nobody_can_take_is_finished_all_the_same(empty):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            empty.arguments("select"), env=empty.environment, cwd=empty.root, stdout=full, stderr=full
+        )
+    assert done.returncode == 1  # the result was lost, and whoever reads it must know
+    [run] = empty.runs()
+    assert (run.info.status, run.data.tags["omni.outcome"]) == ("FINISHED", "ok")
 
 
 def test_a_missing_data_root_is_a_paragraph_and_a_failed_run(empty):

@@ -55,10 +55,29 @@ def test_a_reader_that_has_left_is_no_traceback(tmp_path, verb):
     assert (process.returncode, told) == (1, "")
 
 
-def test_work_goes_on_when_whoever_read_its_progress_has_left(tmp_path):
+def closed_pipe() -> int:
     reading, writing = os.pipe()
     os.close(reading)
-    program = "from omni_mlflow.terminal import tell; tell('a'); tell('b'); print('done')"
+    return writing
+
+
+def closed_terminal() -> int:
+    screen, writing = os.openpty()
+    os.close(screen)
+    return writing
+
+
+def full_disk() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("unread", [closed_pipe, closed_terminal, full_disk])
+def test_work_goes_on_when_whoever_read_its_progress_has_left(tmp_path, unread):
+    writing = unread()
+    program = (
+        "from omni_mlflow.terminal import hold_streams, tell; hold_streams(); "
+        "import sys; tell('a'); sys.stderr.write('b'); sys.stderr.flush(); tell('c'); print('done')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment(PROJECT),
@@ -70,6 +89,42 @@ def test_work_goes_on_when_whoever_read_its_progress_has_left(tmp_path):
     )
     os.close(writing)
     assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+@pytest.mark.parametrize(("outer", "status"), [({}, 1), ({"MLFLOW_RUN_ID": "0a"}, 0)])
+def test_a_result_that_nobody_can_take_is_told_and_under_mlflow_run_fails_no_work(tmp_path, outer, status):
+    writing = full_disk()
+    done = subprocess.run(
+        [sys.executable, "-m", "omni_mlflow", "contracts", "--json"],
+        env=environment(PROJECT, **outer),
+        cwd=tmp_path,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    told = "stdout took no more of the result (No space left on device); the work itself is done\n"
+    assert (done.returncode, done.stderr) == (status, told)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_no_file_takes_the_place_of_a_stream_that_was_closed(tmp_path, closed):
+    program = (
+        "from omni_mlflow.terminal import hold_streams; hold_streams(); "
+        "file = open('data', 'w'); print('result'); import sys; sys.stderr.write('progress'); "
+        "file.write(f'{file.fileno() > 2}'); file.close()"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, program],
+        env=environment(PROJECT),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, (tmp_path / "data").read_text()) == (0, "True")
+    assert done.stdout == ("" if closed.startswith(">") else "result\n")
 
 
 def test_a_projector_whose_command_has_ended_leaves_no_traceback(tmp_path, blank_store):
