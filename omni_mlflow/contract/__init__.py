@@ -177,6 +177,10 @@ class Questions(Section):
     describe: Once[Literal["action", "subtask", "objects", "contact", "transition"]] = ()
     foretell: Once[Literal["next_action", "next_contact", "next_transition"]] = ()
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        return (*self.describe, *self.foretell)
+
 
 SEALED = "sealed"
 """The folder of a stage that holds the answers to held-out samples."""

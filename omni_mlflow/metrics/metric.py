@@ -22,6 +22,12 @@ class Metric(Row):
     unit: str | None = None
     question: str | None = None
 
+    @property
+    def full_title(self) -> str:
+        """Its name for readers, with its unit, and a word where low values are good."""
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"{self.title}{unit}{', lower is better' if self.better == 'lower' else ''}"
+
 
 LABEL_METRICS: Mapping[str, Metric] = {
     name: Metric(title=title, question=question)

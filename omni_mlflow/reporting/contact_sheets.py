@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from omni_mlflow.metrics.answers import UNKNOWN
 
 Image = NDArray[np.uint8]
+_LONGEST_COLUMN = 200
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class ContactSheet:
         frames: what the model saw, uint8 RGB of one shape (height, width, 3); may be empty.
         frames_are: what the frames show, e.g. ``source frames 400, 404, 408``.
         answer: the parsed reply; empty when it was no JSON.
-        raw: the reply as it came.
+        raw: the reply as it came; None where no reply in words was asked for.
+        columns: what a row of predictions says where it has no reply and no labels, by name.
     """
 
     sample_id: str
@@ -31,8 +34,9 @@ class ContactSheet:
     frames_are: str
     question: str
     answer: Mapping[str, Any]
-    raw: str
+    raw: str | None
     truth: Mapping[str, Any]
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     def compared(self) -> list[tuple[str, str, str, bool | None]]:
         """By key of the truth: its name, the answer, the truth, and whether they are equal.
@@ -43,6 +47,10 @@ class ContactSheet:
             (key, _told(self.answer.get(key)), _told(true), _compared(self.answer.get(key), true))
             for key, true in self.truth.items()
         ]
+
+    def told(self) -> list[tuple[str, str]]:
+        """The columns as text, long ones cut."""
+        return [(name, _cut(value)) for name, value in self.columns.items()]
 
 
 def strip(frames: Sequence[Image], *, width: int = 300, gap: int = 6) -> bytes:
@@ -68,6 +76,13 @@ def _shrunk(frame: Image, factor: int) -> Image:
     blocks = frame[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
     shrunk: Image = np.round(blocks.mean(axis=(1, 3))).astype(np.uint8)
     return shrunk
+
+
+def _cut(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if len(text) <= _LONGEST_COLUMN:
+        return text
+    return f"{text[:_LONGEST_COLUMN]} … ({len(text) - _LONGEST_COLUMN} characters more)"
 
 
 def _told(value: Any) -> str:

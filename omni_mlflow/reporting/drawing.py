@@ -22,25 +22,39 @@ _WIDTH_IN = 9.0
 
 
 def new_figure(height_in: float) -> tuple[Figure, Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_WIDTH_IN, height_in), dpi=_DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
-    axes = figure.add_subplot()
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=10)
+    figure, [axes] = new_panels([height_in])
     return figure, axes
 
 
+def new_panels(heights_in: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """Axes one below the other, each with its own height."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH_IN, sum(heights_in)), dpi=_DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
+    grid = figure.add_gridspec(len(heights_in), 1, height_ratios=heights_in)
+    panels = [figure.add_subplot(grid[place]) for place in range(len(heights_in))]
+    for axes in panels:
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        for side in ("left", "bottom"):
+            axes.spines[side].set_color(FAINT)
+        axes.tick_params(colors=INK, labelsize=10)
+    return figure, panels
+
+
 def draw_interval(
-    axes: Axes, line: float, value: float | None, interval: Mapping[str, Any], *, colour: str, mark: str
+    axes: Axes,
+    line: float,
+    value: float | None,
+    interval: Mapping[str, Any] | None,
+    *,
+    colour: str,
+    mark: str,
 ) -> None:
-    if interval["low"] is not None:
+    if interval is not None and interval["low"] is not None:
         axes.plot(
             [interval["low"], interval["high"]],
             [line, line],

@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from omni_mlflow.metrics.metric import Metric
+from omni_mlflow.metrics.metrics_file import HELD_OUT_EPISODE_COUNT, number_of
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.types import Skip
 
@@ -47,7 +48,9 @@ class RunFacts(_Fact):
     """Everything that ``RUN_REPORT.md`` and ``report.html`` say about one evaluation.
 
     Attributes:
-        split_episodes, split_samples: what the split holds out; the metrics know what was answered.
+        split_episodes, split_samples: what the split holds out.
+        answered_episodes, answered_samples: what of it was answered, as the shared stages counted it.
+        questions: the label questions that the contract asks; without one, nothing is said of labels.
         metrics: content of ``metrics.json``.
         kinds: titles, units and directions of the backbone's metrics.
         primary_metrics: names from the contract; they come first in the tables.
@@ -68,6 +71,9 @@ class RunFacts(_Fact):
     train_episodes: int = Field(ge=0)
     split_episodes: int = Field(ge=0)
     split_samples: int = Field(ge=0)
+    answered_episodes: int = Field(ge=0)
+    answered_samples: int = Field(ge=0)
+    questions: tuple[str, ...]
     metrics: Mapping[str, Any]
     kinds: Mapping[str, Metric]
     primary_metrics: tuple[str, ...]
@@ -79,18 +85,18 @@ class RunFacts(_Fact):
 
     def value(self, metric: str) -> float | None:
         """A metric's value, wherever in ``metrics.json`` it lies."""
-        more = self.metrics.get("more", {})
-        found = self.metrics.get(metric, more.get(metric))
-        return None if found is None else float(found)
+        return number_of(self.metrics, metric)
+
+    def interval(self, metric: str) -> Mapping[str, Any] | None:
+        """Its 95 % interval over episodes; None where the backbone gives none."""
+        found: Mapping[str, Any] | None = self.section("intervals").get(metric)
+        return found
 
     def kind(self, metric: str) -> Metric:
         return self.kinds.get(metric) or Metric(title=metric.replace("_", " "))
 
     def title(self, metric: str) -> str:
-        """A metric's name for readers, with its unit, and a word where low values are good."""
-        kind = self.kind(metric)
-        unit = f" ({kind.unit})" if kind.unit else ""
-        return f"{kind.title}{unit}{', lower is better' if kind.better == 'lower' else ''}"
+        return self.kind(metric).full_title
 
     def section(self, name: str) -> Mapping[str, Any]:
         """A block of ``metrics.json`` such as ``intervals``; empty where it is absent."""
@@ -98,22 +104,17 @@ class RunFacts(_Fact):
         return found
 
     @property
-    def answered_samples(self) -> int:
-        return int(self.metrics.get("num_samples", 0))
-
-    @property
-    def answered_episodes(self) -> int:
-        return int(self.metrics.get("held_out_episode_count", 0))
-
-    @property
     def reported_metrics(self) -> list[str]:
-        """Every metric with an interval: the contract's primary ones first, then the others by name."""
-        with_interval = self.section("intervals")
-        first = [name for name in self.primary_metrics if name in with_interval]
-        return [*first, *sorted(set(with_interval) - set(first))]
+        """The contract's primary metrics, then by name the others that have an interval or are declared and
+        have a value. How many episodes were held out stands where it is told what was evaluated."""
+        first = [name for name in self.primary_metrics if name != HELD_OUT_EPISODE_COUNT]
+        valued = [name for name in self.kinds if self.value(name) is not None]
+        others = {*self.section("intervals"), *valued} - {*first, HELD_OUT_EPISODE_COUNT}
+        return [*first, *sorted(others)]
 
     @property
     def graded_metrics(self) -> list[str]:
-        """The metrics on which the questions' verdicts rest, in the order of ``reported_metrics``."""
-        graded = {found["metric"] for found in self.section("verdicts").values()}
+        """The metrics with a floor on which the questions' verdicts rest, in the order of the others."""
+        judged = {found["metric"] for found in self.section("verdicts").values()}
+        graded = {name for name in judged if self.section("baselines").get(name)}
         return [name for name in self.reported_metrics if name in graded]

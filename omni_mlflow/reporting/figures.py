@@ -38,6 +38,8 @@ _FLOOR_MARKS = {
 }
 _CONTROL_LOOKS = ((ORANGE, "s"), (GREEN, "^"), (RED, "D"), (PURPLE, "v"))
 _MOST_LABELS = 12
+_OF_TOKENS = ("Mean loss of the answer's tokens.", "loss per answer token (nats)")
+_OF_ANY_KIND = ("The loss that the training wrote down, in the backbone's own units.", "loss")
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,12 @@ def figures_of(
             )
         )
     if any("loss" in row for row in progress):
-        caption = "Mean loss of the answer's tokens."
-        drawn.append(ReportFigure("loss", "Training loss", caption, loss_curve(progress)))
+        caption, axis = _OF_TOKENS if facts.questions else _OF_ANY_KIND
+        drawn.append(ReportFigure("loss", "Training loss", caption, loss_curve(progress, axis=axis)))
     return drawn
 
 
-def loss_curve(progress: Iterable[Mapping[str, Any]]) -> bytes:
+def loss_curve(progress: Iterable[Mapping[str, Any]], *, axis: str) -> bytes:
     """Training and validation loss by step, from the rows of ``progress.jsonl``."""
     rows = list(progress)
     figure, axes = new_figure(3.4)
@@ -102,7 +104,7 @@ def loss_curve(progress: Iterable[Mapping[str, Any]]) -> bytes:
     if validated:
         axes.plot(*zip(*validated, strict=True), color=RED, marker="o", markersize=4, label="validation")
     axes.set_xlabel("optimiser step")
-    axes.set_ylabel("loss per answer token (nats)")
+    axes.set_ylabel(axis)
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     if steps or validated:
@@ -126,7 +128,7 @@ def floors_forest(facts: RunFacts, names: Sequence[str], unit: str | None) -> by
     """Each metric with its 95 % interval over episodes, and every floor of it on the same line."""
     figure, axes = new_figure(1.5 + 0.42 * len(names))
     for line, name in enumerate(names):
-        draw_interval(axes, line, facts.value(name), facts.section("intervals")[name], colour=BLUE, mark="o")
+        draw_interval(axes, line, facts.value(name), facts.interval(name), colour=BLUE, mark="o")
         for floor, value in facts.section("baselines")[name]["floors"].items():
             axes.plot(
                 value,
@@ -155,7 +157,7 @@ def controls_chart(facts: RunFacts, names: Sequence[str], unit: str | None) -> b
     controls = sorted(facts.section("controls"))
     figure, axes = new_figure(1.5 + 0.5 * len(names))
     for line, name in enumerate(names):
-        draw_interval(axes, line, facts.value(name), facts.section("intervals")[name], colour=BLUE, mark="o")
+        draw_interval(axes, line, facts.value(name), facts.interval(name), colour=BLUE, mark="o")
         for place, control in enumerate(controls):
             found = facts.section("controls")[control].get(name)
             if found is not None:

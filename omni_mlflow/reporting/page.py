@@ -28,12 +28,18 @@ def render_page(
         f"<h1>{escape(title)}</h1>",
         f'<p class="lede">{escape(_lede(facts))}</p>',
         *parts.block("Findings", parts.bullets(wording.findings(facts))),
-        *parts.block("Metrics", parts.table(tables.results_table(facts)), parts.note(wording.HOW_TO_READ)),
+        *parts.block(
+            "Metrics", parts.table(tables.results_table(facts)), parts.note(wording.how_to_read(facts))
+        ),
         parts.bullets(wording.remarks(facts)),
         *(_figure(figure) for figure in figures),
         *_tabled("Controls", tables.controls_table(facts), note=wording.HOW_TO_READ_CONTROLS),
         *_tabled("Floors", tables.floors_table(facts)),
-        *_tabled("Actions seen and not seen in training", tables.seen_table(facts)),
+        *(
+            _tabled("Actions seen and not seen in training", tables.seen_table(facts))
+            if facts.questions
+            else ()
+        ),
         *_tabled("What the samples are worth", tables.clusters_table(facts)),
         *parts.block("Windows to look at", *(map(_sheet, contact_sheets))),
         *_tabled("What was evaluated", tables.identity_table(facts)),
@@ -69,6 +75,17 @@ def _sheet(sheet: ContactSheet) -> str:
     question = sheet.question
     if len(question) > _LONGEST_QUESTION:
         question = question[:_LONGEST_QUESTION] + f" … ({len(question) - _LONGEST_QUESTION} characters more)"
+    return (
+        f'<section class="sheet"><h3>{escape(sheet.sample_id)}</h3>\n{image}\n'
+        f"{parts.note(sheet.frames_are)}\n"
+        f"<pre>{escape(question)}</pre>\n{_said(sheet)}</section>"
+    )
+
+
+def _said(sheet: ContactSheet) -> str:
+    """The labels of a reply beside the true ones; where none was asked for, what the row says."""
+    if sheet.raw is None:
+        return parts.table(Table(("Column", "Value"), tuple(sheet.told()))) if sheet.columns else ""
     compared = Table(
         ("Key", "Answer", "Truth", ""),
         tuple((key, said, true, _MARKS[same]) for key, said, true, same in sheet.compared()),
@@ -76,8 +93,4 @@ def _sheet(sheet: ContactSheet) -> str:
     reply = (
         "" if sheet.answer else f"{parts.note('The reply is no JSON object:')}<pre>{escape(sheet.raw)}</pre>"
     )
-    return (
-        f'<section class="sheet"><h3>{escape(sheet.sample_id)}</h3>\n{image}\n'
-        f"{parts.note(sheet.frames_are)}\n"
-        f"<pre>{escape(question)}</pre>\n{reply}{parts.table(compared)}</section>"
-    )
+    return reply + parts.table(compared)

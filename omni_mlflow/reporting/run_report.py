@@ -17,11 +17,15 @@ def render_run_report(facts: RunFacts) -> str:
         markdown.bullets(wording.findings(facts)),
         "## Metrics",
         markdown.table(tables.results_table(facts)),
-        wording.HOW_TO_READ,
+        wording.how_to_read(facts),
         markdown.bullets(wording.remarks(facts)),
         *markdown.section("Floors", tables.floors_table(facts)),
         *markdown.section("Controls", tables.controls_table(facts), after=wording.HOW_TO_READ_CONTROLS),
-        *markdown.section("Actions seen and not seen in training", tables.seen_table(facts)),
+        *(
+            markdown.section("Actions seen and not seen in training", tables.seen_table(facts))
+            if facts.questions
+            else ()
+        ),
         *markdown.section("What the samples are worth", tables.clusters_table(facts)),
         *markdown.section("In, out and skipped", tables.flows_table(facts)),
         *markdown.section("Skipped, by reason", tables.skips_table(facts)),

@@ -13,6 +13,7 @@ from omni_mlflow.reporting.wording import (
     bounds,
     control_title,
     floor_title,
+    interval_of,
     number,
     signed,
     verdict,
@@ -53,7 +54,7 @@ def identity_table(facts: RunFacts) -> Table:
 
 
 def results_table(facts: RunFacts) -> Table:
-    """Every metric with its interval, its best floor and the paired difference to that floor."""
+    """Every reported metric with its interval, its best floor and the paired difference to that floor."""
     rows = []
     for name in facts.reported_metrics:
         baseline = facts.section("baselines").get(name)
@@ -63,7 +64,7 @@ def results_table(facts: RunFacts) -> Table:
             (
                 facts.title(name),
                 number(facts.value(name)),
-                bounds(facts.section("intervals")[name]),
+                interval_of(facts, name),
                 floor_title(baseline["best"]) if baseline else NOTHING,
                 number(floor),
                 signed(difference["value"]) if difference else NOTHING,
@@ -146,7 +147,7 @@ def seen_table(facts: RunFacts) -> Table:
             title,
             str(worth[name]["samples"]),
             number(facts.value(name)),
-            bounds(facts.section("intervals")[name]),
+            bounds(facts.interval(name)),
         )
         for name, title in (
             ("seen_label_accuracy", "seen in train"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from omni_mlflow.metrics.metrics_file import reasons_of
 from omni_mlflow.reporting.facts import RunFacts
 from omni_mlflow.spine.evidence import Evidence
 
@@ -21,17 +22,31 @@ BEATS = "beats its floor"
 DOES_NOT_BEAT = "does not beat its floor"
 NOTHING = "–"
 
-HOW_TO_READ = (
+NO_INTERVAL = "no interval"
+
+_HOW_TO_READ_FLOORS = (
     "A floor is the best answer that needs no model, given to the same samples; a positive difference is in "
     "the model's favour. On held-out evidence, and on no other, a verdict says whether the 95 % interval of "
-    "the paired difference lies above zero. Intervals are over episodes, because windows of one episode are "
-    "not independent; where all episodes have the same value, the interval is what that many identical "
-    "episodes still allow."
+    "the paired difference lies above zero."
+)
+_NO_FLOORS = (
+    "No metric comes with a floor, which is an answer that needs no model: nothing here says whether a value "
+    "is good."
+)
+_HOW_TO_READ_INTERVALS = (
+    "Intervals are over episodes, because windows of one episode are not independent; where all episodes "
+    "have the same value, the interval is what that many identical episodes still allow."
 )
 HOW_TO_READ_CONTROLS = (
     "Each control answers the same samples with one input exchanged or removed. A question that needs that "
     "input falls to its floor; one that does not change was answered without it."
 )
+
+
+def how_to_read(facts: RunFacts) -> str:
+    """What the table of metrics means, as far as it has floors and intervals."""
+    floors = _HOW_TO_READ_FLOORS if facts.section("baselines") else _NO_FLOORS
+    return f"{floors} {_HOW_TO_READ_INTERVALS}" if facts.section("intervals") else floors
 
 
 def floor_title(name: str) -> str:
@@ -107,11 +122,29 @@ def findings(facts: RunFacts) -> list[str]:
         floor = baseline["best"]
         told.append(
             f"{facts.title(metric)} is {number(facts.value(metric))} "
-            f"{bounds(facts.section('intervals')[metric])} and {verdict(baseline, facts.evidence)}: "
+            f"{bounds(facts.interval(metric))} and {verdict(baseline, facts.evidence)}: "
             f"“{floor_title(floor)}” scores {number(baseline['floors'][floor])}, a difference of "
             f"{signed(baseline['difference']['value'])} {bounds(baseline['difference'])}."
         )
-    return told or ["No question has a floor to be held against."]
+    return told or [*_alone(facts)] or ["No question has a floor to be held against."]
+
+
+def _alone(facts: RunFacts) -> Iterable[str]:
+    """The primary metrics where no label question is asked and none of them has a floor."""
+    if facts.questions:
+        return
+    for metric in facts.primary_metrics:
+        if metric in facts.reported_metrics and facts.value(metric) is not None:
+            value, interval = number(facts.value(metric)), interval_of(facts, metric)
+            yield f"{facts.title(metric)} is {value}, {interval}. No floor was given to hold it against."
+
+
+def interval_of(facts: RunFacts, metric: str) -> str:
+    """The interval of a metric, or in words that a value has none."""
+    interval = facts.interval(metric)
+    if interval is None and facts.value(metric) is not None:
+        return NO_INTERVAL
+    return bounds(interval)
 
 
 def _numbers_here(facts: RunFacts) -> list[str]:
@@ -150,8 +183,11 @@ def remarks(facts: RunFacts) -> list[str]:
     invented = more.get("num_off_taxonomy_predictions")
     if invented:
         told.append(f"{invented} answers name an action outside the declared classes.")
-    for name, reason in sorted((more.get("reasons") or {}).items()):
-        told.append(f"“{name}” has no value: {reason}.")
+    reasons = reasons_of(facts.metrics)
+    told += [f"“{name}” has no value: {reason}." for name, reason in sorted(reasons.items())]
+    for name in facts.primary_metrics:
+        if name in facts.reported_metrics and facts.value(name) is None and name not in reasons:
+            told.append(f"“{name}” has no value, and the evaluation does not say why.")
     return told
 
 
@@ -171,15 +207,19 @@ def _outcomes(facts: RunFacts) -> Iterable[str]:
     """What was said instead of an answer, and where nothing could be said."""
     counts = facts.section("outcomes")
     if invalid := counts.get("model_invalid"):
-        yield f"{invalid} replies are empty or not the form that was asked for; they are scored as wrong."
+        yield (
+            f"{invalid} replies are empty or not the form that was asked for; they are scored as wrong."
+            if facts.questions
+            else f"{invalid} samples got an answer that cannot be used; they count among those answered."
+        )
     if lost := counts.get("infrastructure_failed"):
         yield f"{lost} samples could not be asked (memory, media, disk); no number here includes them."
 
 
 def _declared(facts: RunFacts) -> Iterable[str]:
-    """The action classes that were fixed before the evaluation."""
+    """The action classes that were fixed before the evaluation; no matter where no label is asked for."""
     ledger = facts.section("label_ledger")
-    if not ledger:
+    if not ledger or not facts.questions:
         return
     unseen, spellings = ledger["unseen_share_of_test"], ledger["spellings_told_apart"]
     share = (

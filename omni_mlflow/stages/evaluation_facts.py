@@ -122,6 +122,9 @@ def run_facts(
         train_episodes=len(training["train_episode_ids"]),
         split_episodes=facts.num_test_episodes,
         split_samples=facts.num_test_samples,
+        answered_episodes=facts.num_evaluated_episodes,
+        answered_samples=facts.num_evaluated_samples,
+        questions=run.contract.questions.asked,
         metrics=metrics,
         kinds=run.model.metrics,
         primary_metrics=run.contract.primary_metrics,
@@ -168,8 +171,9 @@ def unasked_episodes(run: Run, dataset: DatasetManifest) -> dict[str, dict[str, 
 
 def _reported(run: Run, name: str) -> ReportedFile:
     path = run.folder / name
+    holds = HOLDS if run.contract.questions.asked else HOLDS | HOLDS_WITHOUT_QUESTIONS
     return ReportedFile(
-        name=name, sha256=file_digest(path), size_bytes=path.stat().st_size, holds=HOLDS.get(name, "")
+        name=name, sha256=file_digest(path), size_bytes=path.stat().st_size, holds=holds.get(name, "")
     )
 
 
@@ -187,3 +191,9 @@ HOLDS = {
     "retargeting_audit.json": "what the action space loses of each episode's hands, and what it leaves out",
     "hand_paths.json": "wrists of a few samples, true and foretold; true motion, so it is never published",
 }
+
+HOLDS_WITHOUT_QUESTIONS = {
+    "metrics.json": "every number of this report",
+    "predictions.jsonl": "one row per held-out sample",
+}
+"""The same files of a backbone that answers no label question."""

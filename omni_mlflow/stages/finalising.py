@@ -15,6 +15,7 @@ from typing import Any
 from omni_mlflow.backbones.base import Exam, Scores
 from omni_mlflow.contract import Contract
 from omni_mlflow.metrics.label_ledger import LabelLedger
+from omni_mlflow.metrics.metrics_file import metric_checks
 from omni_mlflow.metrics.verdicts import without_unfounded_verdicts
 from omni_mlflow.spine.made_rows import MadeRows
 from omni_mlflow.spine.rows import (
@@ -28,7 +29,7 @@ from omni_mlflow.spine.rows import (
     writing_json_rows,
     writing_table,
 )
-from omni_mlflow.spine.types import Answer, Check, Outcome, Skip, Split, Target
+from omni_mlflow.spine.types import Answer, Check, Outcome, Skip, Split, Target, broken
 from omni_mlflow.stages.answer_sheets import PARTIAL
 from omni_mlflow.stages.asked import INTACT, Questions
 from omni_mlflow.stages.base import Report, Run
@@ -89,14 +90,16 @@ def lost_samples(run: Run, asked: Sequence[str], said: Said) -> tuple[list[Skip]
 def finalise(run: Run, asked: Questions, said: Said) -> Report:
     """Open the sealed targets of the answered samples, score, and write every evidence file.
 
-    Too many samples without an answer are refused before anything is opened.
+    Too many samples without an answer are refused before anything is opened, and metrics that no report
+    could tell before anything is written.
     """
     lost, failures = lost_samples(run, asked.ids, said)
     if failures:
-        journals = [run.folder / name for name in JOURNALS]
-        return Report(outputs=journals, artifacts={"": journals}, failures=failures, skipped=lost)
+        return _refused(run, failures, lost=lost)
     exam, ledger = _exam(run, asked, said)
     scores = run.model.score(exam, settings=run.settings)
+    if failures := broken(metric_checks(scores.metrics, primary=run.contract.primary_metrics)):
+        return _refused(run, failures, lost=lost)
     outcomes = Counter(answer.outcome for answer in exam.answers)
     outcomes[Outcome.INFRASTRUCTURE_FAILED] = len(lost)
     counted = {outcome.value: outcomes[outcome] for outcome in Outcome}
@@ -111,6 +114,11 @@ def finalise(run: Run, asked: Questions, said: Said) -> Report:
         documents={**scores.documents, "label_ledger.json": ledger.model_dump(mode="json")},
     )
     return _write(run, asked, exam, scores, lost=lost)
+
+
+def _refused(run: Run, failures: Sequence[Check], *, lost: Sequence[Skip]) -> Report:
+    journals = [run.folder / name for name in JOURNALS]
+    return Report(outputs=journals, artifacts={"": journals}, failures=failures, skipped=lost)
 
 
 def _asked_alone(asked: Questions, said: Said) -> dict[str, Any]:
@@ -234,7 +242,7 @@ def shown_metrics(numbers: Mapping[str, float]) -> dict[str, float]:
 
 def evaluation_tags(contract: Contract, facts: EvaluationFacts, metrics: Mapping[str, Any]) -> dict[str, str]:
     """The verdict that people sort runs by is that of the first question which the contract asks."""
-    first = next(iter((*contract.questions.describe, *contract.questions.foretell)), None)
+    first = next(iter(contract.questions.asked), None)
     judged = metrics.get("verdicts", {})
     verdicts = {key: value["verdict"] for key, value in judged.items() if value["verdict"] is not None}
     return {

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NUM_SHEETS = 6
 _FRAMES_PER_SHEET = 4
+_OF_A_REPLY = ("pred_json", "raw_prediction")
+_OF_EVERY_ROW = ("id", "episode_id", "split", "anchor")
 
 
 def _report(run: Run) -> Report:
@@ -79,8 +81,9 @@ def _sheet(row: Mapping[str, Any], window: Window, media: Path) -> ContactSheet:
         frames_are=f"source frames {sources}",
         question=f"Main task: {window.modalities.language.main_task or 'not told'}",
         answer=row.get("pred_json") or {},
-        raw=row.get("raw_prediction") or "",
+        raw=None if row.keys().isdisjoint(_OF_A_REPLY) else row.get("raw_prediction") or "",
         truth=row.get("true_json") or {},
+        columns={name: value for name, value in row.items() if name not in _OF_EVERY_ROW},
     )
 
 

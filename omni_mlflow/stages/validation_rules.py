@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import combinations
-from typing import Any
 
+from omni_mlflow.metrics.metrics_file import metric_checks
 from omni_mlflow.spine.leak_graph import LeakGraph
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import Check
@@ -157,27 +156,14 @@ def required_eval_files(run: RunUnderTest) -> Iterable[Check]:
 def primary_metrics(run: RunUnderTest) -> Iterable[Check]:
     """Every metric that the contract names is a finite number, or null with a reason."""
     try:
-        document = run.json("evaluate", "metrics.json")
+        metrics = run.json("evaluate", "metrics.json")
     except UnreadableEvidenceError as error:
         for name in run.contract.primary_metrics:
             yield check(
                 "primary_metric", name, "a number, or null with a reason", f"metrics.json: {error}", ok=False
             )
         return
-    more = document.get("more")
-    metrics = {**(more if isinstance(more, dict) else {}), **document}
-    reasons = metrics.get("reasons") or {}
-    for name in run.contract.primary_metrics:
-        value = metrics.get(name)
-        explained = name in metrics and value is None and bool(reasons.get(name))
-        found = repr(value) if name in metrics else "missing"
-        yield check(
-            "primary_metric",
-            name,
-            "a number, or null with a reason",
-            found,
-            ok=explained or _is_number(value),
-        )
+    yield from metric_checks(metrics, primary=run.contract.primary_metrics)
 
 
 def evaluated_this_checkpoint(run: RunUnderTest) -> Iterable[Check]:
@@ -286,7 +272,3 @@ def _by_digest(run: RunUnderTest, stage: str, name: str) -> str:
 def _held_out(run: RunUnderTest) -> set[str]:
     episodes = run.json("guard", "episode_manifest.json")["episodes"]
     return {each["episode_id"] for each in episodes if each["split"] == "test"}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -81,6 +81,36 @@ def test_what_has_no_value_says_why(make_facts):
     assert "“subtask_accuracy” has no value: no sample to average over." in render_run_report(make_facts())
 
 
+def test_a_declared_metric_without_an_interval_is_in_the_table_and_says_so(make_facts, metrics):
+    intervals = {name: row for name, row in metrics["intervals"].items() if name != "contact_accuracy"}
+    report = render_run_report(make_facts(metrics={**metrics, "intervals": intervals}))
+    assert cells(report, "Contact accuracy")[1:3] == ["0.917", "no interval"]
+
+
+def test_a_primary_metric_without_a_value_or_a_reason_is_told(make_facts, metrics):
+    without = {name: value for name, value in metrics.items() if name != "contact_accuracy"}
+    intervals = {name: row for name, row in metrics["intervals"].items() if name != "contact_accuracy"}
+    baselines = {name: row for name, row in metrics["baselines"].items() if name != "contact_accuracy"}
+    changed = {**without, "intervals": intervals, "baselines": baselines}
+    report = render_run_report(make_facts(metrics=changed))
+    assert cells(report, "Contact accuracy")[1:3] == ["–", "–"]
+    assert "“contact_accuracy” has no value, and the evaluation does not say why." in report
+
+
+def test_counts_are_those_of_the_shared_stages_whatever_metrics_say(make_facts, metrics):
+    lying = {**metrics, "num_samples": 7, "held_out_episode_count": 1}
+    report = render_run_report(make_facts(metrics=lying))
+    assert report.startswith("HELD-OUT EVALUATION: 36 of 36 held-out samples in 6 of 6 held-out episodes")
+    assert cells(report, "Held-out samples (anchors)")[1] == "36 of 36 answered"
+
+
+def test_a_useless_answer_is_a_reply_only_where_a_question_was_asked(make_facts, metrics):
+    counted = {**metrics, "outcomes": {"answered": 33, "model_invalid": 3, "infrastructure_failed": 0}}
+    assert "3 replies are empty or not the form" in render_run_report(make_facts(metrics=counted))
+    asked_nothing = render_run_report(make_facts(metrics=counted, questions=()))
+    assert "3 samples got an answer that cannot be used; they count among those answered." in asked_nothing
+
+
 def test_a_control_shows_the_fall_against_the_intact_run(make_facts):
     lines = [
         line for line in render_run_report(make_facts()).splitlines() if line.startswith("| other video |")

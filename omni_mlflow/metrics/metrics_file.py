@@ -1,0 +1,63 @@
+"""What shared code reads of ``metrics.json``, whichever backbone wrote it.
+
+The keys are documented where a backbone's author looks for them: :class:`omni_mlflow.backbones.base.Scores`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from omni_mlflow.spine.types import Check
+
+HELD_OUT_EPISODE_COUNT = "held_out_episode_count"
+"""The one primary metric that the shared stages count themselves; reports tell their own count."""
+
+_WANTED = "a number, or null with a reason in more.reasons"
+_WANTED_INTERVAL = "low and high, two numbers or two nulls, of a metric that has a value"
+_MISSING = "missing"
+
+
+def number_of(metrics: Mapping[str, Any], name: str) -> float | None:
+    """A metric's value, at the top of the file or in ``more``; None where that is no finite number."""
+    value = _told(metrics, name)
+    return float(value) if is_number(value) else None
+
+
+def reasons_of(metrics: Mapping[str, Any]) -> Mapping[str, str]:
+    """Why a metric is null, by its name."""
+    reasons = _block(_block(metrics, "more"), "reasons")
+    return {name: str(reason) for name, reason in reasons.items() if reason}
+
+
+def metric_checks(metrics: Mapping[str, Any], *, primary: Iterable[str]) -> Iterator[Check]:
+    """Every primary metric is a finite number, or null with a reason; every interval is one of a number."""
+    reasons = reasons_of(metrics)
+    for name in primary:
+        value = _told(metrics, name)
+        explained = value is None and name in reasons
+        found = value if value == _MISSING else repr(value)
+        yield _check("primary_metric", name, _WANTED, found, ok=explained or is_number(value))
+    for name, row in _block(metrics, "intervals").items():
+        ends = [row.get(end, _MISSING) for end in ("low", "high")] if isinstance(row, Mapping) else []
+        told = all(map(is_number, ends)) or all(end is None for end in ends)
+        sound = bool(ends) and told and number_of(metrics, name) is not None
+        yield _check("interval_of_a_metric", name, _WANTED_INTERVAL, repr(row), ok=sound)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _told(metrics: Mapping[str, Any], name: str) -> Any:
+    return metrics.get(name, _block(metrics, "more").get(name, _MISSING))
+
+
+def _block(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = metrics.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _check(rule: str, subject: str, expected: str, found: str, *, ok: bool) -> Check:
+    return Check(rule=rule, subject=subject, expected=expected, found=found, ok=ok)
