@@ -12,14 +12,16 @@ from omni_mlflow.contract import Contract
 from omni_mlflow.leftovers import key_of
 from omni_mlflow.logged_files import LoggedFiles
 from omni_mlflow.metrics.answers import PredictionRow
+from omni_mlflow.metrics.metric import LABEL_METRICS, Metric
+from omni_mlflow.metrics.metrics_file import HELD_OUT_EPISODE_COUNT
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.registry import Bound, bind
 from omni_mlflow.shown_values import judge_shown
-from omni_mlflow.spine.rows import read_document, read_rows
+from omni_mlflow.spine.rows import digest_of, read_document, read_rows
 from omni_mlflow.spine.types import Check, Skip, broken
 from omni_mlflow.stages import FILLS, OF_ONE_BACKBONE, STAGES
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts
-from omni_mlflow.stages.manifests import CONTRACT, FITTED
+from omni_mlflow.stages.manifests import CONTRACT, FITTED, TEST_TARGETS
 from omni_mlflow.stages.run_under_test import RunUnderTest
 from omni_mlflow.stages.validate import stages_of
 from omni_mlflow.stages.validation_rules import judge
@@ -46,6 +48,10 @@ class EvaluatedRun:
         asked: the questions of its contract.
         training: its ``training_metadata.json``.
         skipped: by window, why its export made no sample of it.
+        primary: the metrics that its contract names.
+        declared: the metrics of its backbone that grade no label question nor the form of a reply.
+        metrics: its ``metrics.json``.
+        targets: digest of the sealed targets that it was scored against.
         best_floors: by metric, the answer without a model that the evaluation held it against.
         priors: what its train samples answer, for those floors; None where the backbone fits something else.
     """
@@ -59,6 +65,10 @@ class EvaluatedRun:
     training: Mapping[str, Any]
     predictions: Sequence[PredictionRow]
     skipped: Mapping[str, str]
+    primary: Sequence[str]
+    declared: Mapping[str, Metric]
+    metrics: Mapping[str, Any]
+    targets: str
     best_floors: Mapping[str, str]
     priors: TrainPriors | None
 
@@ -177,26 +187,42 @@ def _judged(
     failed = broken([*checks, *judge(under_test, "eval"), *judge_shown(under_test, shown, "eval")])
     if failed:
         _refuse(given, failed)
-    questions = bound.contract.questions
+    metrics = under_test.json("evaluate", "metrics.json")
     fitted = folders["train"] / "checkpoint" / FITTED
     return EvaluatedRun(
         given=given,
         run_id=None if logged is None else given,
         key=key,
         backbone=bound.contract.id,
-        asked=(*questions.describe, *questions.foretell),
+        asked=bound.contract.questions.asked,
         facts=read_document(folders["evaluate"] / "evaluation.json", EvaluationFacts),
         training=under_test.json("train", "training_metadata.json"),
         predictions=under_test.rows("evaluate", bound.backbone.predictions_file),
         skipped=_reasons(folders["export"] / _SKIPPED),
+        primary=bound.contract.primary_metrics,
+        declared=_by_value(bound.backbone.metrics),
+        metrics=metrics,
+        targets=_targets(under_test.json("export", "dataset_manifest.json")),
         best_floors={
-            metric: baseline["best"]
-            for metric, baseline in under_test.json("evaluate", "metrics.json").get("baselines", {}).items()
+            metric: baseline["best"] for metric, baseline in metrics.get("baselines", {}).items() if baseline
         },
         priors=read_document(fitted, TrainPriors)
         if issubclass(bound.backbone.fitted_type, TrainPriors) and fitted.is_file()
         else None,
     )
+
+
+def _by_value(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    others = {HELD_OUT_EPISODE_COUNT, *LABEL_METRICS}
+    return {
+        name: metric for name, metric in metrics.items() if metric.question is None and name not in others
+    }
+
+
+def _targets(dataset: Mapping[str, Any]) -> str:
+    stem = TEST_TARGETS.removesuffix("jsonl")
+    sealed = {name: digest for name, digest in dataset["files"].items() if name.startswith(stem)}
+    return digest_of(dict(sorted(sealed.items())))
 
 
 def _reasons(skipped: Path) -> dict[str, str]:

@@ -141,14 +141,16 @@ def _write(facts: ComparisonFacts, differing: list[dict[str, object]], folder: P
 
 def _tags(facts: ComparisonFacts) -> dict[str, str]:
     verdicts = {
-        metric.question: ", ".join(f"{contrast.row} {contrast.verdict}" for contrast in metric.contrasts)
+        metric.question or metric.metric: ", ".join(
+            f"{contrast.row} {contrast.verdict}" for contrast in metric.contrasts
+        )
         for metric in facts.metrics
         if metric.contrasts and facts.evidence is Evidence.HELD_OUT
     }
     return {
         "omni.evidence": facts.evidence.value,
         "omni.split_digest": facts.split_digest[:16],
-        **{f"omni.verdict.{question}": told for question, told in verdicts.items()},
+        **{f"omni.verdict.{judged}": told for judged, told in verdicts.items()},
     }
 
 

@@ -13,15 +13,22 @@ from omni_mlflow.context import flat
 from omni_mlflow.metrics.comparison import Members, compare_rows, estimates_of
 from omni_mlflow.metrics.errors import or_none
 from omni_mlflow.metrics.floors import floors_of
-from omni_mlflow.metrics.labels import score_rows
+from omni_mlflow.metrics.measures import (
+    Measure,
+    measure_of_column,
+    measure_of_question,
+    why_no_column,
+)
+from omni_mlflow.metrics.metrics_file import number_of
 from omni_mlflow.metrics.pairing import Pairing, contradictions, disagreements, pair, shared_questions
 from omni_mlflow.metrics.power import Power, fewest_episodes, power_of
-from omni_mlflow.metrics.questions import METRIC_OF, ROW_SCORES
 from omni_mlflow.reporting.comparison_facts import ComparedRow, ComparedRun, ComparisonFacts, lowest
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import digest_of
 
 _MOST_TOLD = 5
+_NO_QUESTION = "no question is answered by every run"
+_NO_METRIC = "these runs answer no label question, and no metric that they declare can be paired"
 
 
 @dataclass(frozen=True)
@@ -31,44 +38,52 @@ class PairedAnswers:
     Attributes:
         runs: by name: a letter for each row, with a number where a row has several seeds.
         members: by row, the names of its runs.
-        left_out: by question that is not compared, why.
+        measures: what is compared: the questions, then the metrics whose values the rows hold.
+        left_out: by question or primary metric that is not compared, why.
     """
 
     runs: Mapping[str, EvaluatedRun]
     members: Members
     pairing: Pairing
     questions: Sequence[str]
+    measures: Sequence[Measure]
     left_out: Mapping[str, str]
 
 
 def paired_answers(runs: Sequence[EvaluatedRun]) -> PairedAnswers:
-    """Name the runs, pair their answers and find the questions that all of them answer.
+    """Name the runs, pair their answers and find the questions and metrics that all of them have.
 
     Raises:
         NotComparableError: fewer than two runs, one of them twice, another split, another truth, or no
-            question in common.
+            question or metric in common.
         UnpairedError: no anchor in common.
     """
     _check_runs(runs)
     named, members = _named(runs)
     pairing = pair({name: run.predictions for name, run in named.items()})
     questions, left_out = shared_questions({name: run.asked for name, run in named.items()}, pairing)
-    if not questions:
-        reasons = "; ".join(f"{question}: {why}" for question, why in left_out.items())
-        raise NotComparableError(f"no question is answered by every run: {reasons}")
+    declared, without = _declared_measures(named)
+    left_out |= without
+    if not questions and not declared:
+        reasons = "; ".join(f"{each}: {why}" for each, why in left_out.items())
+        asked = any(run.asked for run in runs)
+        raise NotComparableError(
+            f"{_NO_QUESTION if asked else _NO_METRIC}: {reasons or 'the contracts name none but a count'}"
+        )
     differing = list(contradictions(pairing, questions))
     if differing:
         raise NotComparableError(
             f"the runs were scored against different truths, at {len(differing)} places: "
             f"{'; '.join(differing[:_MOST_TOLD])}; evaluate them on the same index"
         )
-    return PairedAnswers(named, members, pairing, questions, left_out)
+    measures = [*map(measure_of_question, questions), *declared]
+    return PairedAnswers(named, members, pairing, questions, measures, left_out)
 
 
 def facts_of(answers: PairedAnswers) -> ComparisonFacts:
     """Everything that the pages say. Pure: same runs, same facts."""
     runs = list(answers.runs.values())
-    metrics = compare_rows(answers.pairing, answers.members, answers.questions)
+    metrics = compare_rows(answers.pairing, answers.members, answers.measures)
     tests = sum(len(metric.contrasts) for metric in metrics)
     evidence = lowest([run.facts.evidence for run in runs])
     if evidence is not Evidence.HELD_OUT:
@@ -85,6 +100,40 @@ def facts_of(answers: PairedAnswers) -> ComparisonFacts:
         fewest_episodes=fewest_episodes(max(tests, 1)),
         disagreements=len(disagreements(answers.pairing, answers.questions)),
     )
+
+
+def _declared_measures(runs: Mapping[str, EvaluatedRun]) -> tuple[list[Measure], dict[str, str]]:
+    """The declared metrics whose values the rows of every run hold, and why each other primary one is not."""
+    primary = dict.fromkeys(name for run in runs.values() for name in run.primary if name in run.declared)
+    held = dict.fromkeys(
+        name
+        for run in runs.values()
+        for name in run.declared
+        if run.predictions and name in run.predictions[0]
+    )
+    measures, left_out = [], {}
+    for name in primary | held:
+        why = _why_not_paired(name, runs)
+        if why is None:
+            measures.append(measure_of_column(name, next(iter(runs.values())).declared[name]))
+        else:
+            left_out[name] = why
+    return measures, left_out
+
+
+def _why_not_paired(metric: str, runs: Mapping[str, EvaluatedRun]) -> str | None:
+    lacking = [name for name, run in runs.items() if metric not in run.declared]
+    if lacking:
+        return f"not declared by {', '.join(lacking)}"
+    for name, run in runs.items():
+        kind, reported = run.declared[metric], number_of(run.metrics, metric)
+        if why := why_no_column(metric, kind, run.predictions, reported=reported):
+            return f"{why} (run {name})"
+    if len({run.declared[metric].model_dump_json() for run in runs.values()}) > 1:
+        return "the runs declare it with another unit or direction"
+    if len({run.targets for run in runs.values()}) > 1:
+        return "the runs were scored against different sealed targets"
+    return None
 
 
 def _check_runs(runs: Sequence[EvaluatedRun]) -> None:
@@ -188,18 +237,18 @@ def _why(run: EvaluatedRun, window: str) -> str:
 def _plans(answers: PairedAnswers) -> Iterator[Power]:
     """Plan with every difference to the reference, and with that of each row to its best floor."""
     reference, *others = answers.members
-    for question in answers.questions:
-        metric = METRIC_OF[question]
-        found = estimates_of(answers.pairing, answers.members, question)
+    for measure in answers.measures:
+        found = estimates_of(answers.pairing, answers.members, measure)
         against = [(row, reference, found[reference]) for row in others]
         for row, names in answers.members.items():
             run = answers.runs[names[0]]
-            floor = run.best_floors.get(metric)
-            if floor is not None and run.priors is not None:
+            floor = run.best_floors.get(measure.metric)
+            if floor is not None and run.priors is not None and measure.question is not None:
                 answer = floors_of(run.priors)[floor]
                 rows = [answer(row) for row in answers.pairing.rows[names[0]]]
-                against.append((row, floor, score_rows(rows, ROW_SCORES[metric])))
+                against.append((row, floor, measure.estimate(rows)))
         for row, other, estimate in against:
-            plan = or_none(power_of, found[row] - estimate, metric=metric, row=row, against=other)
+            difference = measure.better_by(found[row], estimate)
+            plan = or_none(power_of, difference, metric=measure.metric, row=row, against=other)
             if plan is not None:
                 yield plan

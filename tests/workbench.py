@@ -1,4 +1,4 @@
-"""Stages of the trivial backbone in this process, on a copy of a finished job."""
+"""Stages of the trivial backbone, or of another, in this process, on a copy of a finished job."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ class Workbench(NamedTuple):
 
     place: Place
     said: list[str]
+    contract: Path = TRIVIAL / "trivial.yaml"
 
     @property
     def backbone(self) -> Path:
-        return self.place.workspace / "trivial"
+        return self.place.workspace / self.contract.stem
 
     @property
     def evaluation(self) -> Path:
@@ -49,7 +50,7 @@ class Workbench(NamedTuple):
         return run_stage(STAGES[stage], self.context(changes=changes, **options))
 
     def context(self, *, changes: dict[str, Any] | None = None, **options: Any) -> Context:
-        bound = load_bound(TRIVIAL / "trivial.yaml", profile=None, changes=changes or {})
+        bound = load_bound(self.contract, profile=None, changes=changes or {})
         return Context(
             workspace=Workspace(self.place.workspace),
             bound=bound,

@@ -189,15 +189,39 @@ class Scores:
     """The result of an exam.
 
     Attributes:
-        metrics: the content of ``metrics.json``. A ``difference`` in it says by how much the model is better:
-            above zero is good, whether high or low values of the metric are.
+        metrics: the content of ``metrics.json``. Of its keys shared code reads those named below, and writes
+            ``outcomes``, ``label_ledger`` and ``asked_alone``; any other is the backbone's own.
         predictions: rows of the backbone's predictions file, one per sample, each with ``id``,
             ``episode_id``, ``split``, ``anchor`` and ``outcome``; those that answer label questions also
-            with the published columns (``omni_mlflow.metrics.answers``).
+            with the published columns (``omni_mlflow.metrics.answers``). A metric that grades no question
+            is compared between runs where each row holds its value under the name of the metric, null where
+            the row has none, and the metric is the mean of these values; else ``compare`` says what it lacks.
         tables: CSV files by name; every row of a table has the same keys.
         flattened: CSV files that hold the predictions, by name: what makes a row of such a table of one.
         documents: JSON files by name.
         headline: the few numbers that are compared in the tracker, by metric name.
+
+    What shared code reads of ``metrics``, and what happens without it:
+        a metric's name: its value, here or in ``more``. A primary metric of the contract is a finite number
+            or null with a reason, or ``evaluate`` refuses it; any other that is declared and has a number is
+            in the reports as well.
+        ``held_out_episode_count``: ``validate`` refuses it where it is not the number of episodes asked
+            about. Reports count samples and episodes themselves and believe no key.
+        ``more.reasons``: why a metric is null, by name; the reports tell each.
+        ``intervals``: by metric ``low`` and ``high`` of its 95 % interval over episodes, null with a single
+            episode (:func:`omni_mlflow.metrics.score_rows.interval_row`). One of a metric without a value is
+            refused; without one the report says *no interval*.
+        ``baselines``: by metric the answers that need no model: ``floors`` (values), ``best`` (one of them),
+            ``differences`` to each, ``difference`` to the best, and ``expected`` (values over draws; may be
+            empty). A difference is :func:`omni_mlflow.metrics.score_rows.difference_row`, above zero where
+            the model is better, whether high or low values are good. Without it a metric has no verdict.
+        ``verdicts``: by question its ``verdict``, the ``metric`` it rests on and the ``floor``; they become
+            tags, on held-out evidence alone. Without them there are no findings about questions.
+        ``controls``: by control and metric ``value``, ``difference`` to the intact run and ``over_floor``;
+            ``clusters.worth``: by metric ``samples``, ``effective_samples``, ``intraclass_correlation``;
+            ``more.degenerate_questions``, ``more.closed_vocabulary_ceiling`` and
+            ``more.num_off_taxonomy_predictions``: remarks about labels. Without them their part of the
+            report is empty.
     """
 
     metrics: dict[str, Any]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from math import isfinite
 from statistics import fmean, stdev
 from typing import Self
 
 import numpy as np
 
 from omni_mlflow.metrics.errors import UnpairedError, or_none
-from omni_mlflow.metrics.labels import score_rows
-from omni_mlflow.metrics.pairing import Pairing, num_graded
-from omni_mlflow.metrics.questions import METRIC_OF, ROW_SCORES
+from omni_mlflow.metrics.measures import Measure
+from omni_mlflow.metrics.pairing import Pairing
 from omni_mlflow.metrics.uncertainty import EpisodeEstimate, interval, sign_flip_p_value
 from omni_mlflow.spine.types import Row
 
@@ -48,7 +48,7 @@ class Score(Row):
     """One row of a comparison on one metric; of several seeds the mean.
 
     Attributes:
-        low, high: 95 % interval over episodes; None with a single episode.
+        low, high: 95 % interval over episodes; None where there is none.
     """
 
     row: str
@@ -62,7 +62,7 @@ class Contrast(Row):
     """By how much a row is better than the reference on the same anchors.
 
     Attributes:
-        low, high: 95 % interval over episodes; None with a single episode.
+        low, high: 95 % interval over episodes; None where there is none.
         p_value: of the exact sign-flip test over episodes.
         adjusted_p: after Holm over every contrast of the comparison.
         verdict: None where the evidence allows no statement about quality.
@@ -82,12 +82,16 @@ class ComparedMetric(Row):
     """Every row on one metric.
 
     Attributes:
+        title: as pages call it, with its unit and direction.
+        question: the label question that it grades; None where the rows hold its values themselves.
         anchors, episodes: those whose truth is known.
         contrasts: one per row after the first, in order.
     """
 
     metric: str
-    question: str
+    title: str
+    unit: str | None
+    question: str | None
     anchors: int
     episodes: int
     scores: tuple[Score, ...]
@@ -103,28 +107,31 @@ Members = Mapping[str, Sequence[str]]
 """By row of a comparison, the names of its runs; the first row is the reference."""
 
 
-def compare_rows(pairing: Pairing, members: Members, questions: Iterable[str]) -> list[ComparedMetric]:
-    """Score every row on every question, and hold each but the first against the first."""
-    asked = list(questions)
-    estimates = {question: estimates_of(pairing, members, question) for question in asked}
-    contrasts = _contrasts(estimates, list(members))
+def compare_rows(pairing: Pairing, members: Members, measures: Iterable[Measure]) -> list[ComparedMetric]:
+    """Score every row on every measure, and hold each but the first against the first."""
+    by_metric = {measure.metric: measure for measure in measures}
+    estimates = {name: estimates_of(pairing, members, measure) for name, measure in by_metric.items()}
+    contrasts = _contrasts(by_metric, estimates, list(members))
     return [
         ComparedMetric(
-            metric=METRIC_OF[question],
-            question=question,
-            anchors=num_graded(next(iter(pairing.rows.values())), question),
-            episodes=len(next(iter(estimates[question].values())).episodes),
-            scores=tuple(_score(row, pairing, names, question) for row, names in members.items()),
-            contrasts=tuple(contrasts[question]),
+            metric=name,
+            title=measure.kind.full_title,
+            unit=measure.kind.unit,
+            question=measure.question,
+            anchors=measure.num_graded(next(iter(pairing.rows.values()))),
+            episodes=len(next(iter(estimates[name].values())).episodes),
+            scores=tuple(_score(row, pairing, names, measure) for row, names in members.items()),
+            contrasts=tuple(contrasts[name]),
         )
-        for question in asked
+        for name, measure in by_metric.items()
     ]
 
 
-def estimates_of(pairing: Pairing, members: Members, question: str) -> dict[str, EpisodeEstimate]:
-    """The metric of a question by row of the comparison; all over the same episodes."""
+def estimates_of(pairing: Pairing, members: Members, measure: Measure) -> dict[str, EpisodeEstimate]:
+    """The metric by row of the comparison; all over the same episodes."""
     return {
-        row: mean_of([_estimate(pairing, name, question) for name in names]) for row, names in members.items()
+        row: mean_of([measure.estimate(pairing.rows[name]) for name in names])
+        for row, names in members.items()
     }
 
 
@@ -167,21 +174,23 @@ def verdict_of(low: float | None, high: float | None, adjusted_p: float) -> Verd
 
 
 def _contrasts(
-    estimates: Mapping[str, Mapping[str, EpisodeEstimate]], rows: Sequence[str]
+    measures: Mapping[str, Measure],
+    estimates: Mapping[str, Mapping[str, EpisodeEstimate]],
+    rows: Sequence[str],
 ) -> dict[str, list[Contrast]]:
     reference, *others = rows
     differences = {
-        (question, row): found[row] - found[reference]
-        for question, found in estimates.items()
+        (metric, row): measures[metric].better_by(found[row], found[reference])
+        for metric, found in estimates.items()
         for row in others
     }
     p_values = [sign_flip_p_value(difference) for difference in differences.values()]
-    contrasts: dict[str, list[Contrast]] = {question: [] for question in estimates}
-    for ((question, row), difference), p_value, adjusted_p in zip(
+    contrasts: dict[str, list[Contrast]] = {metric: [] for metric in estimates}
+    for ((metric, row), difference), p_value, adjusted_p in zip(
         differences.items(), p_values, holm(p_values), strict=True
     ):
         low, high = _bounds(difference)
-        contrasts[question].append(
+        contrasts[metric].append(
             Contrast(
                 row=row,
                 reference=reference,
@@ -196,8 +205,8 @@ def _contrasts(
     return contrasts
 
 
-def _score(row: str, pairing: Pairing, names: Sequence[str], question: str) -> Score:
-    estimates = {name: _estimate(pairing, name, question) for name in names}
+def _score(row: str, pairing: Pairing, names: Sequence[str], measure: Measure) -> Score:
+    estimates = {name: measure.estimate(pairing.rows[name]) for name in names}
     mean = mean_of(list(estimates.values()))
     low, high = _bounds(mean)
     values = {name: _rounded(estimate.value) for name, estimate in estimates.items()}
@@ -217,13 +226,12 @@ def _score(row: str, pairing: Pairing, names: Sequence[str], question: str) -> S
     )
 
 
-def _estimate(pairing: Pairing, name: str, question: str) -> EpisodeEstimate:
-    return score_rows(pairing.rows[name], ROW_SCORES[METRIC_OF[question]])
-
-
 def _bounds(estimate: EpisodeEstimate) -> tuple[float | None, float | None]:
+    """Nothing where there is one episode, or where identical ones bound what may lie anywhere."""
     found = or_none(interval, estimate)
-    return (None, None) if found is None else (_rounded(found.low), _rounded(found.high))
+    if found is None or not (isfinite(found.low) and isfinite(found.high)):
+        return None, None
+    return _rounded(found.low), _rounded(found.high)
 
 
 def _rounded(value: float) -> float:

@@ -56,7 +56,7 @@ class ComparisonFacts(Row):
         evidence: the lowest class of its runs.
         rows: the first one is the reference.
         anchors, episodes: those that every run answers.
-        not_compared: by question, why.
+        not_compared: by question or primary metric, why.
         fewest_episodes: how many a split needs before any verdict but *tied* is possible.
         disagreements: rows of ``disagreements.csv``.
     """

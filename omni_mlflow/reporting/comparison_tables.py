@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from omni_mlflow.metrics.comparison import ComparedMetric, Contrast, Score, Verdict
-from omni_mlflow.metrics.metric import LABEL_METRICS
 from omni_mlflow.metrics.power import LARGER_SPLITS
 from omni_mlflow.reporting.comparison_facts import ComparisonFacts
 from omni_mlflow.reporting.tables import Table
@@ -59,7 +58,7 @@ def findings(facts: ComparisonFacts) -> list[str]:
             "about the models."
         ]
     return [
-        f"{_title(metric)}: {contrast.row} is {contrast.verdict} {_than(contrast)}, "
+        f"{metric.title}: {contrast.row} is {contrast.verdict} {_than(contrast)}, "
         f"{signed(contrast.difference)} {_bounds(contrast)}, p = {contrast.adjusted_p:.3g} after Holm."
         for metric in facts.metrics
         for contrast in metric.contrasts
@@ -83,10 +82,13 @@ def remarks(facts: ComparisonFacts) -> list[str]:
 
 
 def common_anchors(facts: ComparisonFacts) -> str:
-    return (
+    compared = (
         f"{facts.anchors} anchors in {facts.episodes} episodes are answered by every run; only these are "
-        f"compared. disagreements.csv lists the {facts.disagreements} answers in which the runs differ."
+        "compared."
     )
+    if not any(metric.question for metric in facts.metrics):
+        return f"{compared} No label question is, so disagreements.csv is empty."
+    return f"{compared} disagreements.csv lists the {facts.disagreements} answers in which the runs differ."
 
 
 def tables(facts: ComparisonFacts) -> Iterator[Table]:
@@ -115,7 +117,7 @@ def results_table(facts: ComparisonFacts) -> Table:
     """Every row on every metric; the reference has no difference to itself."""
     cells = tuple(
         (
-            _title(metric),
+            metric.title,
             score.row,
             number(score.value),
             _bounds(score),
@@ -188,9 +190,10 @@ def unanswered_table(facts: ComparisonFacts) -> Table:
 
 def power_table(facts: ComparisonFacts) -> Table:
     """The smallest difference that this split can show, and larger ones could, by what is compared."""
+    titles = {metric.metric: metric.title for metric in facts.metrics}
     cells = tuple(
         (
-            LABEL_METRICS[plan.metric].title,
+            titles[plan.metric],
             f"{plan.row} against {floor_title(plan.against)}",
             number(plan.deviation),
             f"{number(plan.detectable[plan.episodes])} ({plan.episodes} episodes)",
@@ -208,10 +211,6 @@ def _lines(facts: ComparisonFacts) -> Iterator[tuple[ComparedMetric, Score, Cont
         contrasts = {contrast.row: contrast for contrast in metric.contrasts}
         for score in metric.scores:
             yield metric, score, contrasts.get(score.row)
-
-
-def _title(metric: ComparedMetric) -> str:
-    return LABEL_METRICS[metric.metric].title
 
 
 def _than(contrast: Contrast) -> str:

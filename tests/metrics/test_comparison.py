@@ -6,10 +6,15 @@ from hypothesis import strategies as st
 
 from omni_mlflow.metrics.comparison import Verdict, compare_rows, holm, mean_of, verdict_of
 from omni_mlflow.metrics.errors import UnpairedError
+from omni_mlflow.metrics.measures import measure_of_question
 from omni_mlflow.metrics.pairing import contradictions, disagreements, pair, shared_questions
 from omni_mlflow.metrics.uncertainty import mean_estimate
 
 EVERYTHING = ("action", "subtask", "objects", "contact", "transition", "next_action")
+
+
+def measures(*questions):
+    return [measure_of_question(question) for question in questions]
 
 
 @pytest.fixture
@@ -91,7 +96,7 @@ def test_a_difference_is_that_of_the_paired_rows_and_its_p_value_that_of_the_sig
     are as extreme, and Holm doubles the smaller of two p-values."""
     wrong = [(f"e{number}", 20) for number in range(9)]
     pairing = pair({"A": run(), "B": run(wrong)})
-    action, next_action = compare_rows(pairing, {"A": ["A"], "B": ["B"]}, ["action", "next_action"])
+    action, next_action = compare_rows(pairing, {"A": ["A"], "B": ["B"]}, measures("action", "next_action"))
     assert (action.metric, action.anchors, action.episodes) == ("accuracy", 18, 9)
     assert [score.value for score in action.scores] == [1.0, 0.5]
     [contrast] = action.contrasts
@@ -107,7 +112,7 @@ def test_a_difference_is_that_of_the_paired_rows_and_its_p_value_that_of_the_sig
 def test_exchanging_the_runs_turns_worse_into_better(run):
     wrong = [(f"e{number}", 20) for number in range(9)]
     pairing = pair({"A": run(wrong), "B": run()})
-    [action] = compare_rows(pairing, {"A": ["A"], "B": ["B"]}, ["action"])
+    [action] = compare_rows(pairing, {"A": ["A"], "B": ["B"]}, measures("action"))
     assert action.contrasts[0].difference == 0.5
     assert action.contrasts[0].verdict is Verdict.BETTER
 
@@ -116,7 +121,7 @@ def test_seeds_are_one_row_with_their_mean_and_their_spread(run):
     """Accuracies 17/18 and 15/18: mean 16/18, deviation (2/18) / sqrt(2)."""
     seeds = {"B1": run([("e0", 20)]), "B2": run([("e0", 20), ("e1", 20), ("e2", 20)])}
     pairing = pair({"A": run(), **seeds})
-    [action] = compare_rows(pairing, {"A": ["A"], "B": ["B1", "B2"]}, ["action"])
+    [action] = compare_rows(pairing, {"A": ["A"], "B": ["B1", "B2"]}, measures("action"))
     single, several = action.scores
     assert single.seeds is None
     assert several.value == pytest.approx(16 / 18)
@@ -192,6 +197,6 @@ def test_the_order_in_which_objects_are_named_is_no_disagreement(answer):
 def test_two_rounds_of_the_reference_predictions_against_themselves_are_tied(qwen_v2):
     rows, _ = qwen_v2
     rows = [{**row, "anchor": place} for place, row in enumerate(rows)]
-    compared = compare_rows(pair({"A": rows, "B": rows}), {"A": ["A"], "B": ["B"]}, EVERYTHING)
+    compared = compare_rows(pair({"A": rows, "B": rows}), {"A": ["A"], "B": ["B"]}, measures(*EVERYTHING))
     assert {contrast.verdict for metric in compared for contrast in metric.contrasts} == {Verdict.TIED}
     assert {contrast.difference for metric in compared for contrast in metric.contrasts} == {0.0}

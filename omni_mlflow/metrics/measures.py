@@ -1,0 +1,85 @@
+"""What runs are held against each other on: something that every row of predictions adds to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import inf, isclose
+
+from omni_mlflow.metrics.answers import PredictionRow, RowScore
+from omni_mlflow.metrics.errors import NothingToScoreError
+from omni_mlflow.metrics.labels import score_rows
+from omni_mlflow.metrics.metric import LABEL_METRICS, Metric
+from omni_mlflow.metrics.metrics_file import is_number
+from omni_mlflow.metrics.questions import METRIC_OF, ROW_SCORES
+from omni_mlflow.metrics.uncertainty import EpisodeEstimate
+
+_RELATIVE, _ABSOLUTE = 1e-6, 1e-9
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric, row by row.
+
+    Attributes:
+        question: the label question that it grades; None where the rows hold its values themselves.
+        score: what a row adds; None where a row does not take part.
+    """
+
+    metric: str
+    question: str | None
+    kind: Metric
+    score: RowScore
+
+    def estimate(self, rows: Iterable[PredictionRow]) -> EpisodeEstimate:
+        """The metric over rows; a share lies between 0 and 1, and what has a unit anywhere.
+
+        Raises:
+            NothingToScoreError: no row takes part.
+        """
+        found = score_rows(rows, self.score)
+        return found if self.kind.unit is None else replace(found, low=-inf, high=inf)
+
+    def num_graded(self, rows: Iterable[PredictionRow]) -> int:
+        return sum(self.score(row) is not None for row in rows)
+
+    def better_by(self, one: EpisodeEstimate, other: EpisodeEstimate) -> EpisodeEstimate:
+        """The paired difference, positive where ``one`` is better."""
+        return other - one if self.kind.better == "lower" else one - other
+
+
+def measure_of_question(question: str) -> Measure:
+    metric = METRIC_OF[question]
+    return Measure(metric, question, LABEL_METRICS[metric], ROW_SCORES[metric])
+
+
+def measure_of_column(metric: str, kind: Metric) -> Measure:
+    """The mean of the values that rows hold under the name of the metric; null takes no part."""
+
+    def score(row: PredictionRow) -> tuple[float, float] | None:
+        value = row[metric]
+        return None if value is None else (float(value), 1.0)
+
+    return Measure(metric, None, kind, score)
+
+
+def why_no_column(
+    metric: str, kind: Metric, rows: Iterable[PredictionRow], *, reported: float | None
+) -> str | None:
+    """Say why the rows do not hold the values that a metric is the mean of; None where they do.
+
+    Args:
+        reported: the metric as ``metrics.json`` gives it.
+    """
+    found = list(rows)
+    if any(metric not in row for row in found):
+        return "no column of its name holds its value for each row of the predictions"
+    if any(row[metric] is not None and not is_number(row[metric]) for row in found):
+        return "the column of its name holds something else than numbers and null"
+    try:
+        mean = measure_of_column(metric, kind).estimate(found).value
+    except NothingToScoreError:
+        return "the column of its name holds no number"
+    if reported is None or not isclose(mean, reported, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE):
+        return f"the column of its name has the mean {mean:.6g}, and metrics.json says {reported}"
+    return None
