@@ -189,6 +189,38 @@ def run_journals(workspace: Path) -> list[Path]:
     return sorted([*workspace.glob(f"*/{JOURNAL_NAME}"), *workspace.glob(f"*/*/{JOURNAL_NAME}")])
 
 
+def copies_of(journals: Mapping[Path, str | None]) -> dict[Path, Path]:
+    """Return the journals that are copies of another one, each with that one.
+
+    People copy a stage's folder before they run it again. Both journals bear one run's key, and the run went
+    on in the longer one; of equals it is the first by name.
+
+    Args:
+        journals: the run's key by journal, None where it is not known yet.
+    """
+    by_key: dict[str, list[Path]] = {}
+    for path, key in journals.items():
+        if key is not None:
+            by_key.setdefault(key, []).append(path)
+    found: dict[Path, Path] = {}
+    for paths in by_key.values():
+        original, *copies = sorted(paths, key=lambda path: (-path.stat().st_size, path))
+        found |= dict.fromkeys(copies, original)
+    return found
+
+
+def key_in(journal: Path) -> str | None:
+    """Return the run key of a journal's first row; None while it has no finished row.
+
+    Raises:
+        NewerSchemaError, BadRowError: the row cannot be read.
+    """
+    for row in read_journal(journal):
+        event = parse_event(row)
+        return event.key if isinstance(event, Started) else None
+    return None
+
+
 def read_events(journal: Path) -> list[Event]:
     """Read the finished rows of a run's journal, oldest first.
 

@@ -26,6 +26,9 @@ from omni_mlflow.locks import JournalBusyError
 from omni_mlflow.spine.rows import BadRowError
 from omni_mlflow.spine.types import Row
 
+_LAST_BYTES = 64 * 1024
+"""How much of a journal's end is read at first to find its last line."""
+
 
 @dataclass(frozen=True)
 class TornRow:
@@ -201,6 +204,27 @@ def follow_journal(path: Path, *, start: int) -> Iterator[tuple[dict[str, Any], 
     """
     with path.open("rb") as lines:
         yield from follow_open_journal(lines, start=start)
+
+
+def last_row(path: Path) -> dict[str, Any] | None:
+    """Return the last whole line of a journal, read from its end; None where no line is whole.
+
+    Raises:
+        BadRowError: as :func:`read_journal`.
+    """
+    size = path.stat().st_size
+    reach = _LAST_BYTES
+    while size:
+        start = max(0, size - reach)
+        with path.open("rb") as lines:
+            lines.seek(start)
+            whole = lines.read(size - start).rpartition(b"\n")[0]
+        before = whole.rfind(b"\n")
+        if before >= 0 or start == 0:
+            begins = start + before + 1
+            return next((row for row, _ in follow_journal(path, start=begins)), None) if whole else None
+        reach *= 8
+    return None
 
 
 def follow_open_journal(lines: BufferedReader, *, start: int) -> Iterator[tuple[dict[str, Any], int]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from omni_mlflow.journal import Journal, TornRow, follow_journal, read_journal, settle
+from omni_mlflow.journal import Journal, TornRow, follow_journal, last_row, read_journal, settle
 from omni_mlflow.locks import JournalBusyError, exclusive, in_turn
 from omni_mlflow.spine.rows import BadRowError
 
@@ -147,3 +147,24 @@ def test_two_hundred_kills_lose_no_row_and_repeat_none(tmp_path):
     numbers = [row["n"] for row in read_journal(path)]
     assert numbers == list(range(len(numbers)))
     assert len(numbers) > 200
+
+
+@pytest.mark.parametrize("width", [1, 100, 65_536, 200_000])
+def test_the_last_row_is_read_from_the_end_however_long_it_is(tmp_path, width):
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append({"n": "x" * width})
+        assert last_row(path) == {"n": "x" * width}
+        journal.append({"n": "y" * width})
+    assert last_row(path) == {"n": "y" * width}
+    with path.open("a") as torn:
+        torn.write('{"n": "z')
+    assert last_row(path) == {"n": "y" * width}
+
+
+def test_an_empty_journal_has_no_last_row(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.touch()
+    assert last_row(path) is None
+    path.write_text('{"n": 1')
+    assert last_row(path) is None

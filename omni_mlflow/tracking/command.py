@@ -126,8 +126,10 @@ def start_projector(workspace: Path, *, store: str, also: Sequence[str] = ()) ->
 
 
 def sync(workspace: Path, *, store: str) -> SyncReport:
-    """Project everything that is left, and wait for it."""
-    return start_projector(workspace, store=store).finish(_SYNC_S, patience_s=_SYNC_PATIENCE_S)
+    """Project everything that is left, also what the store had and has lost, and wait for it."""
+    return start_projector(workspace, store=store, also=("--distrust",)).finish(
+        _SYNC_S, patience_s=_SYNC_PATIENCE_S
+    )
 
 
 def heal(workspace: Path, *, store: str, end: Sequence[str] = ()) -> HealReport:

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omni_mlflow.locks import in_turn
 from omni_mlflow.tracking.failures import DeletedExperimentError, explain
@@ -67,9 +67,7 @@ def _make_database(path: Path, store: str) -> None:
 
     Nobody but us takes our turn: where ``mlflow run`` or a UI made the store meanwhile, theirs stays.
     """
-    _configure(store)
-    from mlflow.store.db import utils as database
-
+    database = _database(store)
     making = path.with_name(f".{path.name}.making")
     for left in path.parent.glob(f"{making.name}*"):  # with SQLite's own files beside it
         left.unlink()
@@ -118,20 +116,22 @@ def _check_pages(path: Path) -> None:
 
 def open_client(store: str) -> MlflowClient:
     """Open a store as it is; nothing is made in it that a client does not make by itself."""
-    _configure(store)
+    _database(store)
     from mlflow import MlflowClient
-    from mlflow.store.db import utils as database
 
-    database.MAX_RETRY_COUNT = 3  # an unusable database is retried for 100 s otherwise
     return MlflowClient(tracking_uri=store, registry_uri=store)
 
 
-def _configure(store: str) -> None:
-    """Set what MLflow reads when it is imported."""
+def _database(store: str) -> Any:
+    """Return MLflow's module for databases, when all is set that MLflow reads at its import."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     # The registry looks models up through the global URI, whatever its client was given.
     os.environ["MLFLOW_TRACKING_URI"] = store
+    from mlflow.store.db import utils
+
+    utils.MAX_RETRY_COUNT = 3  # an unusable database is retried for 100 s otherwise
+    return utils
 
 
 def _experiment(client: MlflowClient, artifacts: Path | None) -> tuple[str, int]:

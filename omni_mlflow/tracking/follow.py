@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from omni_mlflow.events import Artifact, Ended, Event, Started, parse_event, run_journals
+from omni_mlflow.events import (
+    Artifact,
+    Ended,
+    Event,
+    Started,
+    copies_of,
+    key_in,
+    parse_event,
+    run_journals,
+)
 from omni_mlflow.journal import follow_journal, settle
 from omni_mlflow.spine.processes import Process
 from omni_mlflow.spine.rows import BadRowError, NewerSchemaError
 from omni_mlflow.tracking.watermark import Watermark, Watermarks
+
+_State = tuple[int, int, int]
+"""Inode, size and time of change of a journal when it was read."""
 
 
 @dataclass
@@ -52,7 +66,7 @@ class RunJournal:
     def is_here(self) -> bool:
         """Tell whether the journal still lies where it was last read: a rerun may have moved it."""
         try:
-            return _key_of(self.path) == self.key
+            return key_in(self.path) == self.key
         except (OSError, BadRowError, NewerSchemaError):
             return False
 
@@ -92,6 +106,7 @@ class Follower:
     Attributes:
         runs: by run key; those whose journal was there at the last :meth:`read`.
         unreadable: journals that hold something else than finished rows: where, and what.
+        copies: journals that are copies of another one, with that one; they show nothing.
         marks: what was projected to the store.
     """
 
@@ -101,34 +116,46 @@ class Follower:
         self.marks = Watermarks(workspace, store=store)
         self.runs: dict[str, RunJournal] = {}
         self.unreadable: dict[Path, str] = {}
-        self._seen: dict[Path, tuple[tuple[int, int, int], str | None]] = {}
+        self.copies: dict[Path, Path] = {}
+        self._seen: dict[Path, tuple[_State, str | None]] = {}
 
     def read(self) -> None:
         """Read what was appended since the last call; folders may have moved meanwhile."""
         self.unreadable = {}
-        seen = {}
-        keys: set[str | None] = set()
+        seen: dict[Path, tuple[_State, str | None]] = {}
         for path in run_journals(self.workspace):
-            try:
+            with self._naming(path):
                 stat = path.stat()
                 state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
                 before, key = self._seen.get(path, (None, None))
                 if before != state:
                     settle(path)  # the store must never know a row that the journal could still lose
-                    key = _key_of(path)
-                    if key is not None:
-                        keys.add(key)
-                        self._read_run(path, key, size=stat.st_size)
+                    key = key_in(path)
                 seen[path] = (state, key)
-                keys.add(key)
-            except FileNotFoundError:
-                continue  # moved while we looked; the next call finds it
-            except (BadRowError, NewerSchemaError, OSError) as error:
-                why = str(error)
-                self.unreadable[path] = why if str(path) in why else f"{path}: {why}"
-        self._seen = seen
-        for key in self.runs.keys() - keys:
-            del self.runs[key]
+        try:
+            self.copies = copies_of({path: key for path, (_, key) in seen.items()})
+        except FileNotFoundError:
+            return  # moved while we looked; the next call finds it
+        for path, (state, key) in seen.items():
+            if key is not None and path not in self.copies:
+                run = self.runs.get(key)
+                if run is None or run.path != path or self._seen.get(path, (None, None))[0] != state:
+                    with self._naming(path):
+                        self._read_run(path, key, size=state[1])
+        self._seen = {path: found for path, found in seen.items() if path not in self.unreadable}
+        for gone in self.runs.keys() - {key for _, key in seen.values()}:
+            del self.runs[gone]
+
+    @contextmanager
+    def _naming(self, path: Path) -> Iterator[None]:
+        """Note why a journal cannot be read; one that was moved while we looked is found by the next call."""
+        try:
+            yield
+        except FileNotFoundError:
+            pass
+        except (BadRowError, NewerSchemaError, OSError) as error:
+            why = str(error)
+            self.unreadable[path] = why if str(path) in why else f"{path}: {why}"
 
     def project_again(self, journal: RunJournal) -> None:
         """Have all rows of a run projected again, also should this process die before it has done so."""
@@ -153,11 +180,3 @@ class Follower:
             for event, end in [(parse_event(row), end) for row, end in follow_journal(path, start=start)]:
                 run.take(event, end)
         self.runs[key] = run
-
-
-def _key_of(path: Path) -> str | None:
-    """Return the run key of a journal's first row; None while it has no finished row."""
-    for row, _ in follow_journal(path, start=0):
-        event = parse_event(row)
-        return event.key if isinstance(event, Started) else None
-    return None

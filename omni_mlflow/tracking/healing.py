@@ -9,7 +9,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from omni_mlflow.events import Ended, RunOutcome, Started, read_events, run_journals, torn_tags
+from omni_mlflow.events import (
+    Ended,
+    RunOutcome,
+    Started,
+    copies_of,
+    key_in,
+    read_events,
+    run_journals,
+    torn_tags,
+)
 from omni_mlflow.journal import Journal
 from omni_mlflow.locks import JournalBusyError
 from omni_mlflow.record import reserve_of
@@ -24,7 +33,9 @@ SILENT_S = 24 * 3600
 def heal_journals(workspace: Path) -> list[HealedRun]:
     """End every run of the workspace whose process is gone and whose journal nobody holds."""
     healed = []
-    for path in run_journals(workspace):
+    keys = {path: _key(path) for path in run_journals(workspace)}
+    copies = copies_of(keys)
+    for path in keys.keys() - copies.keys():
         try:
             started = _unended(path)
             if started is not None and _is_dead(started.process, path):
@@ -32,6 +43,13 @@ def heal_journals(workspace: Path) -> list[HealedRun]:
         except (JournalBusyError, BadRowError, NewerSchemaError, OSError):
             continue  # alive after all, or unreadable: the projection reports that by name
     return healed
+
+
+def _key(path: Path) -> str | None:
+    try:
+        return key_in(path)
+    except (BadRowError, NewerSchemaError, OSError):
+        return None
 
 
 def _unended(path: Path) -> Started | None:

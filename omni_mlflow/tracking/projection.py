@@ -8,7 +8,7 @@ by the digest of its checkpoint.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omni_mlflow.events import Ended, Event
@@ -18,6 +18,7 @@ from omni_mlflow.tracking.delta import fold
 from omni_mlflow.tracking.failures import concerns_one_run, explain
 from omni_mlflow.tracking.files import RunFiles
 from omni_mlflow.tracking.follow import Follower, RunJournal
+from omni_mlflow.tracking.older_stores import behind
 from omni_mlflow.tracking.reports import SyncReport
 from omni_mlflow.tracking.signs_of_life import Heartbeats
 from omni_mlflow.tracking.stored_runs import StoredRuns
@@ -46,6 +47,13 @@ class Projection:
         self._files = RunFiles(store.client)
         self._heartbeats = Heartbeats(self._writer)
         self._refused: dict[str, str] = {}
+
+    def distrust(self) -> None:
+        """Have the runs projected anew that a restored store lacks, or shows as they were before."""
+        with in_turn(self._follower.workspace / ".locks" / "projection"):
+            self._follower.read()
+            for journal in behind(self._store, self._follower.runs.values()):
+                self._follower.project_again(journal)
 
     def run_pass(self) -> None:
         """Project everything the journals hold now. Another projector's pass is waited for.
@@ -78,7 +86,12 @@ class Projection:
             left=rows_left(self._follower),
             runs=len(self.touched),
             failure="; ".join(reasons) or None,
-            notes=tuple(self._writer.notes() + self._files.notes() + self._runs.notes()),
+            notes=tuple(
+                _told_copies(self._follower.copies)
+                + self._writer.notes()
+                + self._files.notes()
+                + self._runs.notes()
+            ),
         )
 
     def experiments(self) -> set[str]:
@@ -141,6 +154,14 @@ class Projection:
             compared=journal.compared,
         )
         self._follower.marks.write(journal.mark)
+
+
+def _told_copies(copies: Mapping[Path, Path]) -> list[str]:
+    return [
+        f"{copy.parent} is a copy of {original.parent}, so it shows no run of its own; where it lies outside "
+        "of the workspace nobody reads it"
+        for copy, original in sorted(copies.items())
+    ]
 
 
 def rows_left(follower: Follower) -> int:

@@ -42,8 +42,10 @@ _NICENESS = 10  # stages have the processor first
 class Projector:
     """Connects when it can, projects while it may, and never gives up before it is told to finish."""
 
-    def __init__(self, workspace: Path, *, store: str, project: Path) -> None:
+    def __init__(self, workspace: Path, *, store: str, project: Path, trusts: bool = True) -> None:
+        """``trusts``: what was projected once is taken to be in the store still."""
         self._workspace = workspace
+        self._trusts = trusts
         self._uri = store
         self._project = project
         self._follower = Follower(workspace, store=without_password(store))
@@ -62,6 +64,9 @@ class Projector:
             if self._projection is None or self._store is None:
                 self._store = connect(self._uri, workspace=self._workspace)
                 self._projection = Projection(self._store, self._follower)
+            if not self._trusts:
+                self._projection.distrust()
+                self._trusts = True
             self._projection.run_pass()
             self._heal_store(self._store)
             self.failure = None
@@ -166,6 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m omni_mlflow.tracking.projector", description=__doc__)
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--heal", action="store_true", help="judge every RUNNING run of the store")
+    parser.add_argument("--distrust", action="store_true", help="see whether the store has what it was given")
     parser.add_argument("--end", action="append", default=[], metavar="RUN_ID", help="end this run")
     parser.add_argument("--store", default=os.environ.get("MLFLOW_TRACKING_URI"), help="tracking URI")
     parser.add_argument("--parent", type=int, default=os.getppid(), help="process whose end ends this one")
@@ -176,7 +182,12 @@ def main(arguments: list[str] | None = None) -> int:
     os.nice(_NICENESS)
     for stopping in (signal.SIGINT, signal.SIGHUP):
         signal.signal(stopping, signal.SIG_IGN)
-    projector = Projector(chosen.workspace.resolve(), store=chosen.store, project=chosen.project)
+    projector = Projector(
+        chosen.workspace.resolve(),
+        store=chosen.store,
+        project=chosen.project,
+        trusts=not chosen.distrust,
+    )
     if chosen.heal:
         projector.heal_store(end=chosen.end)
     report = follow(projector, chosen.workspace, parent=chosen.parent)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from omni_mlflow.tracking.watermark import Watermarks
 
 EXPERIMENT = "omni-mlflow"
 _SQLITE = "sqlite:///"
 _SECRET = ("password", "passwd", "passfile", "sslpassword")
+_CREDENTIALS = re.compile(r"(?P<scheme>[\w+.-]+://)(?P<user>[^:/@]*):(?!\d+([/?#]|$))(?P<password>[^@]*)@")
+"""As SQLAlchemy reads an address, where a password may hold all but ``@``; a port is none."""
 
 
 class UnsupportedStoreError(Exception):
@@ -24,45 +26,58 @@ def store_uri(project_root: Path) -> str:
     A relative SQLite path is made absolute, so that every process means the same file.
 
     Raises:
-        UnsupportedStoreError: the URI is a folder of files, which MLflow no longer maintains.
+        UnsupportedStoreError: the URI is a folder of files, which MLflow no longer maintains, or a Databricks
+            workspace.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"{_SQLITE}{project_root.resolve()}/mlflow.db"
-    if urlsplit(uri).scheme in ("", "file"):
+    if _scheme(uri) == "databricks":
+        raise UnsupportedStoreError(
+            f"MLFLOW_TRACKING_URI={uri} is a Databricks workspace, which nobody has tried; "
+            "give sqlite:///PATH, postgresql://... or http(s)://... of an mlflow server"
+        )
+    if _scheme(uri) in ("", "file"):
         raise UnsupportedStoreError(
             f"MLFLOW_TRACKING_URI={uri} is a folder of files, a store that MLflow no longer maintains; "
             "unset it to use a SQLite file, or give sqlite:///PATH, postgresql://... or http(s)://..."
         )
     path = sqlite_path(uri)
-    return f"{_SQLITE}{path}" if path else uri
+    return f"{_SQLITE}{path}{''.join(uri.partition('?')[1:])}" if path else uri
 
 
 def sqlite_path(store: str) -> Path | None:
     """Return the absolute path of a SQLite store's file; None for any other store."""
-    return Path(store.removeprefix(_SQLITE)).resolve() if store.startswith(_SQLITE) else None
+    plain = store.partition("?")[0]
+    return Path(plain.removeprefix(_SQLITE)).resolve() if plain.startswith(_SQLITE) else None
 
 
 def is_server(store: str) -> bool:
-    return urlsplit(store).scheme in ("http", "https")
+    return _scheme(store) in ("http", "https")
+
+
+def _scheme(store: str) -> str:
+    return "databricks" if store == "databricks" else store.partition(":")[0] if ":" in store else ""
 
 
 def without_password(store: str) -> str:
     """Return the address as it may appear in files, logs and messages."""
-    parts = urlsplit(store)
-    if not secrets_of(store):
-        return store
-    user = f"{parts.username}@" if parts.username else ""
-    kept = [(key, value) for key, value in parse_qsl(parts.query) if key.lower() not in _SECRET]
-    return urlunsplit(
-        parts._replace(netloc=f"{user}{parts.netloc.rpartition('@')[2]}", query=urlencode(kept))
-    )
+    if found := _CREDENTIALS.match(store):
+        user = f"{found['user']}@" if found["user"] else ""
+        store = f"{found['scheme']}{user}{store[found.end() :]}"
+    address, _, query = store.partition("?")
+    kept = "&".join(each for each in query.split("&") if not _is_secret(each))
+    return f"{address}?{kept}" if kept else address
 
 
 def secrets_of(store: str) -> list[str]:
     """Return the passwords in an address, as they are written there: before the host, or in the query."""
-    parts = urlsplit(store)
-    queried = [each.partition("=") for each in parts.query.split("&")]
-    found = [parts.password, *(value for key, _, value in queried if key.lower() in _SECRET)]
-    return [each for each in found if each]
+    found = _CREDENTIALS.match(store)
+    query = store[found.end() if found else 0 :].partition("?")[2]
+    queried = [each.partition("=")[2] for each in query.split("&") if _is_secret(each)]
+    return [each for each in [found["password"] if found else "", *queried] if each]
+
+
+def _is_secret(pair: str) -> bool:
+    return pair.partition("=")[0].lower() in _SECRET
 
 
 def artifact_root(store: str, workspace: Path) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sqlite3
 
 import pytest
@@ -13,6 +14,7 @@ from omni_mlflow.events import JOURNAL_NAME, Metrics, RunOutcome, read_events
 from omni_mlflow.tracking.connection import connect
 from omni_mlflow.tracking.failures import DeletedExperimentError
 from omni_mlflow.tracking.follow import Follower
+from omni_mlflow.tracking.healing import heal_journals
 from omni_mlflow.tracking.projection import Projection
 
 
@@ -171,6 +173,29 @@ def test_a_finished_run_stays_finished_when_its_journal_is_damaged_later(begin, 
     assert tracker.dump(store)["runs"][run.key]["state"][0] == "FINISHED"
     run.folder.joinpath(JOURNAL_NAME).write_text("\n".join(rows) + "\n")
     assert tracker.project(store).failure is None
+
+
+def test_a_copy_of_a_stage_s_folder_shows_nothing_of_its_own(begin, tracker, store, workspace):
+    """Copied as a backup after a kill; then the run went on and was finished."""
+    train = begin("trivial/train")
+    train.metrics({"train/loss": 1.0}, step=1)
+    train.ended("KILLED", RunOutcome.KILLED, "died")
+    train.close()
+    shutil.copytree(train.folder, train.folder.with_name("train_before"))
+    again = begin("trivial/train")
+    again.metrics({"train/loss": 0.5}, step=2)
+    finish(again)
+    for _ in range(2):
+        report = tracker.project(store)
+        assert report.failure is None
+        assert "train_before is a copy of " in " ".join(report.notes)
+        [run] = tracker.dump(store)["runs"].values()
+        assert run["state"][0] == "FINISHED"
+    with (train.folder.with_name("train_before") / JOURNAL_NAME).open("a") as journal:
+        journal.write("{}\n")  # whatever becomes of the copy
+    assert heal_journals(workspace) == []
+    tracker.project(store)
+    assert tracker.dump(store)["runs"][train.key]["state"][0] == "FINISHED"
 
 
 def test_numbers_and_names_that_mlflow_does_not_take_are_shown_all_the_same(begin, tracker, store):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 import pytest
 
 from omni_mlflow.events import RunOutcome
-from omni_mlflow.tracking import start_projector
+from omni_mlflow.tracking import start_projector, sync
 from omni_mlflow.tracking.command import ProjectorHandle
 from omni_mlflow.tracking.projector import Projector
 
@@ -184,6 +185,28 @@ def test_a_projector_that_died_is_reported_and_its_rows_are_counted(pipeline, wo
     report = projector.finish(FINISH_S)
     assert "the projector ended with status -9" in report.sentence
     assert report.left == _rows(workspace)
+
+
+def test_a_store_restored_from_a_backup_gets_back_what_it_has_lost(
+    begin, workspace, store, tracker, tmp_path
+):
+    """Of three runs the backup has one, and one as it was before it ended."""
+    finish(begin("select"))
+    train = begin("trivial/train")
+    train.metrics({"train/loss": 1.0}, step=1)
+    tracker.project(store)
+    shutil.copy(store.removeprefix("sqlite:///"), tmp_path / "backup.db")
+    train.metrics({"train/loss": 0.5}, step=2)
+    finish(train)
+    finish(begin("trivial/gate"))
+    tracker.project(store)
+    before = tracker.dump(store)
+    shutil.copy(tmp_path / "backup.db", store.removeprefix("sqlite:///"))
+    report = sync(workspace, store=store)
+    assert report.complete
+    assert report.runs == 2
+    assert tracker.dump(store) == before
+    assert sync(workspace, store=store).projected == 0
 
 
 def test_its_exit_status_tells_a_shell_that_rows_are_left(pipeline, workspace):

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ from omni_mlflow.tracking import (
 )
 from omni_mlflow.tracking.connection import connect, open_client
 from omni_mlflow.tracking.failures import explain
-from omni_mlflow.tracking.stores import artifact_root, without_password
+from omni_mlflow.tracking.stores import artifact_root, sqlite_path, without_password
 
 
 def test_runs_go_to_a_sqlite_file_at_the_project_root_unless_someone_says_otherwise(tmp_path):
@@ -47,6 +48,43 @@ def test_a_password_is_never_shown():
     store = "postgresql://ann:s3cret@db:5432/runs?sslmode=require"
     assert without_password(store) == "postgresql://ann@db:5432/runs?sslmode=require"
     assert "s3cret" not in open_ui_command(store)
+
+
+@pytest.mark.parametrize("password", ["s3cr#et", "s3cr/et", "s3cr[et", "s3cr?et", "s3:cr:et", "5432s3cret"])
+def test_a_password_that_needs_no_escapes_for_a_database_is_never_shown(password):
+    store = f"postgresql://ann:{password}@127.0.0.1:55471/runs?sslmode=require"
+    os.environ["MLFLOW_TRACKING_URI"] = store
+    assert store_uri(Path()) == store
+    assert without_password(store) == "postgresql://ann@127.0.0.1:55471/runs?sslmode=require"
+    assert password not in explain(ConnectionError(f"cannot reach {store}"), store=store)
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "http://127.0.0.1:5000",
+        "https://host:5000/team@lab",
+        "http://host:5000?next=a@b",
+        "postgresql://ann@db:5432/runs",
+        "sqlite:////data/a:b@c/mlflow.db",
+    ],
+)
+def test_an_address_without_a_password_is_shown_as_it_is(store):
+    assert without_password(store) == store
+
+
+def test_what_a_sqlite_address_says_after_its_path_is_no_part_of_the_path(tmp_path):
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/runs.db?timeout=30"
+    assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/runs.db?timeout=30"
+    assert sqlite_path(store_uri(tmp_path)) == tmp_path / "runs.db"
+    connect(store_uri(tmp_path), workspace=tmp_path)
+    assert (tmp_path / "runs.db").is_file()
+
+
+def test_a_databricks_workspace_is_refused_by_its_name(tmp_path):
+    os.environ["MLFLOW_TRACKING_URI"] = "databricks"
+    with pytest.raises(UnsupportedStoreError, match="is a Databricks workspace, which nobody has tried"):
+        store_uri(tmp_path)
 
 
 def test_a_password_in_the_query_is_never_shown():
