@@ -7,7 +7,9 @@ backbone. ``seal.json`` appears last, so a folder with a seal is complete. What 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -178,12 +180,24 @@ class StageFolder:
         write_document(self.path / SEAL_NAME, seal)
 
     def set_aside(self, identity: str) -> None:
-        """Move the folder to ``superseded/``: nothing that was made is overwritten."""
+        """Move the folder to ``superseded/``: nothing that was made is overwritten.
+
+        Where a backbone's folder is a link to another disk it stays on that disk, and ``superseded/`` holds a
+        link to it.
+        """
         shelf = self._shelf(identity)
         shelf.parent.mkdir(parents=True, exist_ok=True)
-        if shelf.exists():  # the same work, set aside before and begun anew since
-            shutil.rmtree(shelf)
-        self.path.rename(shelf)
+        _remove_linked(shelf)  # the same work, set aside before and begun anew since
+        try:
+            self.path.rename(shelf)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            same_disk = self.path.parent / "superseded" / shelf.name
+            same_disk.parent.mkdir(exist_ok=True)
+            _remove_linked(same_disk)
+            shelf.symlink_to(os.path.relpath(same_disk, shelf.parent))
+            self.path.rename(same_disk)
 
     def take_back(self, fingerprint: str) -> bool:
         """Bring back what a run with the same fingerprint made, or had begun, if it was set aside."""
@@ -191,7 +205,10 @@ class StageFolder:
         if self.path.exists() or not shelf.is_dir():
             return False
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        shelf.rename(self.path)
+        linked = shelf.is_symlink()
+        (shelf.resolve() if linked else shelf).rename(self.path)
+        if linked:
+            shelf.unlink()
         return True
 
     def clear(self) -> None:
@@ -272,3 +289,12 @@ def _stat(path: Path) -> list[int]:
     """Size and times; unlike the time of modification, that of the last change cannot be set by hand."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def _remove_linked(folder: Path) -> None:
+    """Remove a folder and, where it is a link, what it leads to as well."""
+    if folder.is_symlink():
+        shutil.rmtree(folder.resolve(), ignore_errors=True)
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)

@@ -1,9 +1,12 @@
 """Outputs are sealed by digest and opened by digest; nothing that was made is overwritten."""
 
 import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from omni_mlflow.events import JOURNAL_NAME, run_journals
 from omni_mlflow.workspace import MissingStageError, Seal, StaleInputError, Workspace
 
 
@@ -85,6 +88,33 @@ def test_superseded_work_is_set_aside_and_taken_back(folder):
     folder.set_aside("new")
     assert folder.take_back("old")
     assert folder.open("episodes.jsonl").read_text() == "old\n"
+
+
+@pytest.fixture
+def other_disk(tmp_path):
+    """A folder of another file system, where large checkpoints go."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system at /dev/shm")
+    with TemporaryDirectory(dir=shm) as folder:
+        yield Path(folder)
+
+
+def test_work_on_another_disk_is_set_aside_there_and_taken_back(tmp_path, other_disk):
+    (tmp_path / "trivial").symlink_to(other_disk)
+    folder = Workspace(tmp_path).stage("train", backbone="trivial")
+    for _ in range(2):
+        finish(folder, "old\n", fingerprint="old")
+        (folder.path / JOURNAL_NAME).touch()
+        folder.set_aside("old")
+        [shelf] = (tmp_path / "superseded").iterdir()
+        assert (shelf / "episodes.jsonl").read_text() == "old\n"
+        assert shelf.resolve().is_relative_to(other_disk)
+        assert run_journals(tmp_path) == [shelf / JOURNAL_NAME]
+    assert folder.take_back("old")
+    assert folder.open("episodes.jsonl").read_text() == "old\n"
+    assert list((tmp_path / "superseded").iterdir()) == []
+    assert not folder.take_back("old")
 
 
 def test_a_folder_stands_for_all_files_below_it(folder):
