@@ -179,8 +179,8 @@ def parse_event(row: Mapping[str, Any]) -> Event:
         return _EVENTS.validate_python(row)
     except ValidationError as error:
         raise NewerSchemaError(
-            f"holds a row {row.get('event')!r} that this omni-mlflow cannot read; install the version that "
-            "wrote it, or use another workspace"
+            f"holds a row {row.get('event')!r} that this omni-mlflow cannot read; undo what was edited "
+            "there, install the version that wrote it, or use another workspace"
         ) from error
 
 

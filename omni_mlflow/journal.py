@@ -84,7 +84,11 @@ class Journal:
             raise JournalBusyError(
                 f"{path} is being written by another process; wait for it to end, or stop it first"
             ) from error
-        self.quarantined = self._cut_torn_tail()
+        try:
+            self.quarantined = self._cut_torn_tail()
+        except OSError:  # a disk without room for it
+            os.close(self._file)
+            raise
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write ``row`` and return once it is on the disk."""

@@ -71,7 +71,11 @@ _MEANINGS: tuple[tuple[tuple[str | int, ...], str], ...] = (
         "address",
     ),
     (("unable to open database file",), "cannot be opened; check that its folder is yours to write"),
-    (("readonly database", "permission denied"), "is not writable for this user; check owner and mode"),
+    (
+        ("readonly database", "permission denied"),
+        "is not writable for this user; check owner and mode, and whether its file was removed while this "
+        "command ran: then run omni-mlflow sync",
+    ),
     (("disk is full", "no space left"), "has no space left; free some"),
     (("database is locked",), "is locked by another process for too long; close what holds it"),
     (

@@ -66,6 +66,7 @@ def _is_dead(process: Process, journal: Path) -> bool:
 
 def _end(path: Path) -> list[HealedRun]:
     last_sign_ms = path.stat().st_mtime_ns // 1_000_000
+    reserve_of(path).unlink(missing_ok=True)  # on a full disk it is the room for what comes now
     with Journal(path) as journal:
         started = _unended(path)
         if started is None:
@@ -80,7 +81,6 @@ def _end(path: Path) -> list[HealedRun]:
         ended = Ended(
             at_ms=max(started.at_ms, last_sign_ms), status="KILLED", outcome=RunOutcome.KILLED, reason=reason
         )
-        reserve_of(path).unlink(missing_ok=True)
         if torn:
             journal.append(torn_tags(torn).model_dump(mode="json"))
         journal.append(ended.model_dump(mode="json"))
