@@ -137,7 +137,20 @@ def read_row(line: bytes) -> tuple[PredictionRow | None, list[str]]:
     wrong = list(_wrong_truth(row))
     if not _is_text(row["id"]):
         return None, wrong
-    return (row if wrong else _with_readable_answer(row)), wrong
+    if wrong:
+        return row, wrong
+    row = _with_readable_answer(row)
+    return row, list(_untrue_outcome(row))
+
+
+def _untrue_outcome(row: PredictionRow) -> Iterator[str]:
+    """An outcome counts what was graded, so it says what the row holds."""
+    holds_an_answer = bool(row["pred_json"] or row["predicted_label"])
+    outcome = row.get("outcome")
+    if outcome == Outcome.MODEL_INVALID and holds_an_answer:
+        yield "model_invalid, yet pred_json or predicted_label holds an answer; call it answered or empty it"
+    if outcome == Outcome.ANSWERED and not holds_an_answer:
+        yield "answered, yet neither pred_json nor predicted_label holds an answer; call it model_invalid"
 
 
 def _wrong_truth(row: dict[str, Any]) -> Iterator[str]:

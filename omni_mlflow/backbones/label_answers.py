@@ -15,7 +15,7 @@ from omni_mlflow.backbones.base import Exam
 from omni_mlflow.metrics.answers import ANSWER_KEYS, UNKNOWN, read_reply
 from omni_mlflow.metrics.priors import yes_no
 from omni_mlflow.spine.made_rows import MadeRows
-from omni_mlflow.spine.types import Answer, Labels, Sample, Span, Target
+from omni_mlflow.spine.types import Answer, Labels, Outcome, Sample, Span, Target
 
 Row = dict[str, Any]
 
@@ -77,7 +77,8 @@ def answered_instead(row: Row, answer: Answer) -> Row:
 
 
 def _said(answer: Answer, true_label: str) -> Row:
-    given = read_reply(answer.raw).answer or {}
+    is_invalid = answer.outcome is Outcome.MODEL_INVALID
+    given = {} if is_invalid else read_reply(answer.raw).answer or {}
     predicted = given.get("action")
     label = predicted if isinstance(predicted, str) else None
     return {

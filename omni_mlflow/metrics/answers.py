@@ -108,9 +108,13 @@ def parse_reply(raw: str) -> dict[str, Any] | None:
     return None
 
 
-def is_strict_answer(raw: str) -> bool:
-    """Tell whether a reply, taken as it is, is the specified JSON with every value of the right kind."""
-    return read_reply(raw).is_strict
+def is_readable(raw: str) -> bool:
+    """Tell whether an answer can be found in a reply, by the lenient reading that grades it.
+
+    Where none can, the reply is invalid and wrong at every question. One that has to be rescued, or lacks
+    keys, is an answer; ``strict_json_validity_rate`` and ``json_validity_rate`` say how many are not whole.
+    """
+    return bool(read_reply(raw).answer)
 
 
 def true_answer(row: PredictionRow, question: str) -> Any:

@@ -207,8 +207,9 @@ def _outcomes(facts: RunFacts) -> Iterable[str]:
     """What was said instead of an answer, and where nothing could be said."""
     counts = facts.section("outcomes")
     if invalid := counts.get("model_invalid"):
+        told = "1 reply" if invalid == 1 else f"{invalid} replies"
         yield (
-            f"{invalid} replies are empty or not the form that was asked for; they are scored as wrong."
+            f"No answer can be read from {told}; each is wrong at every question."
             if facts.questions
             else f"{invalid} samples got an answer that cannot be used; they count among those answered."
         )

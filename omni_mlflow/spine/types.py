@@ -330,6 +330,12 @@ class FittedOnTrain(Row):
 
 
 class Outcome(StrEnum):
+    """What became of a sample that was asked.
+
+    An answer can be read from what is ``ANSWERED``, however leniently. From what is ``MODEL_INVALID`` none
+    can: it holds no answer and is wrong at everything that was asked.
+    """
+
     ANSWERED = "answered"
     MODEL_INVALID = "model_invalid"
     INFRASTRUCTURE_FAILED = "infrastructure_failed"

@@ -105,7 +105,7 @@ def test_the_noise_of_a_sample_follows_from_its_id(sampler, policy_nano):
     assert not np.array_equal(one, other)
 
 
-def test_a_checkpoint_that_says_no_number_is_marked_and_tells_none(predictor, loaded, samples):
+def test_a_chunk_that_is_no_number_is_no_answer_to_anything(predictor, loaded, samples):
     weight = loaded.policy.plain.action_out_proj.bias
     kept = weight.detach().clone()
     try:
@@ -114,4 +114,4 @@ def test_a_checkpoint_that_says_no_number_is_marked_and_tells_none(predictor, lo
     finally:
         weight.data.copy_(kept)
     assert answer.outcome is Outcome.MODEL_INVALID
-    assert answer.values == {}
+    assert (answer.values, answer.raw) == ({}, "")

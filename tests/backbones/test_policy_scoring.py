@@ -76,7 +76,7 @@ def test_an_answer_without_a_chunk_has_no_token_right(policy_exported, truth):
     assert scores.metrics["trajectories"]["robot_action_tokens"]["trajectory_mpjpe"] == FARTHEST_MM
 
 
-def test_an_answer_without_a_chunk_is_as_wrong_as_can_be_and_never_dropped(policy_exported):
+def test_an_invalid_answer_is_wrong_at_every_question_as_far_off_as_can_be_and_never_dropped(policy_exported):
     def silent(row, made, chunk):
         full = truthful(made, chunk)
         return full.model_copy(update={"values": {}, "outcome": Outcome.MODEL_INVALID}) if row == 0 else full
@@ -84,6 +84,8 @@ def test_an_answer_without_a_chunk_is_as_wrong_as_can_be_and_never_dropped(polic
     scores = score_exam(policy_exported.exam(silent), policy_exported.settings)
     first = scores.predictions[0]["trajectory_error_mm"]
     assert first["sum"] == pytest.approx(FARTHEST_MM * first["steps"])
+    assert (scores.predictions[0]["pred_json"], scores.predictions[0]["correct"]) == ({}, 0)
+    assert scores.metrics["action_accuracy"] < 1
     assert len(scores.predictions) == scores.metrics["num_samples"]
 
 

@@ -11,6 +11,7 @@ from qwen3_nano import qwen_settings
 from omni_mlflow.backbones.base import Exam
 from omni_mlflow.backbones.label_answers import answer_of, compact
 from omni_mlflow.backbones.qwen3_omni_lora import BACKBONE
+from omni_mlflow.backbones.qwen3_omni_lora.inference import answer_from
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import read_json_rows, writing_json_rows
 from omni_mlflow.spine.types import Answer, Labels, Outcome, Sample, Span, Split, Target
@@ -97,6 +98,18 @@ def test_a_reply_that_is_no_json_is_wrong_and_is_not_dropped(scores):
     assert (row["pred_json"], row["predicted_label"], row["correct"]) == ({}, None, 0)
     assert row["true_label_seen_in_train"] == 0
     assert row["raw_prediction"] == "I cannot tell"
+
+
+def test_what_counts_as_invalid_is_graded_as_wrong_and_what_is_graded_right_counts_as_answered(exam):
+    """A reply in code fences is rescued by the published reading; half a JSON is not."""
+    right = compact(answer_of(POUR, SPAN))
+    replies = (f"```json\n{right}\n```", right[:-1], "I cannot tell")
+    said = [answer_from(each, text) for each, text in zip(exam.samples, replies, strict=True)]
+    assert [each.outcome for each in said] == ["answered", "model_invalid", "model_invalid"]
+    scores = BACKBONE.score(replace(exam, answers=said), settings=qwen_settings())
+    assert [row["correct"] for row in scores.predictions] == [1, 0, 0]
+    assert scores.metrics["more"]["outcomes"] == {"answered": 1, "model_invalid": 2}
+    assert scores.metrics["more"]["strict_json_validity_rate"] == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from omni_mlflow.metrics.answers import is_strict_answer, parse_reply
+from omni_mlflow.metrics.answers import parse_reply, read_reply
 from omni_mlflow.metrics.errors import NothingToScoreError
 from omni_mlflow.metrics.labels import (
     action_macro_f1,
@@ -275,13 +275,13 @@ STRICT = {
     ],
 )
 def test_strict_validity_rescues_nothing(reply):
-    assert not is_strict_answer(reply)
+    assert not read_reply(reply).is_strict
 
 
 def test_a_strict_answer_may_have_its_keys_in_any_order():
     shuffled = list(STRICT.items())
     random.Random(1).shuffle(shuffled)
-    assert is_strict_answer(json.dumps(dict(shuffled)))
+    assert read_reply(json.dumps(dict(shuffled))).is_strict
 
 
 def test_tables_count_what_is_there(make_row):

@@ -184,6 +184,29 @@ def test_an_outcome_that_nobody_knows_is_refused(problems_of, rows, outcome):
     assert "none of answered, model_invalid, infrastructure_failed" in str(problem)
 
 
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"outcome": "model_invalid"}, "model_invalid, yet pred_json or predicted_label holds an answer"),
+        (
+            {"outcome": "answered", "pred_json": None, "predicted_label": None, "raw_prediction": "no idea"},
+            "answered, yet neither pred_json nor predicted_label holds an answer",
+        ),
+    ],
+)
+def test_an_outcome_that_its_row_contradicts_is_refused(problems_of, rows, row, what):
+    [(problem, lines)] = problems_of([rows[1], {**rows[0], **row}]).items()
+    assert problem.startswith(what)
+    assert lines == [2]
+
+
+def test_an_outcome_that_its_row_bears_out_is_counted(metrics_of, rows):
+    invalid = {"outcome": "model_invalid", "pred_json": {}, "predicted_label": None, "raw_prediction": "?"}
+    found = metrics_of([{**rows[0], **invalid}, *({**row, "outcome": "answered"} for row in rows[1:])])
+    assert found["more"]["outcomes"] == {"answered": 3, "model_invalid": 1}
+    assert found["accuracy"] == 2 / 4
+
+
 def test_a_row_whose_action_nobody_annotated_is_asked_nothing_about_it(metrics_of, rows, make_row):
     plain = metrics_of(rows)
     unknown = make_row("e", truth={"action": "unknown"}, said={"action": "Stir"}, seen=0)

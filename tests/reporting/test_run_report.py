@@ -106,7 +106,8 @@ def test_counts_are_those_of_the_shared_stages_whatever_metrics_say(make_facts, 
 
 def test_a_useless_answer_is_a_reply_only_where_a_question_was_asked(make_facts, metrics):
     counted = {**metrics, "outcomes": {"answered": 33, "model_invalid": 3, "infrastructure_failed": 0}}
-    assert "3 replies are empty or not the form" in render_run_report(make_facts(metrics=counted))
+    asked = render_run_report(make_facts(metrics=counted))
+    assert "No answer can be read from 3 replies; each is wrong at every question." in asked
     asked_nothing = render_run_report(make_facts(metrics=counted, questions=()))
     assert "3 samples got an answer that cannot be used; they count among those answered." in asked_nothing
 

@@ -90,23 +90,26 @@ class PolicyPredictor:
         self._observe = observe
 
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
-        """Answer ``samples`` in order; an answer does not depend on the others of its batch."""
+        """Answer ``samples`` in order; an answer does not depend on the others of its batch.
+
+        Labels and chunk come out of one pass. Where a number of the chunk is none, that pass went wrong as a
+        whole: nothing of it is an answer, labels included.
+        """
         seen = self._observe(samples)
         chunks, labels = self._sampler.sample_actions([sample.id for sample in samples], seen)
         told = {"actions": chunks[0], f"actions_mean_of_{len(chunks)}": chunks.mean(axis=0)}
         answers = []
         for row, sample in enumerate(samples):
-            finite = bool(np.isfinite(chunks[:, row]).all())
+            is_finite = bool(np.isfinite(chunks[:, row]).all())
+            values = {name: each[row].round(DECIMALS).tolist() for name, each in told.items()}
             answers.append(
                 Answer(
                     id=sample.id,
                     episode_id=sample.episode_id,
                     anchor=sample.anchor,
-                    outcome=Outcome.ANSWERED if finite else Outcome.MODEL_INVALID,
-                    raw=labels[row],
-                    values={name: each[row].round(DECIMALS).tolist() for name, each in told.items()}
-                    if finite
-                    else {},
+                    outcome=Outcome.ANSWERED if is_finite else Outcome.MODEL_INVALID,
+                    raw=labels[row] if is_finite else "",
+                    values=values if is_finite else {},
                 )
             )
         return answers

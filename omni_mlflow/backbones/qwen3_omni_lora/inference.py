@@ -12,7 +12,7 @@ from omni_mlflow.backbones.qwen3_omni_lora.processing import Processing
 from omni_mlflow.backbones.qwen3_omni_lora.prompt import label_options
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.backbones.qwen3_omni_lora.tiny_base import TURN_END
-from omni_mlflow.metrics.answers import is_strict_answer
+from omni_mlflow.metrics.answers import is_readable
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import read_document
 from omni_mlflow.spine.types import Answer, Outcome, Sample
@@ -89,6 +89,6 @@ def checkpoint_processing(
 
 
 def answer_from(sample: Sample, text: str) -> Answer:
-    """Return the reply as it is; unless it is the strict JSON and nothing else, it is marked as invalid."""
-    outcome = Outcome.ANSWERED if is_strict_answer(text) else Outcome.MODEL_INVALID
+    """Return the reply as it is; one in which no answer can be found is marked as invalid."""
+    outcome = Outcome.ANSWERED if is_readable(text) else Outcome.MODEL_INVALID
     return Answer(id=sample.id, episode_id=sample.episode_id, anchor=sample.anchor, outcome=outcome, raw=text)
