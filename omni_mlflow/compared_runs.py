@@ -11,6 +11,7 @@ from typing import Any
 from omni_mlflow.contract import Contract
 from omni_mlflow.leftovers import key_of
 from omni_mlflow.logged_files import LoggedFiles
+from omni_mlflow.logged_settings import judge_settings
 from omni_mlflow.metrics.answers import PredictionRow
 from omni_mlflow.metrics.metric import LABEL_METRICS, Metric
 from omni_mlflow.metrics.metrics_file import HELD_OUT_EPISODE_COUNT
@@ -184,7 +185,10 @@ def _judged(
 ) -> EvaluatedRun:
     bound = _bound(given, folders.get("evaluate"))
     under_test = RunUnderTest(folders, bound.contract, bound.backbone, bound.settings, logged=logged)
-    failed = broken([*checks, *judge(under_test, "eval"), *judge_shown(under_test, shown, "eval")])
+    made_under = judge_settings(under_test, "eval")
+    failed = broken(
+        [*checks, *made_under, *judge(under_test, "eval"), *judge_shown(under_test, shown, "eval")]
+    )
     if failed:
         _refuse(given, failed)
     metrics = under_test.json("evaluate", "metrics.json")

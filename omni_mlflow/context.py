@@ -11,6 +11,7 @@ from typing import Any
 
 from omni_mlflow import stage_report
 from omni_mlflow.backbone_code import code_behind
+from omni_mlflow.backbones.base import Backbone
 from omni_mlflow.code_digest import code_digest
 from omni_mlflow.contract import Contract
 from omni_mlflow.registry import Bound
@@ -19,6 +20,9 @@ from omni_mlflow.spine.types import Check
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Bar, Options, Stage
 from omni_mlflow.workspace import Seal, StageFolder, StaleInputError, Workspace
+
+LOCAL_MODEL = "local_model"
+"""The setting that names a folder of this machine with the weights."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +149,25 @@ def folder_of(stage: Stage, context: Context) -> StageFolder:
 def settings_of(stage: Stage, context: Context) -> dict[str, Any]:
     """What of contract and options shapes the stage's output: a change elsewhere does not run it again."""
     contract = contract_of(stage, context)
+    chosen = contract_settings(stage, contract, context.bound.backbone)
+    folder = os.environ.get(contract.local_model_env)
+    if folder and stage.per_backbone and "base" in _blocks(stage, contract, context.bound.backbone):
+        chosen[LOCAL_MODEL] = folder
+    return chosen
+
+
+def contract_settings(stage: Stage, contract: Contract, backbone: Backbone) -> dict[str, Any]:
+    """The part of :func:`settings_of` that is no fact of this machine."""
     chosen = dict(stage.settings(contract))
     if stage.per_backbone:
-        blocks = context.bound.backbone.stage_settings.get(stage.name, tuple(contract.settings))
+        blocks = _blocks(stage, contract, backbone)
         chosen["settings"] = {name: contract.settings[name] for name in blocks}
-        if "base" in blocks and (folder := os.environ.get(contract.local_model_env)):
-            chosen["local_model"] = folder
     return json_value(flat(chosen))
+
+
+def _blocks(stage: Stage, contract: Contract, backbone: Backbone) -> tuple[str, ...]:
+    """The blocks of a contract's settings that shape what a stage makes."""
+    return backbone.stage_settings.get(stage.name, tuple(contract.settings))
 
 
 def contract_of(stage: Stage, context: Context) -> Contract:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omni_mlflow.record import RunRecord
 from omni_mlflow.spine.rows import UNREADABLE, file_digest, read_document, write_document
@@ -25,11 +26,14 @@ class LoggedFiles(Row):
         shown: sha256 of every file that the tracker shows, by its path there.
         outputs: sha256 of every output, the large ones that no tracker shows too, by its path in the stage's
             folder.
+        settings: what of the contract shaped them, by dotted name, as the seal holds it; None where an
+            earlier omni-mlflow logged none.
     """
 
     schema_version: int = SCHEMA_VERSION
     shown: dict[str, str]
     outputs: dict[str, str]
+    settings: dict[str, Any] | None = None
 
     def withholds(self, name: str) -> bool:
         """Tell whether a file was made and never shown, because it is large or sealed."""
@@ -47,11 +51,11 @@ class LoggedFiles(Row):
         return damaged or [_check("logged_files_are_unchanged", stage, count, count)]
 
 
-def log_files(record: RunRecord, outputs: Mapping[str, str]) -> None:
+def log_files(record: RunRecord, outputs: Mapping[str, str], *, settings: Mapping[str, Any]) -> None:
     """Show the digests of the run's files in its folder, those of its outputs and of what it showed so far.
 
     Args:
-        outputs: sha256 by path, as they are going to be sealed.
+        outputs, settings: as they are going to be sealed.
     """
     shown = {
         name: file_digest(record.folder / path)
@@ -59,7 +63,7 @@ def log_files(record: RunRecord, outputs: Mapping[str, str]) -> None:
         if name != OUTPUTS_NAME and (record.folder / path).is_file()
     }
     path = record.folder / OUTPUTS_NAME
-    write_document(path, LoggedFiles(shown=shown, outputs=dict(outputs)))
+    write_document(path, LoggedFiles(shown=shown, outputs=dict(outputs), settings=dict(settings)))
     record.artifacts([path])
     record.tags({OUTPUTS_TAG: file_digest(path)})
 

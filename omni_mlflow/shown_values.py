@@ -39,8 +39,10 @@ def judge_shown(run: RunUnderTest, shown: Sequence[ShownRun], level: str) -> lis
 
 
 def shown_as_trained(run: RunUnderTest, shown: ShownRun) -> Iterator[Check]:
-    digest = digest_of(run.json("train", f"checkpoint/{MANIFEST}")["files"])[:16]
-    yield from _tags(shown, {"omni.checkpoint_digest": digest})
+    manifest = run.json("train", f"checkpoint/{MANIFEST}")
+    yield from _tags(shown, {"omni.checkpoint_digest": digest_of(manifest["files"])[:16]})
+    if shown.stage == "train" and shown.own:
+        yield from _tags(shown, {"omni.contract_digest": manifest["contract_digest"][:16]})
     if shown.stage == "train":
         synthetic = run.json("train", "training_metadata.json")["synthetic"]
         # The split may have taken none of the generated episodes that were selected: the tag stays.

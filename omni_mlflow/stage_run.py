@@ -239,7 +239,7 @@ def _seal(stage: Stage, attempt: _Attempt, report: Report, record: RunRecord) ->
     folder = attempt.folder
     skipped = [folder.path / f"skipped_{report.rows or stage.rows}.jsonl"] if report.skipped else []
     outputs = folder.files([*report.outputs, *skipped])
-    log_files(record, outputs)
+    log_files(record, outputs, settings=attempt.settings)
     seal = Seal(
         stage=stage.work.name,
         backbone=folder.backbone,

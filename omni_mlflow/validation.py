@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from omni_mlflow.command import Request, bind_all, execute
+from omni_mlflow.logged_settings import judge_settings
 from omni_mlflow.registry import Bound
 from omni_mlflow.shown_values import judge_shown
 from omni_mlflow.spine.types import Check, broken
@@ -60,9 +61,9 @@ def validate_workspace(request: Request, *, bar: Bar, say: Callable[[str], None]
 def validate_run(request: Request, run_id: str) -> Iterator[Verdict]:
     """Judge a run, for each backbone of the request, by what the store shows; nothing is written anywhere.
 
-    Every file is compared with the digest that its stage logged of it, and what the runs show beside their
-    files with these. What no store holds (weights, samples, the training ledger) is judged by that digest
-    alone.
+    Every file is compared with the digest that its stage logged of it, the settings that shaped it with those
+    of the contract, and what the runs show beside their files with these. What no store holds (weights,
+    samples, the training ledger) is judged by that digest alone.
     """
     for bound in bind_all(request):
         rules = _judge_stored(bound, run_id, store=request.store, level=request.options.require_stage)
@@ -84,7 +85,12 @@ def _judge_stored(bound: Bound, run_id: str, *, store: str, level: str) -> list[
             fetched.folders, bound.contract, bound.backbone, bound.settings, logged=fetched.logged
         )
         shown = judge_shown(under_test, fetched.shown, level)
-        return [*fetched.checks, *judge(under_test, level), *shown]
+        return [
+            *fetched.checks,
+            *judge_settings(under_test, level),
+            *judge(under_test, level),
+            *shown,
+        ]
 
 
 def as_document(verdicts: list[Verdict]) -> dict[str, Any]:

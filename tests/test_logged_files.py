@@ -40,7 +40,7 @@ def show(record: RunRecord) -> dict[str, str]:
 def test_growing_and_finished_files_are_logged_and_large_ones_by_digest_alone(enter):
     record = enter()
     outputs = show(record)
-    log_files(record, outputs)
+    log_files(record, outputs, settings={"seed": 1})
     logged = read_document(record.folder / OUTPUTS_NAME, LoggedFiles)
     assert logged.outputs == outputs
     assert set(logged.shown) == {"progress.jsonl", "checkpoint/config.json"}
@@ -52,7 +52,7 @@ def test_growing_and_finished_files_are_logged_and_large_ones_by_digest_alone(en
 
 def test_a_run_that_was_interrupted_logs_the_same_bytes(enter):
     first = enter()
-    log_files(first, show(first))
+    log_files(first, show(first), settings={})
     begun = (first.folder / OUTPUTS_NAME).read_bytes()
     passing = first.folder / "partial.jsonl"
     passing.write_text("{}\n")
@@ -60,7 +60,7 @@ def test_a_run_that_was_interrupted_logs_the_same_bytes(enter):
     passing.unlink()
     first.close()
     again = enter()
-    log_files(again, show(again))
+    log_files(again, show(again), settings={})
     assert (again.folder / OUTPUTS_NAME).read_bytes() == begun
 
 
@@ -75,7 +75,7 @@ def test_a_run_that_was_interrupted_logs_the_same_bytes(enter):
 )
 def test_digests_that_cannot_be_read_are_a_broken_rule(enter, content, rules):
     record = enter()
-    log_files(record, show(record))
+    log_files(record, show(record), settings={})
     path = record.folder / OUTPUTS_NAME
     tag = file_digest(path)
     assert broken(read_logged(record.folder, stage="train", tag=tag)[1]) == []

@@ -14,7 +14,7 @@ import pytest
 from omni_mlflow.spine.rows import file_digest
 from omni_mlflow.spine.types import Check, broken
 from omni_mlflow.stages.validate import stages_of
-from tests.conftest import Place
+from tests.conftest import TRIVIAL, Place
 from tests.judging import judge, run_of
 from tests.test_validator import CONTRACT, DAMAGES, EVAL_FILES, TRAINING_FILES, changed, named
 from tests.tracking.test_server import Server
@@ -188,7 +188,7 @@ def test_a_number_changed_in_a_checkpoint_differs_from_its_manifest_too(stored, 
 
 def test_a_file_changed_together_with_its_digest_is_told_by_the_tag_of_its_run(stored, job, damage):
     report = folder_of(job, "evaluate") / "RUN_REPORT.md"
-    damage("evaluate/RUN_REPORT.md", lambda path: path.write_text("All is well.\n"))
+    damage("evaluate/RUN_REPORT.md", lambda path: path.write_text(f"{path.open().readline()}All is well.\n"))
 
     def follow(path: Path) -> None:
         logged = json.loads(path.read_text())
@@ -198,6 +198,67 @@ def test_a_file_changed_together_with_its_digest_is_told_by_the_tag_of_its_run(s
     damage("evaluate/outputs.json", follow)
     [refused] = broken(stored())
     assert (refused.rule, refused.subject) == ("digests_of_its_files_were_logged", "evaluate/outputs.json")
+
+
+OTHER_CONTRACTS = {
+    "another seed": (("  seed: 108", "  seed: 109"), "split", "split_seed=108 (this contract: 109)"),
+    "one rule less in its guard": (("    - sound_disjoint\n", ""), "guard", "leakage_guard="),
+    "another stride": (("stride: 10", "stride: 20"), "export", "windows.scales="),
+    "a longer training": (
+        ("{steps: 12", "{steps: 13"),
+        "train",
+        "settings.training.steps=12 (this contract: 13)",
+    ),
+}
+
+
+@pytest.mark.parametrize("difference", OTHER_CONTRACTS)
+def test_a_run_that_was_made_under_another_contract_is_refused(job, tmp_path, difference):
+    (old, new), stage, told = OTHER_CONTRACTS[difference]
+    text = (TRIVIAL / "trivial.yaml").read_text()
+    assert text.count(old) == 1
+    (tmp_path / "other.yaml").write_text(text.replace(old, new))
+    rules = judge(job, run_of(job, "main").info.run_id, contract=tmp_path / "other.yaml")
+    [refused] = broken(rules)
+    assert (refused.rule, refused.subject) == ("made_under_this_contract", stage)
+    assert told in refused.found
+    assert "download contract.json from the artifacts of its evaluate run" in refused.found
+
+
+def test_the_contract_among_the_artifacts_of_a_run_is_the_one_that_it_is_sound_under(job):
+    own = folder_of(job, "evaluate") / "contract.json"
+    assert broken(judge(job, run_of(job, "main").info.run_id, contract=own)) == []
+
+
+def test_a_contract_that_differs_in_what_shapes_nothing_is_judged_by_what_it_asks_for(job, tmp_path):
+    text = (TRIVIAL / "trivial.yaml").read_text()
+    fewer = text.replace(
+        "primary_metrics: [action_accuracy, anchor_error, ", "primary_metrics: [action_accuracy, "
+    )
+    assert fewer != text
+    (tmp_path / "other.yaml").write_text(fewer.replace("display_name: Trivial", "display_name: Same"))
+    rules = judge(job, run_of(job, "main").info.run_id, contract=tmp_path / "other.yaml")
+    assert broken(rules) == []
+    assert "anchor_error" not in {each.subject for each in rules if each.rule == "primary_metric"}
+
+
+def test_a_run_whose_settings_nobody_logged_is_never_green(stored, damage):
+    damage("train/outputs.json", changed(settings=None))
+    told = {(check.rule, check.subject): check.found for check in broken(stored())}
+    assert "judge the workspace" in told["made_under_this_contract", "train/outputs.json"]
+
+
+def test_the_contract_that_a_checkpoint_names_is_the_one_its_run_shows(stored, job):
+    import mlflow
+
+    client, train = mlflow.MlflowClient(job.store), run_of(job, "train")
+    client.set_tag(train.info.run_id, "omni.contract_digest", "0" * 16)
+    try:
+        [refused] = broken(stored())
+    finally:
+        client.set_tag(train.info.run_id, "omni.contract_digest", train.data.tags["omni.contract_digest"])
+    assert refused.rule == "shown_tag_is_that_of_the_files"
+    assert refused.subject == f"train run {train.info.run_id}: omni.contract_digest"
 
 
 def test_a_run_that_logged_no_digests_is_never_green(stored, job, damage):

@@ -69,18 +69,37 @@ def title(facts: RunFacts) -> str:
 
 def run_class(facts: RunFacts) -> str:
     """The first line of every report: what kind of evidence this is."""
-    answered = (
-        f"{facts.answered_samples} of {facts.split_samples} held-out samples in "
-        f"{facts.answered_episodes} of {facts.split_episodes} held-out episodes"
+    return class_line(
+        facts.evidence,
+        samples=(facts.answered_samples, facts.split_samples),
+        episodes=(facts.answered_episodes, facts.split_episodes),
+        overlapping_episodes=facts.overlapping_episodes,
     )
-    if facts.evidence is Evidence.SYNTHETIC:
+
+
+def class_line(
+    evidence: Evidence,
+    *,
+    samples: tuple[int, int],
+    episodes: tuple[int, int],
+    overlapping_episodes: int,
+) -> str:
+    """The line that a class demands.
+
+    Args:
+        samples, episodes: how many were answered, and how many the split holds out.
+    """
+    answered = (
+        f"{samples[0]} of {samples[1]} held-out samples in {episodes[0]} of {episodes[1]} held-out episodes"
+    )
+    if evidence is Evidence.SYNTHETIC:
         return "SYNTHETIC DATA: these numbers say nothing about model quality on real episodes."
-    if facts.overlapping_episodes:
+    if overlapping_episodes:
         return (
-            f"NOT HELD OUT: {facts.overlapping_episodes} test episodes share a recording with train or val "
+            f"NOT HELD OUT: {overlapping_episodes} test episodes share a recording with train or val "
             f"({answered}); these numbers say nothing about model quality."
         )
-    if facts.evidence is Evidence.SMOKE:
+    if evidence is Evidence.SMOKE:
         return f"SMOKE RUN ({answered}): these numbers say nothing about model quality."
     return f"HELD-OUT EVALUATION: {answered}, none of them seen in training."
 

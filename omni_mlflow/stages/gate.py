@@ -47,17 +47,19 @@ def _gate(run: Run) -> Report:
     )
     consumed, of_ledger = ledger_checks(ledger, {row.sample.id: row.sample.split for row in exported})
     fitted_on, of_fit = fitted_check(under_test.folder, under_test.fitted)
+    gates = gates_of(run.contract, run.model)
     checks = [
         *manifest_checks(under_test.folder, dataset_digest=dataset.digest, ledger=ledger),
         *of_ledger,
         of_fit,
-        *ask_gates(gates_of(run.contract, run.model), under_test),
+        *ask_gates(gates, under_test),
     ]
     suite, pages = _check_ledger(run, fitted_on=fitted_on, consumed=_per_episode(consumed, exported))
     checks += suite.failures()
     out = run.folder / "gate.json"
     rules = [check.model_dump(mode="json") for check in checks]
-    write_document(out, {"schema_version": SCHEMA_VERSION, "ok": not broken(checks), "rules": rules})
+    told = {"schema_version": SCHEMA_VERSION, "ok": not broken(checks), "gates": list(gates)}
+    write_document(out, {**told, "rules": rules})
     return Report(
         outputs=[out, *pages, *([under_test.out] if under_test.out.is_dir() else ())],
         artifacts={"": [out], "validation": pages},

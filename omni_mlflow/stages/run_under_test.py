@@ -16,7 +16,8 @@ from omni_mlflow.contract import Contract
 from omni_mlflow.logged_files import LoggedFiles, digest_in
 from omni_mlflow.spine.rows import BadRowError, read_json_rows
 from omni_mlflow.spine.strict_json import strict_json
-from omni_mlflow.spine.types import Check
+from omni_mlflow.spine.types import Check, Split
+from omni_mlflow.stages.manifests import LEDGER
 
 
 class UnreadableEvidenceError(Exception):
@@ -88,6 +89,17 @@ class RunUnderTest:
             raise UnreadableEvidenceError(f"{stage}/{name}", "not a JSON object")
         return document
 
+    def text(self, stage: str, name: str) -> str:
+        """Return a text file.
+
+        Raises:
+            UnreadableEvidenceError: the file is missing or is no text.
+        """
+        try:
+            return self.path(stage, name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnreadableEvidenceError(f"{stage}/{name}", reason_of(error)) from error
+
     def rows(self, stage: str, name: str) -> list[dict[str, Any]]:
         """Return the rows of a JSONL file.
 
@@ -143,3 +155,37 @@ def check(rule: str, subject: str, expected: object, found: object, *, ok: bool 
     """A rule and what was found; without ``ok`` it holds when both are equal."""
     passed = expected == found if ok is None else ok
     return Check(rule=rule, subject=subject, expected=str(expected), found=str(found), ok=passed)
+
+
+def as_listed(run: RunUnderTest, rule: str, stage: str, name: str, digest: str) -> Check:
+    """A file that another one lists has the digest it is listed with."""
+    found = run.digest(stage, name)
+    told = by_digest(run, stage, name) if run.withholds(stage, name) else found or "missing"
+    return check(rule, f"{stage}/{name}", digest, told, ok=found == digest)
+
+
+def by_digest(run: RunUnderTest, stage: str, name: str) -> str:
+    """Say that a file is no more than a digest here."""
+    digest = str(run.digest(stage, name))
+    return f"not in the tracking store, which holds no large files: by its logged digest {digest[:16]}"
+
+
+def held_out(run: RunUnderTest) -> set[str]:
+    """Ids of the test episodes of the guarded split."""
+    episodes = run.json("guard", "episode_manifest.json")["episodes"]
+    return {each["episode_id"] for each in episodes if each["split"] == Split.TEST}
+
+
+def learned_episodes(run: RunUnderTest) -> set[str]:
+    """The episodes of the samples that training really consumed; a foreign id stands for itself.
+
+    Raises:
+        UnreadableEvidenceError: the ledger or the samples are not here.
+    """
+    episode_of = {
+        row["sample"]["id"]: row["sample"]["episode_id"]
+        for split in (Split.TRAIN, Split.VAL)
+        for row in run.rows("export", f"samples/{split}.jsonl")
+    }
+    consumed = {sample for row in run.rows("train", LEDGER) for sample in row["ids"]}
+    return {episode_of.get(sample, sample.partition(":")[0]) for sample in consumed}
