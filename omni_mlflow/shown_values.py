@@ -1,4 +1,4 @@
-"""Are the numbers and tags that runs show in the tracker those of the files behind them?
+"""Are the numbers and tags that runs and registered versions show those of the files behind them?
 
 A metric or a tag that no file speaks of is a person's own note, and is left to that person.
 """
@@ -16,10 +16,11 @@ from omni_mlflow.spine.types import Check
 from omni_mlflow.stages.checkpoint_checks import MANIFEST
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts
 from omni_mlflow.stages.finalising import evaluation_tags, shown_metrics
+from omni_mlflow.stages.register import ALIASES
 from omni_mlflow.stages.run_under_test import RunUnderTest, check
 from omni_mlflow.stages.validate import stages_of
 from omni_mlflow.stages.validation_rules import judged
-from omni_mlflow.tracking import ShownRun, store_name
+from omni_mlflow.tracking import ShownRun, ShownVersion, store_name
 
 _EVIDENCE, _VERDICT = "omni.evidence", "omni.verdict"
 _ABSENT = "none"
@@ -36,6 +37,12 @@ def judge_shown(run: RunUnderTest, shown: Sequence[ShownRun], level: str) -> lis
         if each.stage in (stage, "main")
         for found in judged(rules[stage].__name__, partial(rules[stage], run, each))
     ]
+
+
+def judge_versions(run: RunUnderTest, versions: Sequence[ShownVersion]) -> list[Check]:
+    """Compare what the versions registered for an evaluation say with its files; nothing is raised."""
+    rule = shown_as_registered
+    return [found for each in versions for found in judged(rule.__name__, partial(rule, run, each))]
 
 
 def shown_as_trained(run: RunUnderTest, shown: ShownRun) -> Iterator[Check]:
@@ -66,6 +73,23 @@ def shown_as_evaluated(run: RunUnderTest, shown: ShownRun) -> Iterator[Check]:
     yield from _tags(shown, tags)
     headline = shown_metrics(record["headline"])
     yield from _metrics(shown, {**_beyond_headline(run, shown, metrics), **headline})
+
+
+def shown_as_registered(run: RunUnderTest, shown: ShownVersion) -> Iterator[Check]:
+    """A version's tags are those of its evaluation, and our aliases point to it only as its class allows."""
+    facts = EvaluationFacts.model_validate(run.json("evaluate", "evaluation.json"))
+    rule, subject = "registered_version_is_that_of_the_files", f"version {shown.version} of {shown.name}"
+    tags = {
+        "omni.evidence": facts.evidence.value,
+        "omni.checkpoint_digest": facts.checkpoint_digest,
+        "omni.dataset_digest": facts.dataset_digest[:16],
+        "omni.split_digest": facts.split_digest[:16],
+    }
+    for key, wanted in tags.items():
+        yield check(rule, f"{subject}: {key}", wanted, shown.tags.get(store_name(key), _ABSENT))
+    allowed = ALIASES.get(facts.evidence, _ABSENT)
+    beyond = sorted(shown.aliases & {*ALIASES.values()} - {allowed})
+    yield check(rule, f"{subject}: aliases", f"no other than {allowed}", beyond, ok=not beyond)
 
 
 def _beyond_headline(

@@ -16,7 +16,7 @@ from rich.text import Text
 from omni_mlflow.command import Request, bind_all, execute
 from omni_mlflow.logged_settings import judge_settings
 from omni_mlflow.registry import Bound
-from omni_mlflow.shown_values import judge_shown
+from omni_mlflow.shown_values import judge_shown, judge_versions
 from omni_mlflow.spine.types import Check, broken
 from omni_mlflow.stage_report import RulesBrokenError
 from omni_mlflow.stages import FILLS, OF_ONE_BACKBONE
@@ -62,8 +62,8 @@ def validate_run(request: Request, run_id: str) -> Iterator[Verdict]:
     """Judge a run, for each backbone of the request, by what the store shows; nothing is written anywhere.
 
     Every file is compared with the digest that its stage logged of it, the settings that shaped it with those
-    of the contract, and what the runs show beside their files with these. What no store holds (weights,
-    samples, the training ledger) is judged by that digest alone.
+    of the contract, and what runs and registered versions show beside the files with these. What no store
+    holds (weights, samples, the training ledger) is judged by that digest alone.
     """
     for bound in bind_all(request):
         rules = _judge_stored(bound, run_id, store=request.store, level=request.options.require_stage)
@@ -85,11 +85,13 @@ def _judge_stored(bound: Bound, run_id: str, *, store: str, level: str) -> list[
             fetched.folders, bound.contract, bound.backbone, bound.settings, logged=fetched.logged
         )
         shown = judge_shown(under_test, fetched.shown, level)
+        registered = judge_versions(under_test, fetched.versions)
         return [
             *fetched.checks,
             *judge_settings(under_test, level),
             *judge(under_test, level),
             *shown,
+            *registered,
         ]
 
 

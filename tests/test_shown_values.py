@@ -191,3 +191,21 @@ def test_a_number_is_shown_with_six_digits(shown, value, found, sound):
     tags = {"omni__verdict": "tied_with_floor", "omni__verdict__action": "tied_with_floor"}
     rules = shown(headline={"hand error": value}, metrics={"hand error": found}, **tags)
     assert (refused(rules) == []) is sound
+
+
+VERSION = "registered_version_is_that_of_the_files"
+
+
+def test_a_registered_version_that_claims_more_than_its_evaluation_is_named(place):
+    import mlflow
+
+    client = mlflow.MlflowClient(place.store)
+    [version] = client.search_model_versions("name = 'trivial'")
+    client.set_model_version_tag("trivial", version.version, "omni.evidence", "held_out")
+    client.set_registered_model_alias("trivial", "validated", version.version)
+    client.set_registered_model_alias("trivial", "my_favourite", version.version)
+    subject = f"version {version.version} of trivial"
+    assert refused(judge(place, run_of(place, "main").info.run_id)) == [
+        (VERSION, f"{subject}: omni.evidence", "synthetic", "held_out"),
+        (VERSION, f"{subject}: aliases", "no other than validated-synthetic", "['validated']"),
+    ]

@@ -199,7 +199,9 @@ class Scores:
         tables: CSV files by name; every row of a table has the same keys.
         flattened: CSV files that hold the predictions, by name: what makes a row of such a table of one.
         documents: JSON files by name.
-        headline: the few numbers that are compared in the tracker, by metric name.
+        headline: the few numbers that are compared in the tracker, by metric name. ``validate`` refuses one
+            that ``metrics`` does not hold, under its name or, for ``<metric>_over_floor``, as the value of
+            its ``difference`` to the best floor.
 
     What shared code reads of ``metrics``, and what happens without it:
         a metric's name: its value, here or in ``more``. A primary metric of the contract is a finite number

@@ -10,6 +10,7 @@ from omni_mlflow.tracking.fetched import ShownRun, fetch_stages, find_run
 from omni_mlflow.tracking.healing import heal_journals
 from omni_mlflow.tracking.last_words import leave_last_words
 from omni_mlflow.tracking.reports import HealedRun, HealReport, SyncReport
+from omni_mlflow.tracking.shown_versions import ShownVersion
 from omni_mlflow.tracking.stores import UnsupportedStoreError, open_ui_command, run_link, store_uri
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "HealedRun",
     "ProjectorHandle",
     "ShownRun",
+    "ShownVersion",
     "SyncReport",
     "UnsupportedStoreError",
     "fetch_stages",

@@ -13,6 +13,7 @@ from omni_mlflow.tracking.connection import open_client
 from omni_mlflow.tracking.downloads import download_files
 from omni_mlflow.tracking.named_runs import REUSED_TAG, get_run, run_meant, runs_behind
 from omni_mlflow.tracking.outer_runs import KEY_TAG
+from omni_mlflow.tracking.shown_versions import ShownVersion, versions_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -63,12 +64,14 @@ class Fetched:
         folders: the files of each stage that was found.
         logged: the digests of its files, where its run has some that can be read.
         shown: the values of the run that was meant, and of the run of each stage.
+        versions: the versions of the model that were registered for its evaluation.
         checks: what the runs say of themselves: finished, of this backbone, and each file as it was logged.
     """
 
     folders: dict[str, Path] = field(default_factory=dict)
     logged: dict[str, LoggedFiles] = field(default_factory=dict)
     shown: list[ShownRun] = field(default_factory=list)
+    versions: list[ShownVersion] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
 
 
@@ -122,6 +125,8 @@ def fetch_stages(
         fetched.checks += problems
         if logged is not None:
             fetched.logged[stage] = logged
+        if stage == "evaluate":
+            fetched.versions = versions_of(client, backbone, evaluation=found.info.run_id)
     return fetched
 
 
