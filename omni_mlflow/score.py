@@ -7,18 +7,21 @@ inputs, or whether the truths are those of the sealed test set. Only ``evaluate`
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from omni_mlflow.metrics.answers import true_answer
+from omni_mlflow.metrics.answers import UNKNOWN, true_answer
 from omni_mlflow.metrics.label_exam import LabelExam
 from omni_mlflow.metrics.label_scores import exam_scores, headline
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.metrics.questions import METRIC_OF, QUESTION_OF
 from omni_mlflow.metrics.verdicts import without_unfounded_verdicts
 from omni_mlflow.predictions_file import PredictionsFile, ranges
-from omni_mlflow.spine.rows import file_digest, read_document, write_document
+from omni_mlflow.spine.rows import document_text, file_digest, read_document, write_document, write_text
 from omni_mlflow.spine.types import SCHEMA_VERSION
 
 UNVERIFIED = "unverified"
@@ -26,7 +29,10 @@ CLAIM = (
     "Computed from a predictions file alone. Nobody verified which model gave the answers, from which "
     "inputs, or that the truths are those of the sealed test set: this is no held-out result."
 )
-RECORD = "score.json"
+METRICS, RECORD = "metrics.json", "score.json"
+
+
+_GZIP = b"\x1f\x8b"
 
 
 class UnusableFileError(Exception):
@@ -67,18 +73,21 @@ class Scored:
     notes: list[str] = field(default_factory=list)
 
     def told(self, path: Path) -> list[str]:
-        """One sentence per problem, in the order of the file."""
+        """One sentence per problem, in the order of the file, and what follows from them."""
         ordered = sorted(self.problems.items(), key=lambda item: item[1])
-        return [f"{path}: {ranges(numbers)}: {what}" for what, numbers in ordered]
+        problems = [f"{path}: {ranges(numbers)}: {what}" for what, numbers in ordered]
+        return [*problems, *self.notes] if problems else []
 
 
 def score(request: Request) -> Scored:
     """Read the predictions once, in constant memory, and write ``metrics.json`` and ``score.json``.
 
     Raises:
-        UnusableFileError: the labels cannot be read, or ``out`` holds the files of somebody else.
+        UnusableFileError: a file is compressed or no file at all, the labels cannot be read, or ``out`` holds
+            the files of somebody else.
     """
     _refuse_foreign_folder(request.out)
+    _refuse_what_is_no_plain_file(request.predictions)
     options = read_label_options(request.label_options)
     priors = None if request.train_labels is None else read_train_labels(request.train_labels)
     exam = LabelExam(priors, label_options=options)
@@ -95,14 +104,25 @@ def score(request: Request) -> Scored:
                 row["true_label"] in priors.action
             )
     if found.problems:
-        return Scored(problems=found.problems)
+        return Scored(problems=found.problems, notes=_left_behind(request.out))
     metrics = exam_scores(exam, {})
+    notes = [
+        *_notes_on_truths(metrics["more"], found.num_rows),
+        *_notes(found, num_contradicted=num_contradicted, num_not_offered=num_not_offered),
+    ]
     whose = {"engine": request.engine, "evidence": UNVERIFIED}
     told = without_unfounded_verdicts(_with_nulls(metrics), UNVERIFIED)
-    write_document(request.out / "metrics.json", {**told, **whose})
-    notes = _notes(found, num_contradicted=num_contradicted, num_not_offered=num_not_offered)
-    write_document(request.out / RECORD, _record(request, found, notes))
+    _write(request, found, metrics={**told, **whose}, notes=notes)
     return Scored(headline=headline(metrics), notes=notes)
+
+
+def _write(request: Request, found: PredictionsFile, *, metrics: dict[str, Any], notes: list[str]) -> None:
+    """Write the record first: whenever this is cut, what lies in the folder is known to be ours."""
+    text = document_text(metrics)
+    (request.out / METRICS).unlink(missing_ok=True)
+    outputs = {METRICS: sha256(text.encode()).hexdigest()}
+    write_document(request.out / RECORD, {**_record(request, found, notes), "outputs": outputs})
+    write_text(request.out / METRICS, text)
 
 
 def read_label_options(path: Path) -> list[str]:
@@ -138,6 +158,7 @@ def read_train_labels(path: Path) -> TrainPriors:
 
 
 def _read_json(path: Path) -> Any:
+    _refuse_what_is_no_plain_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
@@ -149,10 +170,34 @@ def _is_list_of_labels(value: Any) -> bool:
 
 
 def _refuse_foreign_folder(out: Path) -> None:
-    if (out / "metrics.json").exists() and not (out / RECORD).exists():
+    if (out / METRICS).exists() and not (out / RECORD).exists():
         raise UnusableFileError(
-            f"{out / 'metrics.json'} was not written by 'score' and will not be replaced; name another --out"
+            f"{out / METRICS} was not written by 'score' and will not be replaced; name another --out"
         )
+
+
+def _refuse_what_is_no_plain_file(path: Path) -> None:
+    """Refuse what cannot be read twice, for its digest and to compare ids: a pipe, ``<(…)``, a device."""
+    if not path.is_file():
+        raise UnusableFileError(
+            f"{path} is no regular file but a pipe or a device, which can be read only once; write its "
+            "content to a file first, and name that"
+        )
+    with path.open("rb") as file:
+        begins = file.read(3)
+    if begins.startswith(_GZIP):
+        raise UnusableFileError(f"{path} is compressed; unpack it first, such as with 'gunzip --keep'")
+    if begins == BOM_UTF8:
+        raise UnusableFileError(
+            f"{path} begins with a byte order mark (UTF-8 BOM), which is no part of JSON; save it without one"
+        )
+
+
+def _left_behind(out: Path) -> list[str]:
+    """Say of the result of an earlier scoring that it is none of this file."""
+    if not (out / METRICS).exists():
+        return []
+    return [f"{out / METRICS} is still that of an earlier scoring, not of this file"]
 
 
 def _with_nulls(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -169,6 +214,19 @@ def _with_nulls(metrics: dict[str, Any]) -> dict[str, Any]:
         "baselines": metrics["baselines"] | nothing,
         "verdicts": metrics["verdicts"] | unjudged,
     }
+
+
+def _notes_on_truths(more: Mapping[str, Any], num_rows: int) -> Iterator[str]:
+    """What is asked nothing, because nobody annotated it or because its row does not hold it."""
+    if unannotated := more["samples_without_action_label"]:
+        yield (
+            f"{unannotated} of {num_rows} rows have the true label {UNKNOWN!r}: nobody annotated their "
+            "action, so accuracy, macro_f1, labels and the seen and unseen numbers leave them out; the "
+            "published definitions would count them"
+        )
+    for question, lacking in more["truths_missing"].items():
+        counted = "count as naming none" if question == "objects" else "are in no number about it"
+        yield f"{lacking} of {num_rows} rows have no {question} in their true_json, and {counted}"
 
 
 def _notes(found: PredictionsFile, *, num_contradicted: int, num_not_offered: int) -> list[str]:
@@ -217,6 +275,5 @@ def _record(request: Request, found: PredictionsFile, notes: list[str]) -> dict[
                 for name, path in labels.items()
             },
         },
-        "outputs": {"metrics.json": file_digest(request.out / "metrics.json")},
         "notes": notes,
     }

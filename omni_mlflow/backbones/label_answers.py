@@ -86,7 +86,7 @@ def _said(answer: Answer, true_label: str) -> Row:
         "raw_prediction": answer.raw,
         "true_label": true_label,
         "predicted_label": label,
-        "correct": int(label == true_label),
+        "correct": None if true_label == UNKNOWN else int(label == true_label),
     }
 
 

@@ -226,6 +226,8 @@ def _more(exam: LabelExam, estimates: Mapping[str, EpisodeEstimate]) -> dict[str
         "num_off_taxonomy_predictions": sum(
             count for label, count in tally.predicted_labels.items() if label and label not in declared
         ),
+        "samples_without_action_label": tally.unannotated_actions,
+        "truths_missing": tally.truths_missing(),
         "outcomes": dict(sorted(tally.outcomes.items())),
         "degenerate_questions": tally.degenerate_questions(),
     }

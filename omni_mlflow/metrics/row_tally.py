@@ -14,6 +14,7 @@ from omni_mlflow.metrics.uncertainty import EpisodeEstimate
 
 _DEGENERATE_SHARE = 0.95
 _MOST_COUNTED = 4096
+_IN_TRUE_JSON = (*(name for name in LABEL_QUESTIONS if name != "action"), "objects", "evidence_window")
 
 
 _Graded = tuple[str, str, str | None, tuple[tuple[float, float] | None, ...]]
@@ -25,6 +26,8 @@ class RowTally:
 
     Attributes:
         truths: number of rows by true answer, for each question with labels.
+        unannotated_actions: number of rows whose action nobody annotated; no number about it includes them.
+        untold: number of rows that hold no truth of a question, not even that nobody annotated it.
         unseen_labels: number of rows by true action that train does not show.
         outcomes: number of rows by outcome.
     """
@@ -37,6 +40,8 @@ class RowTally:
         self._samples_per_episode: Counter[str] = Counter()
         self._pairs: Counter[tuple[str, str | None]] = Counter()
         self.truths: dict[str, Counter[str]] = {question: Counter() for question in LABEL_QUESTIONS}
+        self.unannotated_actions = 0
+        self.untold: Counter[str] = Counter()
         self.unseen_labels: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
 
@@ -63,7 +68,10 @@ class RowTally:
             truth = true_answer(row, question)
             if truth is not None:
                 counts[truth] += 1
-        if row["true_label"] != UNKNOWN and not row["true_label_seen_in_train"]:
+        self.untold.update(name for name in _IN_TRUE_JSON if row["true_json"].get(name) is None)
+        if row["true_label"] == UNKNOWN:
+            self.unannotated_actions += 1
+        elif not row["true_label_seen_in_train"]:
             self.unseen_labels[row["true_label"]] += 1
 
     def add_answers(self, row: PredictionRow) -> None:
@@ -171,6 +179,10 @@ class RowTally:
         if not annotated:
             raise NothingToScoreError("no sample to average over")
         return (annotated - self.unseen_labels.total()) / annotated
+
+    def truths_missing(self) -> dict[str, int]:
+        """Number of rows by question whose truth they lack, of the questions that any row has."""
+        return {name: count for name, count in sorted(self.untold.items()) if count < self.num_samples}
 
     def degenerate_questions(self) -> dict[str, dict[str, Any]]:
         """Questions of which one true answer makes up more than 95 %: a constant looks excellent there."""

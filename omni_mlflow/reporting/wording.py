@@ -193,6 +193,11 @@ def remarks(facts: RunFacts) -> list[str]:
             f"{question.replace('_', ' ').capitalize()} is degenerate here: {found['share']:.1%} of its true "
             f"answers are “{found['answer']}”, so a constant looks excellent."
         )
+    if unannotated := more.get("samples_without_action_label"):
+        told.append(
+            f"Nobody annotated the action of {unannotated} samples: no number about the action includes "
+            "them, where the published definitions would."
+        )
     ceiling = more.get("closed_vocabulary_ceiling")
     if ceiling is not None:
         told.append(

@@ -184,10 +184,14 @@ def check_schema_version(document: Any, name: Path | str) -> None:
 
 def write_document(path: Path, document: BaseModel | dict[str, Any]) -> None:
     """Write one JSON file, indented and with sorted keys, atomically. NaN and infinity are refused."""
+    write_text(path, document_text(document))
+
+
+def document_text(document: BaseModel | dict[str, Any]) -> str:
+    """Return what :func:`write_document` writes."""
     if isinstance(document, BaseModel):
         document = document.model_dump(mode="json", by_alias=True)
-    text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_text(path, text + "\n")
+    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -100,6 +100,14 @@ def test_a_reply_that_is_no_json_is_wrong_and_is_not_dropped(scores):
     assert row["raw_prediction"] == "I cannot tell"
 
 
+def test_an_action_that_nobody_annotated_is_neither_right_nor_wrong(exam):
+    mute = target(1, POUR.model_copy(update={"action": None}))
+    scores = BACKBONE.score(replace(exam, targets=[mute, *exam.targets[1:]]), settings=qwen_settings())
+    assert [row["correct"] for row in scores.predictions] == [None, 0, 0]
+    assert scores.metrics["more"]["samples_without_action_label"] == 1
+    assert scores.metrics["accuracy"] == 0
+
+
 def test_what_counts_as_invalid_is_graded_as_wrong_and_what_is_graded_right_counts_as_answered(exam):
     """A reply in code fences is rescued by the published reading; half a JSON is not."""
     right = compact(answer_of(POUR, SPAN))

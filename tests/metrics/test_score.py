@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -29,12 +31,12 @@ def given(tmp_path):
         predictions.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         label_options = tmp_path / "options.json"
         label_options.write_text(options if isinstance(options, str) else json.dumps(options))
-        words = ["--predictions", predictions, "--label-options", label_options, "--out", out, *flags]
+        words = ["--predictions", predictions, "--label-options", label_options, "--out", out]
         if train_labels is not None:
             labels = tmp_path / "train.json"
             labels.write_text(train_labels if isinstance(train_labels, str) else json.dumps(train_labels))
             words += ["--train-labels", labels]
-        return CliRunner().invoke(build(), ["score", *map(str, words)])
+        return CliRunner().invoke(build(), ["score", *map(str, [*words, *flags])])
 
     return run
 
@@ -207,7 +209,9 @@ def test_an_outcome_that_its_row_bears_out_is_counted(metrics_of, rows):
     assert found["accuracy"] == 2 / 4
 
 
-def test_a_row_whose_action_nobody_annotated_is_asked_nothing_about_it(metrics_of, rows, make_row):
+def test_a_row_whose_action_nobody_annotated_is_asked_nothing_about_it_and_counted(
+    metrics_of, given, rows, make_row, tmp_path
+):
     plain = metrics_of(rows)
     unknown = make_row("e", truth={"action": "unknown"}, said={"action": "Stir"}, seen=0)
     found = metrics_of([*rows, unknown])
@@ -216,10 +220,15 @@ def test_a_row_whose_action_nobody_annotated_is_asked_nothing_about_it(metrics_o
     assert found["more"]["closed_vocabulary_ceiling"] == plain["more"]["closed_vocabulary_ceiling"]
     assert found["subtask_accuracy"] == 1
     assert found["num_samples"] == 5
+    assert found["more"]["samples_without_action_label"] == 1
+    [note] = notes_of(tmp_path)
+    assert note.startswith("1 of 5 rows have the true label 'unknown': nobody annotated their action")
+    assert note in given([*rows, unknown]).output
 
 
 def test_truths_outside_the_label_options_are_counted_and_told(given, rows, tmp_path):
-    told = given([{**rows[0], "true_label": "Polish", "true_json": {}}, *rows[1:]]).output
+    truth = {**rows[0]["true_json"], "action": "Polish"}
+    told = given([{**rows[0], "true_label": "Polish", "true_json": truth}, *rows[1:]]).output
     [note] = json.loads((tmp_path / "out" / "score.json").read_text())["notes"]
     assert note.startswith("1 of 4 rows have a true label that is none of the label options")
     assert note in told
@@ -368,6 +377,62 @@ def test_the_order_of_lines_changes_no_number(metrics_of, rows):
 )
 def test_line_numbers_are_told_as_ranges(numbers, told):
     assert ranges(numbers) == told
+
+
+@pytest.mark.parametrize("option", ["--predictions", "--label-options", "--train-labels"])
+def test_a_pipe_is_refused_for_it_can_be_read_only_once(given, rows, tmp_path, option):
+    """A doubled id was not found in what came through a pipe, and its digest was that of nothing."""
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    error = given(rows, option, fifo, train_labels=OPTIONS).exception
+    assert isinstance(error, UnusableFileError)
+    assert f"{fifo} is no regular file but a pipe" in str(error)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(gzip.compress(b"[]"), "is compressed; unpack it first"), (b"\xef\xbb\xbf[]", "a byte order mark")],
+)
+def test_a_file_that_is_compressed_or_marked_is_refused_in_words(given, rows, tmp_path, content, told):
+    path = tmp_path / "odd"
+    path.write_bytes(content)
+    for option in ("--predictions", "--label-options", "--train-labels"):
+        error = given(rows, option, path, train_labels=OPTIONS).exception
+        assert isinstance(error, UnusableFileError), option
+        assert told in str(error)
+
+
+def test_a_refused_file_says_that_the_result_of_an_earlier_one_is_still_there(
+    metrics_of, given, rows, tmp_path
+):
+    before = metrics_of(rows)
+    refused = given([*rows, rows[0]])
+    assert refused.exit_code == 1
+    assert "metrics.json is still that of an earlier scoring, not of this file" in refused.stderr
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == before
+
+
+def test_a_scoring_that_was_cut_is_done_again(given, metrics_of, rows, monkeypatch, tmp_path):
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    whole = metrics_of(rows)
+    with monkeypatch.context() as patch:
+        patch.setattr("omni_mlflow.score.write_text", cut)
+        assert given(rows[:3]).exit_code == 1
+    assert not (tmp_path / "out" / "metrics.json").exists()
+    assert metrics_of(rows) == whole
+
+
+def test_rows_that_lack_a_truth_which_others_have_are_counted(metrics_of, rows, tmp_path):
+    truth = {key: value for key, value in rows[0]["true_json"].items() if key not in ("contact", "objects")}
+    found = metrics_of([{**rows[0], "true_json": truth}, *rows[1:]])
+    assert found["more"]["truths_missing"] == {"contact": 1, "objects": 1}
+    assert notes_of(tmp_path) == [
+        "1 of 4 rows have no contact in their true_json, and are in no number about it",
+        "1 of 4 rows have no objects in their true_json, and count as naming none",
+    ]
 
 
 def test_a_missing_file_is_wrong_usage(tmp_path):

@@ -112,6 +112,13 @@ def test_a_useless_answer_is_a_reply_only_where_a_question_was_asked(make_facts,
     assert "3 samples got an answer that cannot be used; they count among those answered." in asked_nothing
 
 
+def test_samples_whose_action_nobody_annotated_are_told(make_facts, metrics):
+    told = "Nobody annotated the action of 3 samples: no number about the action includes them"
+    assert told not in render_run_report(make_facts())
+    counted = {**metrics, "more": {**metrics["more"], "samples_without_action_label": 3}}
+    assert told in render_run_report(make_facts(metrics=counted))
+
+
 def test_a_control_shows_the_fall_against_the_intact_run(make_facts):
     lines = [
         line for line in render_run_report(make_facts()).splitlines() if line.startswith("| other video |")
