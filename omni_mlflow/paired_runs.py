@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import Any
 
@@ -12,7 +12,7 @@ from omni_mlflow.compared_runs import EvaluatedRun, NotComparableError
 from omni_mlflow.context import flat
 from omni_mlflow.metrics.comparison import Members, compare_rows, estimates_of
 from omni_mlflow.metrics.errors import or_none
-from omni_mlflow.metrics.floors import floors_of
+from omni_mlflow.metrics.floors import floor_scores, floors_of
 from omni_mlflow.metrics.measures import (
     Measure,
     measure_of_column,
@@ -235,7 +235,7 @@ def _why(run: EvaluatedRun, window: str) -> str:
 
 
 def _plans(answers: PairedAnswers) -> Iterator[Power]:
-    """Plan with every difference to the reference, and with that of each row to its best floor."""
+    """Plan with every difference to the reference, and with that of each row to its hardest floor."""
     reference, *others = answers.members
     for measure in answers.measures:
         found = estimates_of(answers.pairing, answers.members, measure)
@@ -246,7 +246,8 @@ def _plans(answers: PairedAnswers) -> Iterator[Power]:
             if floor is not None and run.priors is not None and measure.question is not None:
                 answer = floors_of(run.priors)[floor]
                 rows = [answer(row) for row in answers.pairing.rows[names[0]]]
-                against.append((row, floor, measure.estimate(rows)))
+                graded = replace(measure, score=floor_scores(floor, run.priors)[measure.metric])
+                against.append((row, floor, graded.estimate(rows)))
         for row, other, estimate in against:
             difference = measure.better_by(found[row], estimate)
             plan = or_none(power_of, difference, metric=measure.metric, row=row, against=other)

@@ -201,7 +201,7 @@ class Scores:
         documents: JSON files by name.
         headline: the few numbers that are compared in the tracker, by metric name. ``validate`` refuses one
             that ``metrics`` does not hold, under its name or, for ``<metric>_over_floor``, as the value of
-            its ``difference`` to the best floor.
+            its ``difference`` to the hardest floor.
 
     What shared code reads of ``metrics``, and what happens without it:
         a metric's name: its value, here or in ``more``. A primary metric of the contract is a finite number
@@ -213,10 +213,11 @@ class Scores:
         ``intervals``: by metric ``low`` and ``high`` of its 95 % interval over episodes, null with a single
             episode (:func:`omni_mlflow.metrics.score_rows.interval_row`). One of a metric without a value is
             refused; without one the report says *no interval*.
-        ``baselines``: by metric the answers that need no model: ``floors`` (values), ``best`` (one of them),
-            ``differences`` to each, ``difference`` to the best, and ``expected`` (values over draws; may be
-            empty). A difference is :func:`omni_mlflow.metrics.score_rows.difference_row`, above zero where
-            the model is better, whether high or low values are good. Without it a metric has no verdict.
+        ``baselines``: by metric the answers that need no model: ``floors`` (values), ``differences`` to each,
+            ``best`` (the hardest to beat) and ``difference`` to that one, as
+            :func:`omni_mlflow.metrics.score_rows.against` writes them. A difference is
+            :func:`omni_mlflow.metrics.score_rows.difference_row`, above zero where the model is better, high
+            values good or low ones. Without it a metric has no verdict.
         ``verdicts``: by question its ``verdict``, the ``metric`` it rests on and the ``floor``; they become
             tags, on held-out evidence alone. Without them there are no findings about questions.
         ``controls``: by control and metric ``value``, ``difference`` to the intact run and ``over_floor``;

@@ -4,7 +4,8 @@ Each floor answers the same samples as the model, as prediction rows, so every m
 
 - ``majority``: the most frequent train label; for objects the constant set with the best F1 on train.
 - ``train_prior``: a label drawn from the train distribution, by a hash of the sample's id; for objects as
-  many as some train sample names, each drawn so.
+  many as some train sample names, each drawn so. Where one label answers, it is graded by its chance to be
+  right, so that luck has no part in it; macro-F1 and objects grade the one draw.
 
 The published F1 of objects grades ``unknown``, where nobody annotated them, like the name of an object. So
 these two say it as well, as often as train has it.
@@ -27,9 +28,9 @@ from functools import partial
 from itertools import accumulate, count
 from typing import Any
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS, UNKNOWN, PredictionRow, true_answer
-from omni_mlflow.metrics.errors import NothingToScoreError
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS, UNKNOWN, PredictionRow, RowScore, true_answer
 from omni_mlflow.metrics.priors import TrainPriors, most_common
+from omni_mlflow.metrics.questions import QUESTION_OF, ROW_SCORES
 
 Answers = dict[str, Any]
 """A floor's answer to each question that it answers."""
@@ -100,20 +101,26 @@ def floors_of(priors: TrainPriors) -> dict[str, Callable[[PredictionRow], Predic
     return {name: partial(_answered, answer) for name, answer in answers.items()}
 
 
-def expected_accuracy(truths: Mapping[str, int], question: str, priors: TrainPriors) -> float:
-    """Accuracy that ``train_prior`` has on average over its draws.
+def floor_scores(floor: str, priors: TrainPriors | None) -> dict[str, RowScore]:
+    """Return what the rows of a floor add to each metric whose question it answers."""
+    found = {}
+    for metric, score in ROW_SCORES.items():
+        question = QUESTION_OF[metric]
+        if floor in floors_for(question, priors):
+            is_drawn = floor == "train_prior" and question in LABEL_QUESTIONS
+            found[metric] = _expected(score, question, priors) if is_drawn and question and priors else score
+    return found
 
-    Args:
-        truths: number of samples by true answer.
 
-    Raises:
-        NothingToScoreError: no sample has a true answer, or no train sample has.
-    """
+def _expected(score: RowScore, question: str, priors: TrainPriors) -> RowScore:
+    """Grade a drawn label by its chance to be right: the train share of the truth."""
     counts = label_counts(priors, question)
-    total, samples = sum(counts.values()), sum(truths.values())
-    if not samples or not total:
-        raise NothingToScoreError(f"no {question} is annotated, here or in train")
-    return sum(count * counts.get(truth, 0) for truth, count in truths.items()) / total / samples
+    total = sum(counts.values())
+
+    def expected(row: PredictionRow) -> tuple[float, float] | None:
+        return score(row) and (counts.get(true_answer(row, question), 0) / total, 1.0)
+
+    return expected
 
 
 def label_counts(priors: TrainPriors, question: str) -> dict[str, int]:

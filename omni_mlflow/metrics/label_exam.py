@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from omni_mlflow.metrics.answers import PredictionRow, RowScore
-from omni_mlflow.metrics.floors import floors_for, floors_of
+from omni_mlflow.metrics.answers import PredictionRow
+from omni_mlflow.metrics.floors import floor_scores, floors_of
 from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.metrics.questions import QUESTION_OF, ROW_SCORES
+from omni_mlflow.metrics.questions import ROW_SCORES
 from omni_mlflow.metrics.row_tally import RowTally
 from omni_mlflow.metrics.uncertainty import EpisodeEstimate
 
@@ -35,7 +35,7 @@ class LabelExam:
         self.declared = list(dict.fromkeys(default if declared is None else declared))
         self.model = RowTally(ROW_SCORES)
         self._answer_as = floors_of(priors or TrainPriors.fit([]))
-        self.floors = {name: RowTally(_graded(name, priors)) for name in self._answer_as}
+        self.floors = {name: RowTally(floor_scores(name, priors)) for name in self._answer_as}
 
     def add(self, row: PredictionRow) -> None:
         """Take in a prediction row with the published columns."""
@@ -53,12 +53,3 @@ class LabelExam:
     @property
     def supported(self) -> list[str]:
         return self.model.supported_classes(self.declared)
-
-
-def _graded(floor: str, priors: TrainPriors | None) -> Mapping[str, RowScore]:
-    """The row scores of the questions that a floor answers."""
-    return {
-        metric: score
-        for metric, score in ROW_SCORES.items()
-        if floor in floors_for(QUESTION_OF[metric], priors)
-    }

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS, PredictionRow
+from omni_mlflow.metrics.answers import PredictionRow
 from omni_mlflow.metrics.episode_sums import EpisodeSums
 from omni_mlflow.metrics.errors import NothingToScoreError, UnpairedError, or_none
-from omni_mlflow.metrics.floors import expected_accuracy, floors_for
+from omni_mlflow.metrics.floors import floors_for
 from omni_mlflow.metrics.label_exam import LabelExam
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.metrics.questions import (
@@ -25,7 +25,7 @@ from omni_mlflow.metrics.questions import (
     ROW_SCORES,
 )
 from omni_mlflow.metrics.row_tally import RowTally
-from omni_mlflow.metrics.score_rows import difference_row, interval_row, rounded
+from omni_mlflow.metrics.score_rows import against, difference_row, interval_row, rounded
 from omni_mlflow.metrics.uncertainty import EpisodeEstimate
 
 
@@ -90,7 +90,7 @@ def _why_absent(exam: LabelExam, baselines: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Pick the verdict-bearing numbers, and by how much each exceeds its best floor."""
+    """Pick the verdict-bearing numbers, and by how much each exceeds its hardest floor."""
     values = {name: _value(metrics, name) for name in QUESTION_OF}
     over_floor = {
         f"{name}_over_floor": baseline["difference"]["value"]
@@ -118,37 +118,18 @@ def _estimates(exam: LabelExam, reasons: dict[str, str]) -> Iterator[tuple[str, 
 
 
 def _baseline(exam: LabelExam, metric: str, estimate: EpisodeEstimate) -> dict[str, Any]:
-    """Every floor of a metric, the model's difference to each, and which of them is the best.
-
-    The floor that draws at random is ranked by its expected accuracy, so that no lucky draw becomes the bar.
-    """
-    question, priors = QUESTION_OF[metric], exam.priors
-    names = floors_for(question, priors)
+    """Every floor of a metric, the model's difference to each, and which of them is the hardest to beat."""
+    names = floors_for(QUESTION_OF[metric], exam.priors)
     measured = {name: or_none(exam.measure, metric, exam.floors[name]) for name in names}
     floors = {name: floor for name, floor in measured.items() if floor is not None}
-    if not floors:
-        return {}
-    expected: dict[str, float] = {}
-    if (
-        metric == METRIC_OF[question or ""]
-        and question in LABEL_QUESTIONS
-        and "train_prior" in floors
-        and priors
-    ):
-        expected["train_prior"] = expected_accuracy(exam.model.truths[question], question, priors)
-    best = max(floors, key=lambda name: expected.get(name, floors[name].value))
-    differences = {name: difference_row(estimate - floor) for name, floor in floors.items()}
-    return {
-        "floors": {name: floor.value for name, floor in floors.items()},
-        "expected": expected,
-        "best": best,
-        "difference": differences[best],
-        "differences": differences,
-    }
+    return against(
+        {name: floor.value for name, floor in floors.items()},
+        {name: difference_row(estimate - floor) for name, floor in floors.items()},
+    )
 
 
 def _verdicts(baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """By question: does the interval of the paired difference to the best floor lie above zero?"""
+    """By question: does the interval of the paired difference lie above zero for every floor?"""
     verdicts = {}
     for question, metric in METRIC_OF.items():
         baseline = baselines.get(metric)
@@ -166,7 +147,7 @@ def _control(
     estimates: Mapping[str, EpisodeEstimate],
     baselines: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Every metric under one control: how far the intact run lies above it, and it above the best floor."""
+    """Every metric under one control: how far the intact run lies above it, it above the hardest floor."""
     found: dict[str, Any] = {}
     for metric, estimate in estimates.items():
         under_control = or_none(exam.measure, metric, answered)

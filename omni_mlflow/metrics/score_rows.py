@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from omni_mlflow.metrics.errors import or_none
@@ -26,3 +27,29 @@ def difference_row(difference: EpisodeEstimate) -> dict[str, Any]:
     """A paired difference over the same samples, its interval and the exact sign-flip p-value."""
     p_value = rounded(sign_flip_p_value(difference))
     return {"value": rounded(difference.value), **interval_row(difference), "p_value": p_value}
+
+
+def against(floors: Mapping[str, float], differences: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What a metric is held against, and of it as ``best`` the floor that is hardest to beat.
+
+    That is the one whose difference has the smallest lower limit: what lies clearly above it lies so above
+    every other. Without intervals it is the one with the smallest difference.
+
+    Args:
+        floors: value by name; the first of two that are equally hard is named.
+        differences: as :func:`difference_row` writes them, above zero where the model is better.
+    """
+    if not floors:
+        return {}
+    hardest = min(differences, key=lambda name: _lower_limit(differences[name]))
+    return {
+        "floors": dict(floors),
+        "best": hardest,
+        "difference": differences[hardest],
+        "differences": dict(differences),
+    }
+
+
+def _lower_limit(difference: Mapping[str, Any]) -> tuple[float, float]:
+    value: float = difference["value"]
+    return (value if difference["low"] is None else difference["low"], value)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from omni_mlflow.metrics.errors import NothingToScoreError, UnpairedError
 from omni_mlflow.metrics.metric import Metric
-from omni_mlflow.metrics.score_rows import difference_row, interval_row
+from omni_mlflow.metrics.score_rows import against, difference_row, interval_row
 from omni_mlflow.metrics.uncertainty import EpisodeEstimate, ratio_estimate
 
 FloatArray = NDArray[np.float64]
@@ -173,23 +173,12 @@ def trajectory_scores(
             continue
         values[metric] = estimate.value
         intervals[metric] = interval_row(estimate)
-        compared[metric] = _against(
-            estimate, {name: errors.estimate(metric, episodes) for name, errors in baselines.items()}
+        floors = {name: errors.estimate(metric, episodes) for name, errors in baselines.items()}
+        compared[metric] = against(
+            {name: floor.value for name, floor in floors.items()},
+            {name: difference_row(floor - estimate) for name, floor in floors.items()},
         )
     return {**values, "intervals": intervals, "baselines": compared, "reasons": reasons}
-
-
-def _against(model: EpisodeEstimate, floors: Mapping[str, EpisodeEstimate]) -> dict[str, Any]:
-    if not floors:
-        return {}
-    best = min(floors, key=lambda name: floors[name].value)
-    differences = {name: difference_row(floor - model) for name, floor in floors.items()}
-    return {
-        "floors": {name: floor.value for name, floor in floors.items()},
-        "best": best,
-        "difference": differences[best],
-        "differences": differences,
-    }
 
 
 def _distances_mm(apart: FloatArray) -> FloatArray:

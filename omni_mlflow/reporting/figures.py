@@ -170,7 +170,7 @@ def controls_chart(facts: RunFacts, names: Sequence[str], unit: str | None) -> b
         floor = baseline["floors"][baseline["best"]]
         axes.plot([floor, floor], [line - 0.2, line + 0.6], color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))
     label_lines(axes, [facts.title(name) for name in names], below=0.75)
-    value_axis(axes, "value; bar: 95 % interval of the intact run; dashed: best floor", unit)
+    value_axis(axes, "value; bar: 95 % interval of the intact run; dashed: hardest floor", unit)
     looks = [
         (*_CONTROL_LOOKS[place % len(_CONTROL_LOOKS)], control_title(control))
         for place, control in enumerate(controls)

@@ -54,7 +54,7 @@ def identity_table(facts: RunFacts) -> Table:
 
 
 def results_table(facts: RunFacts) -> Table:
-    """Every reported metric with its interval, its best floor and the paired difference to that floor."""
+    """Every reported metric with its interval, its hardest floor and the paired difference to that floor."""
     rows = []
     for name in facts.reported_metrics:
         baseline = facts.section("baselines").get(name)
@@ -76,7 +76,7 @@ def results_table(facts: RunFacts) -> Table:
         "Metric",
         "Value",
         "95 % interval",
-        "Best floor",
+        "Hardest floor",
         "Floor",
         "Better by",
         "Its 95 % interval",
@@ -91,20 +91,18 @@ def floors_table(facts: RunFacts) -> Table:
     for name in facts.graded_metrics:
         baseline = facts.section("baselines")[name]
         for floor, value in sorted(baseline["floors"].items()):
-            expected = baseline["expected"].get(floor)
             difference = baseline["differences"][floor]
             rows.append(
                 (
                     facts.title(name),
                     floor_title(floor),
                     number(value),
-                    number(expected),
                     signed(difference["value"]),
                     bounds(difference),
                 )
             )
-    header = ("Metric", "Floor", "Value", "Expected over draws", "Difference", "Its 95 % interval")
-    return Table(header, tuple(rows), frozenset({2, 3, 4, 5}))
+    header = ("Metric", "Floor", "Value", "Difference", "Its 95 % interval")
+    return Table(header, tuple(rows), frozenset({2, 3, 4}))
 
 
 def controls_table(facts: RunFacts) -> Table:
@@ -131,7 +129,7 @@ def controls_table(facts: RunFacts) -> Table:
         "Metric",
         "Intact",
         "Control",
-        "Best floor",
+        "Hardest floor",
         "Difference",
         "Its 95 % interval",
         "Reading",

@@ -25,9 +25,11 @@ NOTHING = "–"
 NO_INTERVAL = "no interval"
 
 _HOW_TO_READ_FLOORS = (
-    "A floor is the best answer that needs no model, given to the same samples; a positive difference is in "
-    "the model's favour. On held-out evidence, and on no other, a verdict says whether the 95 % interval of "
-    "the paired difference lies above zero."
+    "A floor is an answer that needs no model, given to the same samples; a positive difference is in the "
+    "model's favour. Of several floors the hardest is shown, the one whose 95 % interval of the paired "
+    "difference reaches lowest. On held-out evidence, and on no other, a verdict says whether that interval "
+    "lies above zero: then every other one does. A label drawn from train frequencies is graded by its "
+    "chance to be right; for objects and macro-F1 one draw is graded."
 )
 _NO_FLOORS = (
     "No metric comes with a floor, which is an answer that needs no model: nothing here says whether a value "
@@ -105,7 +107,7 @@ def class_line(
 
 
 def verdict(baseline: Mapping[str, Any] | None, evidence: Evidence) -> str:
-    """Say whether the interval of the difference to the best floor lies above zero.
+    """Say whether the interval of the difference to the hardest floor lies above zero.
 
     That is a statement about quality: what is not held-out evidence shows its numbers and gets none.
     """

@@ -4,8 +4,7 @@ import random
 
 import pytest
 
-from omni_mlflow.metrics.errors import NothingToScoreError
-from omni_mlflow.metrics.floors import Urn, best_constant_objects, expected_accuracy, floors_for, floors_of
+from omni_mlflow.metrics.floors import Urn, best_constant_objects, floors_for, floors_of
 from omni_mlflow.metrics.label_scores import label_scores
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.types import Labels, Span, Target
@@ -125,11 +124,33 @@ def test_draws_follow_the_train_distribution():
     assert Urn({}).draw("sample") is None
 
 
-def test_expected_accuracy_is_the_mean_train_share_of_the_truth(priors):
-    truths = {"Cut": 1, "Never seen": 1}
-    assert expected_accuracy(truths, "action", priors) == (3 / 4 + 0) / 2
-    with pytest.raises(NothingToScoreError):
-        expected_accuracy(truths, "transition", priors)  # train has none
+def test_a_drawn_label_is_graded_by_its_chance_to_be_right(priors, make_row):
+    rows = [make_row("a", truth={"action": "Cut"}), make_row("b", truth={"action": "Never seen"}, seen=0)]
+    metrics, _ = label_scores(rows, priors=priors, controls={}, label_options=["Cut"])
+    floors = metrics["baselines"]["accuracy"]["floors"]
+    assert floors == {"majority": 1 / 2, "train_prior": (3 / 4 + 0) / 2}
+    assert metrics["baselines"]["seen_label_accuracy"]["floors"]["train_prior"] == 3 / 4
+    assert metrics["baselines"]["unseen_label_accuracy"]["floors"]["train_prior"] == 0
+
+
+def test_no_draw_of_60_small_splits_is_a_bar_that_a_worse_model_beats(make_row):
+    """Contact is yes in 45 % of train and everywhere here; the model says so in 2 of 5 samples."""
+    half = TrainPriors.fit(train_target(number, in_contact=number >= 11) for number in range(20))
+    for split in range(60):
+        rows = [
+            make_row(
+                f"{split}:{e}:{i}", episode=f"e{e}", said={"contact": "yes" if (i + e) % 5 < 2 else "no"}
+            )
+            for e in range(4)
+            for i in range(5)
+        ]
+        metrics, _ = label_scores(rows, priors=half, controls={}, label_options=["Cut"])
+        assert metrics["baselines"]["contact_accuracy"]["floors"] == {"majority": 0.0, "train_prior": 0.45}
+        assert metrics["verdicts"]["contact"] == {
+            "verdict": "does_not_beat_floor",
+            "metric": "contact_accuracy",
+            "floor": "train_prior",
+        }
 
 
 def test_a_floor_fitted_on_train_needs_train_answers(priors):

@@ -120,7 +120,7 @@ def test_without_train_labels_floors_are_null_with_a_reason(metrics_of, rows):
 def test_train_labels_give_the_floors_of_the_action(metrics_of, rows):
     found = metrics_of(rows, train_labels=["Stir", "Stir", "Cut"])
     assert found["baselines"]["accuracy"]["floors"]["majority"] == 2 / 4  # b and d are Stir
-    assert found["baselines"]["accuracy"]["expected"]["train_prior"] == pytest.approx(5 / 3 / 4)
+    assert found["baselines"]["accuracy"]["floors"]["train_prior"] == pytest.approx(5 / 3 / 4)
     assert found["baselines"]["contact_accuracy"] is None
     assert "no train sample answers" in found["more"]["reasons"]["baselines.contact_accuracy"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,8 @@ import numpy as np
 from omni_mlflow.backbones.policy_vla_branch.motion_exam import ONE_SAMPLE, MotionExam
 from omni_mlflow.backbones.policy_vla_branch.tokens import EE20, TOKEN_ACCURACY, Tokens, token_accuracy
 from omni_mlflow.metrics.errors import NothingToScoreError
-from omni_mlflow.metrics.score_rows import difference_row, interval_row
+from omni_mlflow.metrics.score_rows import against, difference_row, interval_row
 from omni_mlflow.metrics.trajectories import TrajectoryErrors
-from omni_mlflow.metrics.uncertainty import EpisodeEstimate
 from omni_mlflow.spine.poses import Floats
 
 ROBOT_TOKENS = "robot_action_tokens"
@@ -61,10 +59,14 @@ def score_tokens(hands: MotionExam) -> TokenScores:
         name: token_accuracy(truth, _tokens(hands, joints), counted, told=everywhere, episodes=hands.episodes)
         for name, joints in hands.baselines.items()
     }
+    compared = against(
+        {name: floor.value for name, floor in floors.items()},
+        {name: difference_row(model - floor) for name, floor in floors.items()},
+    )
     return TokenScores(
         accuracy=model.value,
         interval={TOKEN_ACCURACY: interval_row(model)},
-        baseline={TOKEN_ACCURACY: _against(model, floors)},
+        baseline={TOKEN_ACCURACY: compared},
         reason={},
         errors=errors,
         of_truth=bins.measure(hands.future, now, hands.scored[0], maps).model_dump(),
@@ -74,15 +76,3 @@ def score_tokens(hands: MotionExam) -> TokenScores:
 def _tokens(hands: MotionExam, joints: Floats) -> Tokens:
     fitted = hands.exam.fitted
     return np.asarray(fitted.token_bins.encode(EE20.encode(joints, hands.motion.now, fitted.maps)))
-
-
-def _against(model: EpisodeEstimate, floors: Mapping[str, EpisodeEstimate]) -> dict[str, Any]:
-    best = max(floors, key=lambda name: floors[name].value)
-    differences = {name: difference_row(model - floor) for name, floor in floors.items()}
-    return {
-        "expected": {},
-        "floors": {name: floor.value for name, floor in floors.items()},
-        "best": best,
-        "difference": differences[best],
-        "differences": differences,
-    }

@@ -58,7 +58,7 @@ def score_motion(asked: MotionExam) -> MotionScores:
     if tokens.errors is not None:
         beside[ROBOT_TOKENS] = tokens.errors
     told = {name: trajectory_scores(errors, {}, asked.episodes) for name, errors in beside.items()}
-    compared = {name: {"expected": {}, **each} for name, each in found["baselines"].items()}
+    compared = found["baselines"]
     metrics = {
         **{name: found[name] for name in TRAJECTORY_METRICS},
         TOKEN_ACCURACY: tokens.accuracy,
