@@ -238,10 +238,13 @@ def follow_open_journal(lines: BufferedReader, *, start: int) -> Iterator[tuple[
     for line in lines:
         if not line.endswith(b"\n"):
             return
+        if line.isspace():
+            raise _bad_row(lines, at=end, why="a blank line")
         try:
             row = from_json(line)
         except ValueError as error:
-            raise _bad_row(lines, at=end, why=f"not JSON ({error})") from error
+            what = str(error).partition(" at line ")[0]  # it counts from this line on
+            raise _bad_row(lines, at=end, why=f"not JSON ({what})") from error
         if not isinstance(row, dict):
             raise _bad_row(lines, at=end, why="not a JSON object")
         end += len(line)

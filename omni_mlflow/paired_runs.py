@@ -153,12 +153,16 @@ def _check_runs(runs: Sequence[EvaluatedRun]) -> None:
 
 
 def _named(runs: Sequence[EvaluatedRun]) -> tuple[dict[str, EvaluatedRun], dict[str, list[str]]]:
-    """Runs that differ in their training seed alone form one row; rows keep the order they were named in."""
+    """Runs that differ in their training seed alone form one row; rows keep the order they were named in.
+
+    A seed that was trained twice is in that row twice. Where all have one seed, nothing that is known sets
+    them apart, and each is a row.
+    """
     kinds = [digest_of(_identity(run)) for run in runs]
     grouped = {kind: [run for run, own in zip(runs, kinds, strict=True) if own == kind] for kind in kinds}
     rows: list[list[EvaluatedRun]] = []
     for group in grouped.values():
-        seeds_differ = len({str(run.seed) for run in group}) == len(group)
+        seeds_differ = len({str(run.seed) for run in group}) > 1
         rows += [group] if seeds_differ else [[run] for run in group]
     named: dict[str, EvaluatedRun] = {}
     members: dict[str, list[str]] = {}

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omni_mlflow.contract import ContractError, SplitCounts
+from omni_mlflow.shard_options import shard_of
 from omni_mlflow.spine.given import GivenFile
 from omni_mlflow.spine.types import SYNTHETIC_FRAMES
-from omni_mlflow.stages.base import Listing, Options, Shard, Synthesis
+from omni_mlflow.stages.base import Listing, Options, Synthesis
 from omni_mlflow.workspace_trouble import no_folder
 
 if TYPE_CHECKING:
@@ -223,30 +224,6 @@ def given_file(texts: Mapping[str, str | None], name: str) -> GivenFile | None:
     except (OSError, UnicodeDecodeError) as error:
         hint = f"--{name.replace('_', '-')}"
         raise click.BadParameter(f"{path} cannot be read: {error}", param_hint=hint) from error
-
-
-def shard_of(given: Mapping[str, Any]) -> Shard | None:
-    """Read which part of the samples this process asks; None for all of them.
-
-    Under ``accelerate launch``, or anything else that sets RANK and WORLD_SIZE, each process is one shard.
-    """
-    if "sample_stride" not in given:
-        return None
-    offset, stride = given["sample_offset"], given["sample_stride"]
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        if (offset, stride) != (0, 1):
-            raise click.BadParameter(
-                f"{processes} processes were launched, and each is a shard already; leave it out",
-                param_hint="--sample-stride",
-            )
-        return Shard(int(os.environ["RANK"]), processes)
-    if offset >= stride:
-        raise click.BadParameter(
-            f"{offset} is no shard of {stride}; they are numbered from 0 to {stride - 1}",
-            param_hint="--sample-offset",
-        )
-    return Shard(offset, stride) if stride > 1 else None
 
 
 def request_of(name: str, given: Mapping[str, Any], *, project: Path) -> Request:

@@ -205,6 +205,22 @@ def test_runs_that_differ_in_their_seed_alone_are_one_row_with_their_spread(two)
     assert "no other row" in render_markdown(facts)
 
 
+def test_a_seed_that_was_trained_twice_is_in_the_row_twice_and_no_row_of_its_own(two):
+    first, second = two
+    same = with_settings(second, steps=12)
+    again = replace(same, given="again", training={**same.training, "finished": "later"})
+    facts = facts_of(paired_answers([first, same, again]))
+    [row] = facts.rows
+    assert [(run.name, run.seed) for run in row.runs] == [("A1", "0"), ("A2", "30"), ("A3", "30")]
+    assert row.title == "A: trivial, mean of 3 runs with 2 seeds"
+
+
+def test_runs_with_one_seed_and_the_same_settings_are_rows_of_their_own(two):
+    _, second = two
+    again = replace(second, given="again", training={**second.training, "finished": "later"})
+    assert len(facts_of(paired_answers([second, again])).rows) == 2
+
+
 @pytest.mark.parametrize("part", ["dataset_digest", "code_digest", "base_revision"])
 def test_another_dataset_code_or_base_is_another_row_whatever_the_seed(two, part):
     first, second = two

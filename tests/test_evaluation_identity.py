@@ -18,7 +18,7 @@ from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answering import AnswerJournal, ForeignAnswersError
 from omni_mlflow.stages.asked import questions
 from omni_mlflow.stages.evaluation_identity import differing
-from omni_mlflow.stages.seal_ledger import LostLedgerError
+from omni_mlflow.stages.seal_ledger import LostLedgerError, opening_is_recorded
 from omni_mlflow.workspace import Seal
 from tests.conftest import TRIVIAL
 from tests.workbench import Workbench, contents, edited_backbone
@@ -192,7 +192,7 @@ def test_scoring_finished_answers_again_is_a_look_of_its_own_at_the_truths(bench
     assert len({each["look"] for each in looks}) == len(looks) == 3
     assert {each["evaluation"] for each in looks} == {first["evaluation"]}
     report = (bench.evaluation / "RUN_REPORT.md").read_text()
-    assert "| Held-out targets opened | 3 times, this one included |" in report
+    assert "| Held-out targets opened | 3 times in this workspace, this one included |" in report
 
 
 def test_other_answers_in_the_folder_of_a_killed_evaluation_are_another_look_at_the_truths(bench):
@@ -210,7 +210,7 @@ def test_other_answers_in_the_folder_of_a_killed_evaluation_are_another_look_at_
     assert one["look"] == other["look"]
     assert one["answers"] != other["answers"]
     report = (bench.evaluation / "RUN_REPORT.md").read_text()
-    assert "| Held-out targets opened | 2 times, this one included |" in report
+    assert "| Held-out targets opened | 2 times in this workspace, this one included |" in report
 
 
 def test_another_train_or_val_makes_no_test_episode_unseen_again(bench):
@@ -222,7 +222,7 @@ def test_another_train_or_val_makes_no_test_episode_unseen_again(bench):
     (bench.place.workspace / "seal_ledger.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     bench.run("evaluate", changes={"evaluation.max_infrastructure_failed_share": 0.1})
     report = (bench.evaluation / "RUN_REPORT.md").read_text()
-    assert "| Held-out targets opened | 4 times, this one included |" in report
+    assert "| Held-out targets opened | 4 times in this workspace, this one included |" in report
 
 
 @pytest.mark.parametrize("looked", ["this backbone", "another backbone"])
@@ -240,6 +240,20 @@ def test_nobody_looks_again_while_the_ledger_of_earlier_looks_is_gone(bench, loo
     ledger.write_text(kept)
     bench.run("evaluate", **again)
     assert len(bench.openings()) == 2
+
+
+def test_a_ledger_that_lost_the_earlier_looks_bears_out_no_evaluation_that_counted_them(bench):
+    bench.run("evaluate", changes={"evaluation.max_infrastructure_failed_share": 0.1})
+    told = json.loads((bench.evaluation / "evaluation.json").read_text())
+    ground, ledger = bench.context(), bench.place.workspace / "seal_ledger.jsonl"
+    assert told["seal_openings"] == 2
+    assert opening_is_recorded(ground, told).ok
+    *earlier, last = ledger.read_text().splitlines(keepends=True)
+    assert len(earlier) == 1
+    ledger.write_text(last)
+    assert not opening_is_recorded(ground, told).ok
+    ledger.write_text("".join([*earlier, last, last.replace('"look":"', '"look":"a')]))
+    assert opening_is_recorded(ground, told).ok, "looks that came later are none that it counted"
 
 
 def test_taking_a_finished_evaluation_back_opens_nothing(bench):

@@ -98,6 +98,15 @@ def test_a_line_edited_by_hand_is_an_error_with_its_place(tmp_path):
         list(read_journal(path))
 
 
+@pytest.mark.parametrize(("line", "why"), [("", "a blank line;"), ('{"a" 1}', "not JSON (expected `:`);")])
+def test_a_line_that_is_no_row_is_told_with_its_own_number_and_no_other(tmp_path, line, why):
+    path = tmp_path / "j.jsonl"
+    path.write_text(f'{{"a": 1}}\n{{"a": 2}}\n{line}\n{{"a": 3}}\n')
+    with pytest.raises(BadRowError) as told:
+        list(read_journal(path))
+    assert str(told.value).startswith(f"{path}:3: {why} nothing writes such a row")
+
+
 def test_a_full_disk_leaves_whole_rows_only(tmp_path, monkeypatch):
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:

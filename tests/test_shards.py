@@ -209,6 +209,13 @@ def write_nonsense(bench, folder):
         out.write("{nonsense}\n")
 
 
+def leave_a_line_blank(bench, folder):
+    (folder / "seal.json").unlink()
+    path = folder / "predictions.partial.jsonl"
+    head, first, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([head, first, "\n", *rest]))
+
+
 def edit_a_sealed_shard(bench, folder):
     path = folder / "predictions.partial.jsonl"
     path.write_bytes(path.read_bytes().replace(b"answered", b"ANSWERED", 1))
@@ -224,6 +231,7 @@ FAULTS = {
     bring_a_truth: "row_holds_no_truth",
     swap_the_episode: "row_names_its_sample",
     write_nonsense: "shard_can_be_read",
+    leave_a_line_blank: "shard_can_be_read",
     edit_a_sealed_shard: "shard_can_be_read",
 }
 
@@ -239,7 +247,7 @@ def test_what_cannot_be_one_evaluation_is_refused_for_its_own_reason(bench, spoi
     before = bench.openings()
     with pytest.raises(RulesBrokenError) as refused:
         bench.run("merge")
-    also = {"every_sample_is_answered"} if spoil in (edit_a_sealed_shard, swap_the_episode) else {}
+    also = {"every_sample_is_answered"} if spoil is swap_the_episode else {}
     assert rules(refused) == {rule, *also}
     assert bench.openings() == before
     assert not bench.evaluation.exists(), "nothing was joined"
@@ -303,7 +311,7 @@ def test_every_evaluation_that_is_begun_is_a_look_at_the_truths(bench):
     assert looks[0] != looks[1]
     assert {**looks[0], "look": ""} == {**looks[1], "look": ""}
     assert (
-        "| Held-out targets opened | 2 times, this one included |"
+        "| Held-out targets opened | 2 times in this workspace, this one included |"
         in (bench.evaluation / "RUN_REPORT.md").read_text()
     )
 
@@ -382,6 +390,10 @@ def test_each_process_of_accelerate_launch_is_one_shard(place, undisturbed):
         (("--sample-offset", "2", "--sample-stride", "2"), {}, "numbered from 0 to 1"),
         (("--sample-offset", "1"), {}, "numbered from 0 to 0"),
         (("--sample-stride", "2"), {"WORLD_SIZE": "2", "RANK": "0"}, "each is a shard already"),
+        ((), {"WORLD_SIZE": "2"}, "RANK is not set, WORLD_SIZE is '2': a launcher numbers"),
+        ((), {"WORLD_SIZE": "2", "RANK": "5"}, "RANK is '5', WORLD_SIZE is '2': a launcher numbers"),
+        ((), {"WORLD_SIZE": "2", "RANK": "-1"}, "RANK is '-1'"),
+        ((), {"WORLD_SIZE": "two", "RANK": "0"}, "WORLD_SIZE is 'two'"),
     ],
 )
 def test_what_is_no_shard_is_wrong_usage(options, variables, told, monkeypatch):
@@ -389,6 +401,8 @@ def test_what_is_no_shard_is_wrong_usage(options, variables, told, monkeypatch):
 
     from omni_mlflow.__main__ import build
 
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     done = CliRunner().invoke(build(), ["evaluate", *options])

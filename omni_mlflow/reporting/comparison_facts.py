@@ -45,8 +45,16 @@ class ComparedRow(Row):
     @property
     def title(self) -> str:
         differing = ", ".join(f"{key}={value}" for key, value in self.settings.items())
-        seeds = f"mean of {len(self.runs)} seeds" if len(self.runs) > 1 else ""
-        return f"{self.name}: {self.backbone}" + "".join(f", {part}" for part in (differing, seeds) if part)
+        return f"{self.name}: {self.backbone}" + "".join(
+            f", {part}" for part in (differing, self._mean) if part
+        )
+
+    @property
+    def _mean(self) -> str:
+        runs, seeds = len(self.runs), len({run.seed for run in self.runs})
+        if runs == 1:
+            return ""
+        return f"mean of {runs} seeds" if runs == seeds else f"mean of {runs} runs with {seeds} seeds"
 
 
 class ComparisonFacts(Row):

@@ -54,7 +54,8 @@ class RunFacts(_Fact):
         metrics: content of ``metrics.json``.
         kinds: titles, units and directions of the backbone's metrics.
         primary_metrics: names from the contract; they come first in the tables.
-        seal_openings: how often targets of these held-out episodes were opened, this time included.
+        seal_openings: how often targets of these held-out episodes were opened in this workspace, this time
+            included.
         overlapping_episodes: how many test episodes share a recording with train or val.
         skipped: everything that any stage left out, with its reason.
     """

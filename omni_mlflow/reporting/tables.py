@@ -48,7 +48,10 @@ def identity_table(facts: RunFacts) -> Table:
         ("Trained on", f"{facts.train_episodes} episodes"),
         ("Held-out episodes", f"{facts.answered_episodes} of {facts.split_episodes} answered"),
         ("Held-out samples (anchors)", f"{facts.answered_samples} of {facts.split_samples} answered"),
-        ("Held-out targets opened", f"{openings} time{'' if openings == 1 else 's'}, this one included"),
+        (
+            "Held-out targets opened",
+            f"{openings} time{'' if openings == 1 else 's'} in this workspace, this one included",
+        ),
     )
     return Table(("What", "Value"), rows)
 

@@ -20,6 +20,8 @@ from omni_mlflow.stages.manifests import TEST_TARGETS
 from omni_mlflow.stages.sheet_checks import Judge, refused
 from omni_mlflow.workspace import StageFolder, StaleInputError
 
+_CAN_BE_READ = "shard_can_be_read"
+
 
 def _merge(run: Run) -> Report:
     return conclude(run, questions(run), predictor=None)
@@ -37,24 +39,23 @@ def broken_shards(ground: Ground) -> list[Check]:
     batch_sizes: list[int] = []
     for folder in folders:
         failures += _read(folder, asked, judge, batch_sizes)
-    return [
-        *failures,
-        *judge.failures(),
-        *_missing(asked, judge, batch_size=batch_sizes[0] if batch_sizes else 1),
-    ]
+    failures += judge.failures()
+    if any(each.rule == _CAN_BE_READ for each in failures):
+        return failures  # nobody knows what is missing while a shard cannot be read to its end
+    return [*failures, *_missing(asked, judge, batch_size=batch_sizes[0] if batch_sizes else 1)]
 
 
 def _read(folder: StageFolder, asked: Questions, judge: Judge, batch_sizes: list[int]) -> Iterator[Check]:
     try:
         sheet = read_sheet(folder)
         if sheet is None:
-            yield refused("shard_can_be_read", folder.stage, "a journal of answers", "none")
+            yield refused("shard_was_begun", folder.stage, "a journal of answers", "none")
             return
         yield from _foreign_parts(sheet, asked)
         batch_sizes.append(sheet.batch_size)
         judge.read(sheet)
     except (BadRowError, StaleInputError) as error:
-        yield refused("shard_can_be_read", folder.stage, "a sealed or growing journal", str(error))
+        yield refused(_CAN_BE_READ, folder.stage, "a sealed or growing journal", str(error))
 
 
 def _foreign_parts(sheet: AnswerSheet, asked: Questions) -> Iterator[Check]:

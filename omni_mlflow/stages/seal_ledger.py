@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from omni_mlflow.workspace import SEAL_NAME
 LEDGER_NAME = "seal_ledger.jsonl"
 LOOK = ".look"
 FACTS = "evaluation.json"
+_PUT_IT_BACK = "; put the ledger back, or delete the evaluation and run 'evaluate' again"
 
 
 class LostLedgerError(Exception):
@@ -107,11 +108,14 @@ def _refuse_unrecorded(run: Run, recorded: Collection[str]) -> None:
 
 def openings_of(ground: Ground, dataset: DatasetManifest) -> list[Opening]:
     """Every recorded look at the truths of any test episode of ``dataset``, by any backbone, oldest first."""
-    held_out = {*dataset.samples_per_episode[Split.TEST]}
+    return _looks_at(_recorded(ground), dataset.split_digest, {*dataset.samples_per_episode[Split.TEST]})
+
+
+def _looks_at(recorded: Iterable[Opening], split_digest: str, held_out: Collection[str]) -> list[Opening]:
     return [
         each
-        for each in _recorded(ground)
-        if each.split_digest == dataset.split_digest or held_out.intersection(each.test_episodes)
+        for each in recorded
+        if each.split_digest == split_digest or not {*held_out}.isdisjoint(each.test_episodes)
     ]
 
 
@@ -121,17 +125,18 @@ def _recorded(ground: Ground) -> list[Opening]:
 
 
 def opening_is_recorded(ground: Ground, evaluation: Mapping[str, Any]) -> Check:
-    """Whether the ledger holds the look at the truths that an ``evaluation.json`` rests on."""
-    checkpoint = evaluation["checkpoint_digest"]
-    wanted = (evaluation["split_digest"], checkpoint)
-    ok = any((each.split_digest, each.checkpoint_digest) == wanted for each in _recorded(ground))
+    """Whether the ledger holds the look that an ``evaluation.json`` rests on, and as many as that counted."""
+    split, checkpoint = evaluation["split_digest"], evaluation["checkpoint_digest"]
+    recorded = _recorded(ground)
+    own = [each for each in recorded if (each.split_digest, each.checkpoint_digest) == (split, checkpoint)]
+    looks = _looks_at(recorded, split, {episode for each in own for episode in each.test_episodes})
+    counted = int(evaluation["seal_openings"])
+    ok = bool(own) and len(looks) >= counted
     return Check(
         rule="opening_is_recorded",
         subject=LEDGER_NAME,
-        expected=f"a row of checkpoint {checkpoint[:16]}",
-        found="a row of it"
-        if ok
-        else "none; put the ledger back, or delete the evaluation and run 'evaluate' again",
+        expected=f"a row of checkpoint {checkpoint[:16]}, and {counted} looks at these episodes",
+        found=f"{len(own)} of it, and {len(looks)} looks" + ("" if ok else _PUT_IT_BACK),
         ok=ok,
     )
 

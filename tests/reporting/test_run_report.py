@@ -136,7 +136,7 @@ def test_seen_and_unseen_labels_are_told_apart(make_facts):
 
 def test_every_look_at_the_held_out_targets_is_counted(make_facts):
     report = render_run_report(make_facts())
-    assert cells(report, "Held-out targets opened")[1] == "3 times, this one included"
+    assert cells(report, "Held-out targets opened")[1] == "3 times in this workspace, this one included"
 
 
 def test_what_was_skipped_is_counted_by_reason(make_facts):
