@@ -16,6 +16,8 @@ from omni_mlflow.spine.rows import NewerSchemaError
 from omni_mlflow.spine.types import Row
 
 JOURNAL_NAME = "journal.jsonl"
+SUPERSEDED = "superseded"
+"""The folder for what a rerun replaces."""
 
 
 class RunOutcome(StrEnum):
@@ -186,14 +188,15 @@ def parse_event(row: Mapping[str, Any]) -> Event:
 
 def run_journals(workspace: Path) -> list[Path]:
     """Return the journals of a workspace: of stages, shared or per backbone, and of runs of their own."""
-    return sorted([*workspace.glob(f"*/{JOURNAL_NAME}"), *workspace.glob(f"*/*/{JOURNAL_NAME}")])
+    places = ("*", "*/*", f"*/{SUPERSEDED}/*")
+    return sorted(path for place in places for path in workspace.glob(f"{place}/{JOURNAL_NAME}"))
 
 
 def copies_of(journals: Mapping[Path, str | None]) -> dict[Path, Path]:
     """Return the journals that are copies of another one, each with that one.
 
     People copy a stage's folder before they run it again. Both journals bear one run's key, and the run went
-    on in the longer one; of equals it is the first by name.
+    on in the longer one; of equals it is one that was not set aside, and the first by name.
 
     Args:
         journals: the run's key by journal, None where it is not known yet.
@@ -204,7 +207,9 @@ def copies_of(journals: Mapping[Path, str | None]) -> dict[Path, Path]:
             by_key.setdefault(key, []).append(path)
     found: dict[Path, Path] = {}
     for paths in by_key.values():
-        original, *copies = sorted(paths, key=lambda path: (-path.stat().st_size, path))
+        original, *copies = sorted(
+            paths, key=lambda path: (-path.stat().st_size, SUPERSEDED in path.parts, path)
+        )
         found |= dict.fromkeys(copies, original)
     return found
 

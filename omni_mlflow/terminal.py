@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from functools import cache
@@ -59,6 +60,9 @@ def hold_streams() -> UntilNobodyReads:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # of what a terminal cannot show
     held = [
         UntilNobodyReads(stream or open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
         for number, stream in ((1, sys.stdout), (2, sys.stderr))

@@ -2,12 +2,11 @@
 
 ``WORKSPACE/<stage>/`` holds a stage that all backbones share, ``WORKSPACE/<backbone>/<stage>/`` one of a
 backbone. ``seal.json`` appears last, so a folder with a seal is complete. What a rerun replaces moves to
-``WORKSPACE/superseded/`` and is taken back when the same inputs, settings and code ask for it again.
+``superseded/`` beside it and is taken back when the same inputs, settings and code ask for it again.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -20,7 +19,8 @@ from typing import Any
 
 from pydantic import Field
 
-from omni_mlflow.events import JOURNAL_NAME
+from omni_mlflow.events import JOURNAL_NAME, SUPERSEDED
+from omni_mlflow.moving import move_folder, remove_folder
 from omni_mlflow.spine.rows import (
     UNREADABLE,
     BadRowError,
@@ -180,36 +180,24 @@ class StageFolder:
         write_document(self.path / SEAL_NAME, seal)
 
     def set_aside(self, identity: str) -> None:
-        """Move the folder to ``superseded/``: nothing that was made is overwritten.
-
-        Where a backbone's folder is a link to another disk it stays on that disk, and ``superseded/`` holds a
-        link to it.
-        """
+        """Move the folder to ``superseded/``: nothing that was made is overwritten."""
         shelf = self._shelf(identity)
-        shelf.parent.mkdir(parents=True, exist_ok=True)
-        _remove_linked(shelf)  # the same work, set aside before and begun anew since
-        try:
-            self.path.rename(shelf)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            same_disk = self.path.parent / "superseded" / shelf.name
-            same_disk.parent.mkdir(exist_ok=True)
-            _remove_linked(same_disk)
-            shelf.symlink_to(os.path.relpath(same_disk, shelf.parent))
-            self.path.rename(same_disk)
+        if (shelf / SEAL_NAME).exists() and not (self.path / SEAL_NAME).exists():
+            remove_folder(self.path)  # what a process that died was still removing, when it had moved it
+        else:
+            move_folder(self.path, shelf)
 
     def take_back(self, fingerprint: str) -> bool:
         """Bring back what a run with the same fingerprint made, or had begun, if it was set aside."""
         shelf = self._shelf(fingerprint)
-        if self.path.exists() or not shelf.is_dir():
+        if os.path.lexists(self.path) or not shelf.is_dir():
             return False
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        linked = shelf.is_symlink()
-        (shelf.resolve() if linked else shelf).rename(self.path)
-        if linked:
-            shelf.unlink()
+        move_folder(shelf, self.path)
         return True
+
+    def shelved(self) -> list[Path]:
+        """Return the folders of this stage, whatever shard of it, that were set aside."""
+        return sorted(self._shelf("").parent.glob(f"{self.stage}-*"))
 
     def clear(self) -> None:
         """Remove what an attempt left but its journal; the seal goes first, for it vouches for the rest."""
@@ -234,8 +222,8 @@ class StageFolder:
         return dict(sorted(found.items()))
 
     def _shelf(self, fingerprint: str) -> Path:
-        name = f"{self.backbone or 'shared'}-{self.stage}-{fingerprint[:24]}"
-        return self.root / "superseded" / name
+        """Beside the stage: where a backbone's folder is a link to a large disk, its old work stays there."""
+        return self.path.parent / SUPERSEDED / f"{self.stage}-{fingerprint[:24]}"
 
     def _note_stats(self, seal: Seal) -> None:
         stats = {name: _stat(self.path / name) for name in seal.outputs}
@@ -289,12 +277,3 @@ def _stat(path: Path) -> list[int]:
     """Size and times; unlike the time of modification, that of the last change cannot be set by hand."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-
-
-def _remove_linked(folder: Path) -> None:
-    """Remove a folder and, where it is a link, what it leads to as well."""
-    if folder.is_symlink():
-        shutil.rmtree(folder.resolve(), ignore_errors=True)
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)

@@ -41,7 +41,7 @@ def test_other_work_moves_aside_whole_and_comes_back(begun):
     before = names(begun)
     make_room(STAGES["train"], begun, "other")
     assert names(begun) == []
-    [aside] = (begun.root / "superseded").iterdir()
+    [aside] = (begun.path.parent / "superseded").iterdir()
     assert sorted(path.name for path in aside.iterdir()) == before
     begun.path.rmdir()
     make_room(STAGES["train"], begun, "this")

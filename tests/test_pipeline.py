@@ -182,8 +182,8 @@ def test_a_changed_training_setting_runs_training_and_what_follows_again(place):
     assert again.returncode == 0, again.stderr
     rows = json.loads(again.stdout)
     assert [row["stage"] for row in rows if row["reused"]] == ["select", "split", "guard", "index", "export"]
-    kept = list((place.workspace / "superseded").iterdir())
-    assert any(folder.name.startswith("trivial-train-") for folder in kept), "the old checkpoint is kept"
+    kept = list((place.workspace / "trivial" / "superseded").iterdir())
+    assert any(folder.name.startswith("train-") for folder in kept), "the old checkpoint is kept"
 
 
 def test_a_stage_alone_without_its_input_says_which_stage_to_run(empty):

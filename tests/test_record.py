@@ -116,7 +116,13 @@ def test_a_zombie_process_is_dead():
 
 
 def test_the_journals_of_a_workspace_are_those_of_stages_backbones_and_loose_runs(tmp_path):
-    folders = ("select", "qwen3_omni_lora/train", "runs/0a1b", "superseded/shared-select-12")
+    folders = (
+        "select",
+        "qwen3_omni_lora/train",
+        "runs/0a1b",
+        "superseded/select-12",
+        "qwen3_omni_lora/superseded/train-12",
+    )
     for folder in (*folders, "qwen3_omni_lora/train/checkpoint"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / JOURNAL_NAME).touch()

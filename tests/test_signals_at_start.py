@@ -108,6 +108,22 @@ def test_a_result_that_nobody_can_take_is_told_and_under_mlflow_run_fails_no_wor
     assert (done.returncode, done.stderr) == (status, told)
 
 
+def test_a_terminal_that_knows_no_such_letter_is_told_another_way(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from omni_mlflow.terminal import hold_streams; hold_streams(); print('a\u2026')",
+        ],
+        env=environment(PROJECT, PYTHONUTF8="0", PYTHONIOENCODING="ascii"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "a\\u2026\n")
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_no_file_takes_the_place_of_a_stream_that_was_closed(tmp_path, closed):
     program = (

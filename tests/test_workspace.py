@@ -1,5 +1,6 @@
 """Outputs are sealed by digest and opened by digest; nothing that was made is overwritten."""
 
+import errno
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -100,21 +101,91 @@ def other_disk(tmp_path):
         yield Path(folder)
 
 
-def test_work_on_another_disk_is_set_aside_there_and_taken_back(tmp_path, other_disk):
-    (tmp_path / "trivial").symlink_to(other_disk)
+def seeded(root, seed, *, backbone="trivial"):
+    """Do what a run with a setting does: make room for its work, and do it where it was not done before."""
+    folder = Workspace(root).stage("train", backbone=backbone)
+    work = f"seed {seed}"
+    if os.path.lexists(folder.path) and folder.seal().fingerprint != work:
+        folder.set_aside(folder.seal().fingerprint)
+    taken_back = folder.take_back(work)
+    if not os.path.lexists(folder.path):
+        finish(folder, f"{work}\n", fingerprint=work)
+        (folder.path / JOURNAL_NAME).write_text(work)
+    assert folder.open("episodes.jsonl").read_text() == f"{work}\n"
+    return taken_back
+
+
+def linked_backbone(root, disk):
+    (root / "trivial").symlink_to(disk)
+
+
+def linked_stage(root, disk):
+    (root / "trivial").mkdir()
+    (disk / "train").mkdir()
+    finish(Workspace(disk).stage("train", backbone=None), "seed 1\n", fingerprint="seed 1")
+    (root / "trivial" / "train").symlink_to(disk / "train")
+
+
+def linked_shelf(root, disk):
+    (root / "trivial").mkdir()
+    (root / "trivial" / "superseded").symlink_to(disk)
+
+
+def layers_that_cannot_rename(root, disk):
+    """The lower layer of a container's file system."""
+
+
+@pytest.mark.parametrize("laid_out", [linked_backbone, linked_stage, linked_shelf, layers_that_cannot_rename])
+def test_work_on_another_disk_comes_back_whole_whatever_is_linked(
+    tmp_path, other_disk, laid_out, monkeypatch
+):
+    laid_out(tmp_path, other_disk)
+    if laid_out is layers_that_cannot_rename:
+        rename = Path.rename
+
+        def across_layers(source, target):
+            if source.name == "train" or ("superseded" in source.parts and not source.name.startswith(".")):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            return rename(source, target)
+
+        monkeypatch.setattr(Path, "rename", across_layers)
+    assert [seeded(tmp_path, seed) for seed in (1, 2, 1, 2, 3, 1)] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
+    aside = sorted((tmp_path / "trivial" / "superseded").iterdir())
+    assert [(each / "episodes.jsonl").read_text() for each in aside] == ["seed 2\n", "seed 3\n"]
+    journals = [path for path in run_journals(tmp_path) if path.read_text().startswith("seed")]
+    assert len(journals) == (2 if laid_out is linked_stage else 3)
+    if laid_out is linked_stage:  # where its owner put it, and whole
+        assert (tmp_path / "trivial" / "train").resolve() == other_disk / "train"
+        assert (other_disk / "train" / "episodes.jsonl").read_text() == "seed 1\n"
+
+
+def test_a_link_that_was_brought_back_by_hand_costs_nothing(tmp_path, other_disk):
+    """A copy of the link lies on the shelf, and both lead to the one folder that there is."""
+    linked_stage(tmp_path, other_disk)
+    seeded(tmp_path, 2)
+    Workspace(tmp_path).stage("train", backbone="trivial").set_aside("seed 2")
+    (tmp_path / "trivial" / "train").symlink_to(other_disk / "train")
+    seeded(tmp_path, 2)
+    assert seeded(tmp_path, 1)
+    assert (other_disk / "train" / "episodes.jsonl").read_text() == "seed 1\n"
+
+
+def test_half_a_folder_that_a_dying_process_left_does_not_replace_the_whole_one(tmp_path):
     folder = Workspace(tmp_path).stage("train", backbone="trivial")
-    for _ in range(2):
-        finish(folder, "old\n", fingerprint="old")
-        (folder.path / JOURNAL_NAME).touch()
-        folder.set_aside("old")
-        [shelf] = (tmp_path / "superseded").iterdir()
-        assert (shelf / "episodes.jsonl").read_text() == "old\n"
-        assert shelf.resolve().is_relative_to(other_disk)
-        assert run_journals(tmp_path) == [shelf / JOURNAL_NAME]
-    assert folder.take_back("old")
-    assert folder.open("episodes.jsonl").read_text() == "old\n"
-    assert list((tmp_path / "superseded").iterdir()) == []
-    assert not folder.take_back("old")
+    finish(folder, "seed 1\n", fingerprint="seed 1")
+    folder.set_aside("seed 1")
+    folder.path.mkdir()
+    (folder.path / JOURNAL_NAME).write_text("half")
+    folder.set_aside("seed 1")
+    assert folder.take_back("seed 1")
+    assert folder.open("episodes.jsonl").read_text() == "seed 1\n"
 
 
 def test_a_folder_stands_for_all_files_below_it(folder):

@@ -100,10 +100,9 @@ def _folders(ground: Ground) -> list[StageFolder]:
 
 def _set_aside(run: Run, asked: Questions) -> Iterator[AnswerSheet]:
     """Nothing is lost with one that is damaged: its samples are asked again."""
-    shelf = run.workspace.root / "superseded"
-    for path in sorted(shelf.glob(f"{run.model.id}-evaluate-*")):
+    for path in run.workspace.stage("evaluate", backbone=run.model.id).shelved():
         try:
-            sheet = read_sheet(StageFolder(shelf, path.name, None))
+            sheet = read_sheet(StageFolder(path.parent, path.name, None))
         except (BadRowError, StaleInputError):
             continue
         if sheet is None or differing(sheet.identity, asked.identity):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_mlflow.backbones.base import Arrays
+from omni_mlflow.events import SUPERSEDED
 from omni_mlflow.journal import Journal
 from omni_mlflow.locks import in_turn
 from omni_mlflow.spine.row_file import RowFile
@@ -60,10 +61,12 @@ def look_of(run: Run) -> str:
     """
     path = run.folder / LOOK
     if not path.is_file():
-        shelf = (run.workspace.root / "superseded").glob(f"{run.model.id}-evaluate-*/{LOOK}")
-        begun = next((look for look in sorted(shelf) if _goes_on(run, look)), None)
+        shelved = run.workspace.stage("evaluate", backbone=run.model.id).shelved()
+        looks = (each / LOOK for each in shelved if (each / LOOK).is_file())
+        begun = next((look for look in looks if _goes_on(run, look)), None)
         if begun is not None:
-            begun.rename(path)  # nobody else goes on with it
+            write_text(path, begun.read_text(encoding="utf-8"))
+            begun.unlink()  # nobody else goes on with it
         else:
             write_text(path, f"{run.fingerprint} {uuid.uuid4().hex}")
     return path.read_text(encoding="utf-8").rpartition(" ")[2]
@@ -96,7 +99,8 @@ def open_targets(run: Run, dataset: DatasetManifest, opening: Opening) -> tuple[
 def _refuse_unrecorded(run: Run, recorded: Collection[str]) -> None:
     """Refuse to count from one again where the ledger is gone and what it told of is still here."""
     root = run.workspace.root
-    for path in sorted([*root.glob(f"*/evaluate/{FACTS}"), *root.glob(f"superseded/*-evaluate-*/{FACTS}")]):
+    places = ("*/evaluate", f"*/{SUPERSEDED}/evaluate-*")
+    for path in sorted(path for place in places for path in root.glob(f"{place}/{FACTS}")):
         with suppress(*UNREADABLE, KeyError):  # what is damaged is no evidence of a look
             identity = json.loads(path.read_text(encoding="utf-8"))["identity"]
             if digest_of(identity) not in recorded:

@@ -24,12 +24,14 @@ class StoredRun:
     """A run as the store knows it, kept up to date with what we write.
 
     Attributes:
+        ended_ms: when it ended; 0 while it has not.
         deleted: a person deleted it in the tracker; it stays deleted, and its rows wait.
     """
 
     run_id: str
     experiment_id: str
     status: str
+    ended_ms: int
     deleted: bool
     params: dict[str, str]
     tags: dict[str, str]
@@ -100,6 +102,7 @@ class StoredRuns:
         """Learn what others made of a run's status and tags."""
         run = self._client.get_run(stored.run_id)
         stored.status, stored.tags = run.info.status, dict(run.data.tags)
+        stored.ended_ms = run.info.end_time or 0
 
     def notes(self) -> list[str]:
         """Say which runs of MLFLOW_RUN_ID were refused, which were deleted, and what that means."""
@@ -216,6 +219,7 @@ def _stored(run: Run) -> StoredRun:
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
         status=run.info.status,
+        ended_ms=run.info.end_time or 0,
         deleted=run.info.lifecycle_stage != "active",
         params=dict(run.data.params),
         tags=dict(run.data.tags),

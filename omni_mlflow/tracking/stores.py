@@ -12,8 +12,12 @@ from omni_mlflow.tracking.watermark import Watermarks
 EXPERIMENT = "omni-mlflow"
 _SQLITE = "sqlite:///"
 _SECRET = ("password", "passwd", "passfile", "sslpassword")
-_CREDENTIALS = re.compile(r"(?P<scheme>[\w+.-]+://)(?P<user>[^:/@]*):(?!\d+([/?#]|$))(?P<password>[^@]*)@")
-"""As SQLAlchemy reads an address, where a password may hold all but ``@``; a port is none."""
+_OF_SERVER = re.compile(
+    r"(?P<scheme>https?://)(?P<user>[^:/?#]*):(?:(?P<password>[^/?#]*)|(?P<odd>(?!\d+([/?#]|$))[^@]*))@"
+)
+"""Up to the last ``@`` before the path; a password that no request could be made with is one all the same."""
+_OF_DATABASE = re.compile(r"(?P<scheme>[\w+.-]+://)(?P<user>[^:/]*):(?P<password>[^@]*)@")
+"""As SQLAlchemy reads an address: a password may hold all but ``@``, a user all but ``:`` and ``/``."""
 
 
 class UnsupportedStoreError(Exception):
@@ -60,7 +64,7 @@ def _scheme(store: str) -> str:
 
 def without_password(store: str) -> str:
     """Return the address as it may appear in files, logs and messages."""
-    if found := _CREDENTIALS.match(store):
+    if found := _credentials(store):
         user = f"{found['user']}@" if found["user"] else ""
         store = f"{found['scheme']}{user}{store[found.end() :]}"
     address, _, query = store.partition("?")
@@ -70,10 +74,15 @@ def without_password(store: str) -> str:
 
 def secrets_of(store: str) -> list[str]:
     """Return the passwords in an address, as they are written there: before the host, or in the query."""
-    found = _CREDENTIALS.match(store)
+    found = _credentials(store)
     query = store[found.end() if found else 0 :].partition("?")[2]
     queried = [each.partition("=")[2] for each in query.split("&") if _is_secret(each)]
-    return [each for each in [found["password"] if found else "", *queried] if each]
+    named = found.groupdict() if found else {}
+    return [each for each in (named.get("password"), named.get("odd"), *queried) if each]
+
+
+def _credentials(store: str) -> re.Match[str] | None:
+    return (_OF_SERVER if is_server(store) else _OF_DATABASE).match(store)
 
 
 def _is_secret(pair: str) -> bool:

@@ -59,7 +59,12 @@ class RunWriter:
         mark = delta.mark
         if isinstance(mark, Ended):
             self._end(stored, mark)
-        elif isinstance(mark, Started) and not journal.ended and stored.status != "RUNNING":
+        elif (
+            isinstance(mark, Started)
+            and not journal.ended
+            and stored.status != "RUNNING"
+            and not _went_on_elsewhere(stored, mark)
+        ):
             self._run_again(stored)
 
     def show_alive(self, stored: StoredRun, signs: Mapping[str, str]) -> None:
@@ -79,6 +84,8 @@ class RunWriter:
 
     def _end(self, stored: StoredRun, ended: Ended) -> None:
         self._runs.read_again(stored)  # another machine may have taken it for dead meanwhile
+        if ended.outcome is RunOutcome.KILLED and _went_on_elsewhere(stored, ended):
+            return
         self._forget_end(stored)
         self._runs.untag(stored, HEARTBEAT_TAG)
         note = {NOTE_TAG: ended.reason} if ended.reason else {}
@@ -131,6 +138,12 @@ class RunWriter:
     def _upstream(self, keys: Mapping[str, str]) -> dict[str, str]:
         ids = {stage: self._runs.id_of(key) for stage, key in keys.items()}
         return {f"omni.upstream.{stage}": ids[stage] or f"key {keys[stage]}" for stage in keys}
+
+
+def _went_on_elsewhere(stored: StoredRun, mark: Started | Ended) -> bool:
+    """Whether this run ended well or badly after all that a copied workspace, left behind, knows of it."""
+    told = stored.tags.get(OUTCOME_TAG)
+    return told not in (None, RunOutcome.KILLED) and stored.ended_ms > mark.at_ms
 
 
 def _coloured(tags: Mapping[str, str]) -> dict[str, str]:

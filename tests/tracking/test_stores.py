@@ -60,6 +60,23 @@ def test_a_password_that_needs_no_escapes_for_a_database_is_never_shown(password
 
 
 @pytest.mark.parametrize(
+    ("store", "shown"),
+    [
+        ("http://jane@corp.com:s3cret@127.0.0.1:5599", "http://jane@corp.com@127.0.0.1:5599"),
+        ("https://jane:s3@cret@mlflow.corp.com/team@lab", "https://jane@mlflow.corp.com/team@lab"),
+        ("https://:s3cret@host:5000", "https://host:5000"),
+        ("https://jane:s3c/ret@host:5000", "https://jane@host:5000"),
+        ("postgresql://admin@srv:s3cret@srv.azure.com/mlflow", "postgresql://admin@srv@srv.azure.com/mlflow"),
+        ("mysql+pymysql://ann:5432/s3cret@db/runs", "mysql+pymysql://ann@db/runs"),
+    ],
+)
+def test_whoever_is_named_in_an_address_the_password_is_never_shown(store, shown):
+    assert without_password(store) == shown
+    told = explain(ConnectionError(f"cannot reach {store}"), store=store)
+    assert not any(part in told for part in ("s3c", "cret"))
+
+
+@pytest.mark.parametrize(
     "store",
     [
         "http://127.0.0.1:5000",
