@@ -13,7 +13,7 @@ from omni_mlflow.leftovers import key_of
 from omni_mlflow.logged_files import LoggedFiles
 from omni_mlflow.logged_settings import judge_settings
 from omni_mlflow.metrics.answers import PredictionRow
-from omni_mlflow.metrics.metric import LABEL_METRICS, Metric
+from omni_mlflow.metrics.metric import Metric
 from omni_mlflow.metrics.metrics_file import HELD_OUT_EPISODE_COUNT
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.registry import Bound, bind
@@ -50,7 +50,7 @@ class EvaluatedRun:
         training: its ``training_metadata.json``.
         skipped: by window, why its export made no sample of it.
         primary: the metrics that its contract names.
-        declared: the metrics of its backbone that grade no label question nor the form of a reply.
+        kinds: the metrics of its backbone, but for the count of held-out episodes.
         metrics: its ``metrics.json``.
         targets: digest of the sealed targets that it was scored against.
         best_floors: by metric, the answer without a model that the evaluation held it against.
@@ -67,7 +67,7 @@ class EvaluatedRun:
     predictions: Sequence[PredictionRow]
     skipped: Mapping[str, str]
     primary: Sequence[str]
-    declared: Mapping[str, Metric]
+    kinds: Mapping[str, Metric]
     metrics: Mapping[str, Any]
     targets: str
     best_floors: Mapping[str, str]
@@ -204,7 +204,7 @@ def _judged(
         predictions=under_test.rows("evaluate", bound.backbone.predictions_file),
         skipped=_reasons(folders["export"] / _SKIPPED),
         primary=bound.contract.primary_metrics,
-        declared=_by_value(bound.backbone.metrics),
+        kinds={name: kind for name, kind in bound.backbone.metrics.items() if name != HELD_OUT_EPISODE_COUNT},
         metrics=metrics,
         targets=_targets(under_test.json("export", "dataset_manifest.json")),
         best_floors={
@@ -214,13 +214,6 @@ def _judged(
         if issubclass(bound.backbone.fitted_type, TrainPriors) and fitted.is_file()
         else None,
     )
-
-
-def _by_value(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    others = {HELD_OUT_EPISODE_COUNT, *LABEL_METRICS}
-    return {
-        name: metric for name, metric in metrics.items() if metric.question is None and name not in others
-    }
 
 
 def _targets(dataset: Mapping[str, Any]) -> str:

@@ -10,16 +10,11 @@ from typing import Any
 
 from omni_mlflow.compared_runs import EvaluatedRun, NotComparableError
 from omni_mlflow.context import flat
+from omni_mlflow.declared_measures import apart_from_questions, declared_measures
 from omni_mlflow.metrics.comparison import Members, compare_rows, estimates_of
 from omni_mlflow.metrics.errors import or_none
 from omni_mlflow.metrics.floors import floor_scores, floors_of
-from omni_mlflow.metrics.measures import (
-    Measure,
-    measure_of_column,
-    measure_of_question,
-    why_no_column,
-)
-from omni_mlflow.metrics.metrics_file import number_of
+from omni_mlflow.metrics.measures import Measure, measure_of_question
 from omni_mlflow.metrics.pairing import Pairing, contradictions, disagreements, pair, shared_questions
 from omni_mlflow.metrics.power import Power, fewest_episodes, power_of
 from omni_mlflow.reporting.comparison_facts import ComparedRow, ComparedRun, ComparisonFacts, lowest
@@ -62,8 +57,8 @@ def paired_answers(runs: Sequence[EvaluatedRun]) -> PairedAnswers:
     named, members = _named(runs)
     pairing = pair({name: run.predictions for name, run in named.items()})
     questions, left_out = shared_questions({name: run.asked for name, run in named.items()}, pairing)
-    declared, without = _declared_measures(named)
-    left_out |= without
+    declared, without = declared_measures(named, pairing)
+    left_out |= without | apart_from_questions(named, questions)
     if not questions and not declared:
         reasons = "; ".join(f"{each}: {why}" for each, why in left_out.items())
         asked = any(run.asked for run in runs)
@@ -100,40 +95,6 @@ def facts_of(answers: PairedAnswers) -> ComparisonFacts:
         fewest_episodes=fewest_episodes(max(tests, 1)),
         disagreements=len(disagreements(answers.pairing, answers.questions)),
     )
-
-
-def _declared_measures(runs: Mapping[str, EvaluatedRun]) -> tuple[list[Measure], dict[str, str]]:
-    """The declared metrics whose values the rows of every run hold, and why each other primary one is not."""
-    primary = dict.fromkeys(name for run in runs.values() for name in run.primary if name in run.declared)
-    held = dict.fromkeys(
-        name
-        for run in runs.values()
-        for name in run.declared
-        if run.predictions and name in run.predictions[0]
-    )
-    measures, left_out = [], {}
-    for name in primary | held:
-        why = _why_not_paired(name, runs)
-        if why is None:
-            measures.append(measure_of_column(name, next(iter(runs.values())).declared[name]))
-        else:
-            left_out[name] = why
-    return measures, left_out
-
-
-def _why_not_paired(metric: str, runs: Mapping[str, EvaluatedRun]) -> str | None:
-    lacking = [name for name, run in runs.items() if metric not in run.declared]
-    if lacking:
-        return f"not declared by {', '.join(lacking)}"
-    for name, run in runs.items():
-        kind, reported = run.declared[metric], number_of(run.metrics, metric)
-        if why := why_no_column(metric, kind, run.predictions, reported=reported):
-            return f"{why} (run {name})"
-    if len({run.declared[metric].model_dump_json() for run in runs.values()}) > 1:
-        return "the runs declare it with another unit or direction"
-    if len({run.targets for run in runs.values()}) > 1:
-        return "the runs were scored against different sealed targets"
-    return None
 
 
 def _check_runs(runs: Sequence[EvaluatedRun]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from omni_mlflow.compared_runs import EvaluatedRun, NotComparableError, open_run
 from omni_mlflow.comparison import Comparing, compare
 from omni_mlflow.metrics.errors import UnpairedError
+from omni_mlflow.metrics.metric import LABEL_METRICS, Metric
 from omni_mlflow.paired_runs import facts_of, paired_answers
 from omni_mlflow.reporting.comparison_forest import forest_plot
 from omni_mlflow.reporting.comparison_page import render_html, render_markdown
@@ -179,6 +180,61 @@ def test_only_held_out_runs_are_called_better_worse_or_tied(two, evidence, verdi
         None,
         "tied" if evidence is Evidence.HELD_OUT else None,
     }
+
+
+# Metrics beside the questions
+
+
+def with_metrics(run: EvaluatedRun, columns: dict[str, list], **metrics) -> EvaluatedRun:
+    """As if its contract named four other metrics, and its rows and metrics.json held these values."""
+    rows = [
+        {**row, **{name: cells[place % len(cells)] for name, cells in columns.items()}}
+        for place, row in enumerate(run.predictions)
+    ]
+    kinds = {
+        **run.kinds,
+        "joint_error": Metric(title="Joint error", unit="mm", better="lower"),
+        "object_f1": Metric(title="Objects", truth="objects"),
+        "json_validity_rate": LABEL_METRICS["json_validity_rate"],
+        "action_macro_f1": LABEL_METRICS["action_macro_f1"],
+    }
+    named = ("joint_error", "object_f1", "json_validity_rate", "action_macro_f1")
+    return replace(run, kinds=kinds, primary=named, predictions=rows, metrics={**run.metrics, **metrics})
+
+
+def test_primary_metrics_that_are_sums_over_rows_are_paired_and_each_other_one_is_told(two):
+    first, second = two
+    replies = {"raw_prediction": ["no idea"], "true_json": [{"objects": ["jug"]}]}
+    overlap = {"object_f1": [{"sum": 2, "of": 2}, {"sum": 0, "of": 2}]}
+    near = {"joint_error": [{"sum": 10.0, "of": 2}, {"sum": 40.0, "of": 8}, {"sum": 0.0, "of": 0}]}
+    far = {"joint_error": [{"sum": 20.0, "of": 2}, {"sum": 80.0, "of": 8}, None]}
+    facts = facts_of(
+        paired_answers(
+            [
+                with_metrics(first, {**replies, **overlap, **near}, joint_error=5.0, object_f1=0.5),
+                with_metrics(second, {**replies, **overlap, **far}, joint_error=10.0, object_f1=0.5),
+            ]
+        )
+    )
+    told = {each.metric: each for each in facts.metrics}
+    assert told.keys() == {"accuracy", "joint_error", "object_f1", "json_validity_rate"}
+    assert [score.value for score in told["joint_error"].scores] == [5.0, 10.0]
+    assert told["joint_error"].contrasts[0].difference == -5.0, "lower is better, so the second one is worse"
+    assert told["joint_error"].anchors == 12, "every third row has nothing valid"
+    assert told["json_validity_rate"].contrasts[0].difference == 0
+    assert list(facts.not_compared) == ["action_macro_f1"]
+    assert "action_macro_f1 is not compared: it is no mean over anchors" in render_markdown(facts)
+
+
+def test_objects_of_another_truth_are_not_compared(two):
+    cells = {"object_f1": [{"sum": 2, "of": 2}]}
+    runs = [
+        with_metrics(run, {**cells, "true_json": [{"objects": [thing]}]}, object_f1=1.0)
+        for run, thing in zip(two, ("jug", "cup"), strict=True)
+    ]
+    answers = paired_answers(runs)
+    assert answers.left_out["object_f1"] == "the runs were scored against different truths of objects"
+    assert answers.left_out["joint_error"].startswith("no column of its name holds its value")
 
 
 # What forms a row

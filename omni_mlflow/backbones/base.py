@@ -195,7 +195,8 @@ class Scores:
             ``episode_id``, ``split``, ``anchor`` and ``outcome``; those that answer label questions also
             with the published columns (``omni_mlflow.metrics.answers``). A metric that grades no question
             is compared between runs where each row holds its value under the name of the metric, null where
-            the row has none, and the metric is the mean of these values; else ``compare`` says what it lacks.
+            the row has none, ``{"sum": s, "of": n}`` where it adds n values, and the metric is the mean of
+            all values; else ``compare`` says what it lacks.
         tables: CSV files by name; every row of a table has the same keys.
         flattened: CSV files that hold the predictions, by name: what makes a row of such a table of one.
         documents: JSON files by name.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf, isclose
+from typing import Any
 
 from omni_mlflow.metrics.answers import PredictionRow, RowScore
 from omni_mlflow.metrics.errors import NothingToScoreError
@@ -53,12 +54,22 @@ def measure_of_question(question: str) -> Measure:
     return Measure(metric, question, LABEL_METRICS[metric], ROW_SCORES[metric])
 
 
+def measure_of_form(metric: str) -> Measure:
+    """A metric of the form of replies, such as their validity as JSON."""
+    return Measure(metric, None, LABEL_METRICS[metric], ROW_SCORES[metric])
+
+
 def measure_of_column(metric: str, kind: Metric) -> Measure:
-    """The mean of the values that rows hold under the name of the metric; null takes no part."""
+    """The mean of the values that rows hold under the name of the metric; null takes no part.
+
+    A row that adds more than one value holds their ``sum`` and how many it is a sum ``of``, each above zero.
+    """
 
     def score(row: PredictionRow) -> tuple[float, float] | None:
-        value = row[metric]
-        return None if value is None else (float(value), 1.0)
+        cell = row[metric]
+        if not isinstance(cell, Mapping):
+            return None if cell is None else (float(cell), 1.0)
+        return (float(cell["sum"]), float(cell["of"])) if cell["of"] else None
 
     return Measure(metric, None, kind, score)
 
@@ -74,12 +85,20 @@ def why_no_column(
     found = list(rows)
     if any(metric not in row for row in found):
         return "no column of its name holds its value for each row of the predictions"
-    if any(row[metric] is not None and not is_number(row[metric]) for row in found):
+    if not all(_is_cell(row[metric]) for row in found):
         return "the column of its name holds something else than numbers and null"
     try:
         mean = measure_of_column(metric, kind).estimate(found).value
     except NothingToScoreError:
         return "the column of its name holds no number"
-    if reported is None or not isclose(mean, reported, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE):
+    if reported is None:
+        return "metrics.json gives it no value"
+    if not isclose(mean, reported, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE):
         return f"the column of its name has the mean {mean:.6g}, and metrics.json says {reported}"
     return None
+
+
+def _is_cell(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return value.keys() == {"sum", "of"} and all(is_number(each) for each in value.values())
+    return value is None or is_number(value)

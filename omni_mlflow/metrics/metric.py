@@ -15,12 +15,14 @@ class Metric(Row):
         title: as a report calls it.
         unit: of its value; None for a share between 0 and 1.
         question: the one that it grades; None for the form of the reply, or where there is no question.
+        truth: the key of ``true_json`` that it grades, where that is no question of a contract.
     """
 
     title: str
     better: Literal["higher", "lower"] = "higher"
     unit: str | None = None
     question: str | None = None
+    truth: str | None = None
 
     @property
     def full_title(self) -> str:

@@ -306,8 +306,8 @@ def test_an_answer_that_turns_the_root_nowhere_is_as_wrong_as_can_be_and_ends_no
         chunk[:, 3:9] = 0.0 if row == 0 else chunk[:, 3:9]
         return truthful(made, chunk)
 
-    first = score_exam(bodies.exam(nowhere), bodies.settings).predictions[0]["trajectory_error_mm"]
-    assert first["sum"] == pytest.approx(FARTHEST_MM * first["steps"])
+    first = score_exam(bodies.exam(nowhere), bodies.settings).predictions[0]["trajectory_mpjpe"]
+    assert first["sum"] == pytest.approx(FARTHEST_MM * first["of"])
 
 
 @needs_the_extra

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from policy_exports import relabelled, truthful
 
+from omni_mlflow.backbones.policy_vla_branch import BACKBONE
 from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
 from omni_mlflow.backbones.policy_vla_branch.controls import CONTROLS, controlled
 from omni_mlflow.backbones.policy_vla_branch.motion_exam import OtherActionSpaceError
 from omni_mlflow.backbones.policy_vla_branch.scoring import check_outputs, score_exam
+from omni_mlflow.metrics.measures import why_no_column
 from omni_mlflow.metrics.trajectories import FARTHEST_MM
 from omni_mlflow.spine.rows import write_document, writing_json_rows
 from omni_mlflow.spine.types import Answer, Labels, Outcome, Span, Target, broken
@@ -83,11 +85,23 @@ def test_an_invalid_answer_is_wrong_at_every_question_as_far_off_as_can_be_and_n
         return full.model_copy(update={"values": {}, "outcome": Outcome.MODEL_INVALID}) if row == 0 else full
 
     scores = score_exam(policy_exported.exam(silent), policy_exported.settings)
-    first = scores.predictions[0]["trajectory_error_mm"]
-    assert first["sum"] == pytest.approx(FARTHEST_MM * first["steps"])
+    first = scores.predictions[0]["trajectory_mpjpe"]
+    assert first["sum"] == pytest.approx(FARTHEST_MM * first["of"])
     assert (scores.predictions[0]["pred_json"], scores.predictions[0]["correct"]) == ({}, 0)
     assert scores.metrics["action_accuracy"] < 1
     assert len(scores.predictions) == scores.metrics["num_samples"]
+
+
+def test_rows_hold_what_motion_and_affordance_are_sums_of_so_that_runs_can_be_paired(policy_exported):
+    """Half of a chunk of one sample is off, so the rows differ."""
+
+    def partly(row, made, chunk):
+        return truthful(made, chunk + 0.05 * (row == 0))
+
+    scores = score_exam(policy_exported.exam(partly), policy_exported.settings)
+    for name in ("trajectory_mpjpe", "object_affordance_f1"):
+        kind, reported = BACKBONE.metrics[name], scores.metrics[name]
+        assert why_no_column(name, kind, scores.predictions, reported=reported) is None, name
 
 
 def test_a_chunk_of_another_action_space_is_an_error_and_never_a_number(policy_exported):

@@ -11,7 +11,7 @@ from omni_mlflow.backbones.base import Exam
 from omni_mlflow.backbones.label_answers import Row, prediction_rows
 from omni_mlflow.backbones.policy_vla_branch.affordance import with_afforded
 from omni_mlflow.backbones.policy_vla_branch.settings import Settings
-from omni_mlflow.metrics.answers import UNKNOWN, true_answer
+from omni_mlflow.metrics.answers import UNKNOWN, object_overlap, true_answer
 from omni_mlflow.metrics.episode_sums import EpisodeSums
 from omni_mlflow.metrics.errors import or_none
 from omni_mlflow.metrics.label_scores import label_scores
@@ -19,6 +19,8 @@ from omni_mlflow.metrics.metric import LABEL_METRICS, Metric
 from omni_mlflow.metrics.priors import yes_no
 from omni_mlflow.metrics.score_rows import interval_row
 from omni_mlflow.spine.types import Answer
+
+AFFORDANCE_F1 = "object_affordance_f1"
 
 NAMES = {
     "accuracy": "action_accuracy",
@@ -28,7 +30,7 @@ NAMES = {
     "unseen_label_accuracy": "unseen_label_accuracy",
     "next_action_accuracy": "next_action_accuracy",
     "next_contact_accuracy": "contact_accuracy",
-    "object_micro_f1": "object_affordance_f1",
+    "object_micro_f1": AFFORDANCE_F1,
 }
 """What is kept of the metrics of label questions, and what the contract calls it."""
 
@@ -56,7 +58,7 @@ LABELS: Mapping[str, Metric] = {
     **{name: LABEL_METRICS[published] for published, name in NAMES.items()},
     "contact_accuracy": Metric(title="Contact accuracy, next window", question="next_contact"),
     "contact_f1": Metric(title="Contact F1, next window", question="next_contact"),
-    "object_affordance_f1": Metric(title="Object-affordance micro-F1"),
+    AFFORDANCE_F1: Metric(title="Object-affordance micro-F1", truth="objects"),
 }
 
 _ASKED = ("action", "objects", "contact", "next_action", "evidence_window")
@@ -103,6 +105,14 @@ def score_labels(
 def rows_of(question: str, rows: Sequence[Row]) -> Sequence[Row]:
     """Return the rows that a question is asked; those without its truth do not count."""
     return annotated(rows) if question in ("action", "objects") else rows
+
+
+def afforded_overlap(row: Row) -> dict[str, float] | None:
+    """Return what a row adds to the F1 of objects; None where nobody annotated the action they are of."""
+    if row["true_label"] == UNKNOWN:
+        return None
+    found, named = object_overlap(row)
+    return {"sum": found, "of": named}
 
 
 def annotated(rows: Sequence[Row]) -> list[Row]:
@@ -201,7 +211,7 @@ def _add_contact_f1(metrics: dict[str, Any], rows: Sequence[Row]) -> None:
 
 def _leave_out_degenerate(metrics: dict[str, Any]) -> None:
     told_of = (metrics["intervals"], metrics["baselines"], metrics["clusters"]["worth"])
-    for question, name in {**QUESTIONS, "objects": "object_affordance_f1"}.items():
+    for question, name in {**QUESTIONS, "objects": AFFORDANCE_F1}.items():
         counts = metrics["more"]["class_counts"][question]
         if len(counts) == 1:
             for each in (name, *_ALSO_DEGENERATE.get(question, ())):

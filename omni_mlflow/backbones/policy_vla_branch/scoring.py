@@ -18,7 +18,9 @@ from omni_mlflow.backbones.policy_vla_branch.audit import (
 )
 from omni_mlflow.backbones.policy_vla_branch.inputs import Inputs
 from omni_mlflow.backbones.policy_vla_branch.label_scoring import (
+    AFFORDANCE_F1,
     QUESTIONS,
+    afforded_overlap,
     annotated,
     class_counts,
     labelled_rows,
@@ -51,7 +53,8 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
     audit = _audit(asked)
     for row, answer, (error, steps) in zip(rows, exam.answers, motion.per_sample, strict=True):
         row["actions"] = answer.values.get(ONE_SAMPLE)
-        row["trajectory_error_mm"] = {"sum": error, "steps": steps}
+        row[MPJPE] = {"sum": error, "of": steps}
+        row[AFFORDANCE_F1] = afforded_overlap(row)
     metrics = _joined(metrics, motion.metrics)
     metrics |= {
         "num_samples": len(exam.samples),
@@ -147,8 +150,8 @@ def _metrics_check(evaluation: Path) -> Check:
         estimate = or_none(score_rows, asked, correct(question))
         degenerate = len(class_counts(asked, question)) == 1
         found[name] = None if estimate is None or degenerate else estimate.value
-    steps = sum(row["trajectory_error_mm"]["steps"] for row in rows)
-    total = sum(row["trajectory_error_mm"]["sum"] for row in rows)
+    steps = sum(row[MPJPE]["of"] for row in rows)
+    total = sum(row[MPJPE]["sum"] for row in rows)
     found[MPJPE] = total / steps if steps else None
     differing = {
         name: (claimed.get(name), value)
