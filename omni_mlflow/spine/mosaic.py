@@ -21,16 +21,6 @@ COLUMNS = 3
 FRAMES_PER_GROUP = 8
 """Every eighth proxy frame is a key frame, so that reading one frame decodes at most eight."""
 
-_ENCODING = {
-    "preset": "superfast",
-    "crf": "13",
-    # Key frames at fixed places, and the same bytes every time: with its macroblock tree, x264 made other
-    # bytes of the same pictures in 10 of 300 runs. Without CABAC, at this quality, the same pictures are
-    # written in half the time and read in a third of it, in files an eighth larger.
-    "x264-params": (
-        f"keyint={FRAMES_PER_GROUP}:min-keyint={FRAMES_PER_GROUP}:scenecut=0:bframes=0:mbtree=0:cabac=0"
-    ),
-}
 _CONTAINER = {"movflags": "+faststart", "fflags": "+bitexact"}
 # Averages all source pixels of a target pixel; the two flags make the result the same on every CPU.
 _SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
@@ -117,12 +107,23 @@ class TileScaler:
         return fitted
 
 
+def _encoding(group: int) -> dict[str, str]:
+    # Key frames at fixed places, and the same bytes every time: with its macroblock tree, x264 made other
+    # bytes of the same pictures in 10 of 300 runs. Without CABAC, at this quality, the same pictures are
+    # written in half the time and read in a third of it, in files an eighth larger.
+    fixed = f"keyint={group}:min-keyint={group}:scenecut=0:bframes=0:mbtree=0:cabac=0"
+    return {"preset": "superfast", "crf": "13", "x264-params": fixed}
+
+
 class Encoder:
     """Writes pictures to an MP4 at ``path``."""
 
-    def __init__(self, path: Path, width: int, height: int, fps: Fraction) -> None:
+    def __init__(
+        self, path: Path, width: int, height: int, fps: Fraction, *, group: int = FRAMES_PER_GROUP
+    ) -> None:
+        """``group``: every so many frames one is a key frame."""
         self._container = av.open(str(path), "w", format="mp4", options=_CONTAINER)
-        self._stream = self._container.add_stream("libx264", rate=fps, options=_ENCODING)
+        self._stream = self._container.add_stream("libx264", rate=fps, options=_encoding(group))
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.thread_count = 1

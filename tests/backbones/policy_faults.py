@@ -245,6 +245,16 @@ FAULTS: dict[str, Fault] = {
         "adapter_config_matches_contract",
         lora=True,
     ),
+    "an adapter that is scaled another way": Fault(
+        document("adapter/adapter_config.json", lambda found: found.update(use_rslora=True)),
+        "adapter_config_matches_contract",
+        lora=True,
+    ),
+    "an adapter with a rank of its own in one layer": Fault(
+        document("adapter/adapter_config.json", lambda found: found.update(rank_pattern={"q_proj": 2})),
+        "adapter_config_matches_contract",
+        lora=True,
+    ),
     "an adapter tensor missing": Fault(
         tensors(ADAPTER, lambda found: found.pop(ADAPTER_B)), "adapter_equals_peft_expectation", lora=True
     ),

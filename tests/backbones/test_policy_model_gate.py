@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from policy_faults import FAULTS
+from policy_damages import tensors
+from policy_faults import ADAPTER, FAULTS
 from policy_nano import LABELS
 
 from omni_mlflow.backbones.policy_vla_branch.model_gate import model_checks
@@ -93,6 +94,12 @@ def test_bfloat16_checkpoints_pass_too(policy_nano, policy_log, lora):
     settings = policy_nano.settings(base_precision="bfloat16", training_mode="lora" if lora else "full")
     policy_nano.train(log, settings)
     assert not broken(model_checks(log.checkpoint, settings, labels=LABELS))
+    if lora:
+        tensors(ADAPTER, lambda found: [found[name].zero_() for name in found if "lora_B" in name])(
+            log.checkpoint
+        )
+        refused = [check.rule for check in broken(model_checks(log.checkpoint, settings, labels=LABELS))]
+        assert refused == ["adapter_is_merged_into_the_weights"]
 
 
 def test_an_adapter_above_a_trained_checkpoint_passes_too(policy_nano, policy_checkpoint, policy_log):

@@ -26,6 +26,7 @@ from omni_mlflow.backbones.policy_vla_branch.lerobot_stats import (
 from omni_mlflow.spine.rows import appearing_at_once, write_document
 
 VERSION = "v3.0"
+_FRAMES_PER_GROUP = 2  # policies read single frames in any order
 FILES_PER_CHUNK = 1000
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -155,7 +156,10 @@ class _Writer:
     def _write_video(
         self, pictures: Iterable[Picture], place: Mapping[str, int]
     ) -> tuple[NDArray[np.int64], int]:
-        """Return how often each level of each colour occurs, and how many frames there are."""
+        """Return how often each level of each colour occurs, and how many frames there are.
+
+        Levels are counted before they are encoded, as the library counts those of its own recordings.
+        """
         from omni_mlflow.spine.mosaic import Encoder, RgbPicture
 
         height, width = self._form.size
@@ -164,7 +168,7 @@ class _Writer:
         path = self._root / VIDEO_PATH.format(video_key=self._form.camera, **place)
         with (
             appearing_at_once(path) as temporary,
-            Encoder(temporary, width, height, self._form.fps) as encoder,
+            Encoder(temporary, width, height, self._form.fps, group=_FRAMES_PER_GROUP) as encoder,
         ):
             for picture in pictures:
                 encoder.write(RgbPicture(picture))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from omni_mlflow.backbones.peft_adapter import CONFIG_NAME, WEIGHTS_NAME
+from omni_mlflow.backbones.peft_adapter import CONFIG_NAME, WEIGHTS_NAME, config_check
 from omni_mlflow.backbones.qwen3_omni_lora.adapter import expected_shapes, lora_config
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
 from omni_mlflow.spine.types import Check
@@ -53,42 +52,12 @@ def is_lora(files: AdapterFiles) -> Check:
 
 
 def config_matches_contract(files: AdapterFiles) -> Check:
-    """Everything that PEFT would be told by the contract, and nothing that changes it in secret.
-
-    A key that the file lacks has PEFT's default, as PEFT reads it; one that PEFT does not know differs.
-    A value of another type differs too: to Python 4.0 is 4 and 1 is true, to the code that loads it not.
-    """
-    from peft import LoraConfig
-
-    expected = _plain(
-        {**lora_config(files.settings.lora, files.settings.base).to_dict(), "inference_mode": True}
+    return config_check(
+        files.config,
+        lora_config(files.settings.lora, files.settings.base),
+        but=_ELSEWHERE,
+        shown=("r", "lora_alpha", "target_modules", "target_parameters"),
     )
-    found = _plain({**LoraConfig().to_dict(), "inference_mode": True, **files.config})
-    keys = sorted({*expected, *found} - {*_ELSEWHERE})
-    different = [key for key in keys if _spelled(found.get(key)) != _spelled(expected.get(key))]
-    shown = different or ["r", "lora_alpha", "target_modules", "target_parameters"]
-    return _check(
-        "adapter_config_matches_contract",
-        CONFIG_NAME,
-        str({key: expected.get(key) for key in shown}),
-        str({key: found.get(key) for key in shown}),
-        ok=not different,
-    )
-
-
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration as its file holds it: names that PEFT keeps in a set have no order there."""
-    plain = dict(config)
-    for key in ("target_modules", "target_parameters"):
-        value = plain.get(key)
-        if isinstance(value, set | list | tuple) and all(isinstance(each, str) for each in value):
-            plain[key] = sorted(value)
-    return plain
-
-
-def _spelled(value: Any) -> str:
-    """The value as JSON; sets and whatever else only PEFT knows as their own text."""
-    return json.dumps(value, sort_keys=True, default=repr)
 
 
 def base_matches_contract(files: AdapterFiles) -> Check:
