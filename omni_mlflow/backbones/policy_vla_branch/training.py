@@ -184,7 +184,7 @@ class _Loop:
         ]
 
     def _learn(self, parts: list[Any], step: int) -> dict[str, float]:
-        """Take one step on the mean of the parts' losses: each part weighs the same, however much it knows."""
+        """Take one step on the mean of the parts' losses; each part weighs the same, whatever it knows."""
         training = self._training
         rate = learning_rate(
             step, peak=training.learning_rate, warmup_steps=training.warmup_steps, steps=training.steps
