@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from omni_mlflow.metrics.errors import or_none
@@ -16,11 +17,13 @@ def rounded(value: float) -> float:
 
 
 def interval_row(estimate: EpisodeEstimate) -> dict[str, Any]:
-    """The 95 % interval over episodes; null where there is only one of them."""
+    """The 95 % interval over episodes; null where there is only one of them, or no two of them differ and the
+    range of the metric has no end: unseen ones may lie anywhere."""
     found = or_none(interval, estimate)
-    if found is None:
-        return {"low": None, "high": None, "method": None}
-    return {"low": rounded(found.low), "high": rounded(found.high), "method": found.method}
+    method = found.method if found else None
+    if found is None or not (isfinite(found.low) and isfinite(found.high)):
+        return {"low": None, "high": None, "method": method}
+    return {"low": rounded(found.low), "high": rounded(found.high), "method": method}
 
 
 def difference_row(difference: EpisodeEstimate) -> dict[str, Any]:
