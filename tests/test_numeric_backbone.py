@@ -16,6 +16,7 @@ from omni_mlflow.reporting.comparison_forest import forest_plot
 from omni_mlflow.reporting.comparison_page import render_markdown
 from omni_mlflow.reporting.facts import RunFacts
 from omni_mlflow.reporting.run_report import render_run_report
+from omni_mlflow.reporting.wording import findings
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import read_document
 from omni_mlflow.stage_report import RulesBrokenError
@@ -90,22 +91,59 @@ def test_a_held_out_evaluation_names_its_samples_and_its_number_on_top(first, me
     )
     value = metrics["depth_mae_m"]
     assert (
-        f"Mean error of the depth (m), lower is better is {value:.3f}, no interval. No floor was given"
+        f"Mean error of the depth (m), lower is better is {value:.3f} and undecided: no two episodes differ, "
+        f"and the metric has no end: “mean of train” scores {value:.3f}, a difference of 0.000."
     ) in report
+    assert "No floor was given" not in report
+
+
+def test_a_primary_metric_without_a_floor_is_told_to_have_none_beside_one_that_has(first):
+    facts = read_document(first.evaluation / "run_facts.json", RunFacts)
+    primary = ("depth_mae_m", "depth_overshoot_m", "held_out_episode_count")
+    changes = {"evidence": Evidence.HELD_OUT, "primary_metrics": primary}
+    found = findings(facts.model_copy(update=changes))
+    assert len(found) == 2
+    assert "“mean of train” scores" in found[0]
+    assert found[1].endswith("no interval. No floor was given to hold it against.")
+
+
+def test_both_reports_show_the_floor_and_the_control_that_the_backbone_gave(workbenches):
+    """The second training answers 0.05 m too far: farther than the floor, and less far than when leaning."""
+    bench = workbenches[1]
+    told = json.loads((bench.evaluation / "metrics.json").read_text())
+    floor = told["baselines"]["depth_mae_m"]["floors"]["mean_of_train"]
+    leaning = told["controls"]["leaning_forward"]["depth_mae_m"]
+    value = told["depth_mae_m"]
+    title = "Mean error of the depth (m), lower is better"
+    report = (bench.evaluation / "RUN_REPORT.md").read_text()
+    assert f"| {title} | mean of train | {floor:.3f} | {floor - value:+.3f} | – |" in report
+    worse = f"{leaning['difference']['value']:+.3f}"
+    row = f"| leaning forward | {title} | {value:.3f} | {leaning['value']:.3f} | {floor:.3f} | {worse} | – |"
+    assert row in report
+    page = (bench.backbone / "report/report.html").read_text()
+    assert "<td>mean of train</td>" in page
+    assert "<td>leaning forward</td>" in page
+    assert "With one input exchanged or removed" in page
 
 
 def test_declared_metrics_stand_in_both_tables_the_primary_one_first(markdown, page, metrics):
     values = [f"{metrics[name]:.3f}" for name in ("depth_mae_m", "depth_overshoot_m")]
     titles = [f"Mean {what} of the depth (m), lower is better" for what in ("error", "overshoot")]
-    rows = [f"| {title} | {value} | no interval |" for title, value in zip(titles, values, strict=True)]
+    intervals = ["–", "no interval"]
+    rows = [
+        f"| {title} | {value} | {interval} |"
+        for title, value, interval in zip(titles, values, intervals, strict=True)
+    ]
     assert 0 < markdown.index(rows[0]) < markdown.index(rows[1])
     cells = [
-        f'<td>{title}</td><td class="number">{value}</td><td class="number">no interval</td>'
-        for title, value in zip(titles, (each.replace("-", "−") for each in values), strict=True)
+        f'<td>{title}</td><td class="number">{value}</td><td class="number">{interval}</td>'
+        for title, value, interval in zip(
+            titles, (each.replace("-", "−") for each in values), intervals, strict=True
+        )
     ]
     assert 0 < page.index(cells[0]) < page.index(cells[1])
-    assert "No metric comes with a floor" in markdown
-    assert "No metric comes with a floor" in page
+    assert "No metric comes with a floor" not in markdown
+    assert "No metric comes with a floor" not in page
 
 
 def test_nothing_is_said_of_labels_replies_or_tokens(markdown, page):

@@ -211,17 +211,24 @@ class Scores:
         ``held_out_episode_count``: ``validate`` refuses it where it is not the number of episodes asked
             about. Reports count samples and episodes themselves and believe no key.
         ``more.reasons``: why a metric is null, by name; the reports tell each.
-        ``intervals``: by metric ``low`` and ``high`` of its 95 % interval over episodes, null with a single
-            episode (:func:`omni_mlflow.metrics.score_rows.interval_row`). One of a metric without a value is
+        ``intervals``: by metric ``low`` and ``high`` of its 95 % interval over episodes, both null with a
+            single episode, or where no two differ and the metric's range has no end
+            (:func:`omni_mlflow.metrics.score_rows.interval_row`). One of a metric without a value is
             refused; without one the report says *no interval*.
         ``baselines``: by metric the answers that need no model: ``floors`` (values), ``differences`` to each,
             ``best`` (the hardest to beat) and ``difference`` to that one, as
             :func:`omni_mlflow.metrics.score_rows.against` writes them. A difference is
             :func:`omni_mlflow.metrics.score_rows.difference_row`, above zero where the model is better, high
-            values good or low ones. Without it a metric has no verdict.
+            values good or low ones. Without it a metric has no verdict. Where the contract asks no question,
+            findings are about each metric that has it, and of a primary one without it they say that it
+            has no floor.
         ``verdicts``: by question its ``verdict``, the ``metric`` it rests on and the ``floor``; they become
             tags, on held-out evidence alone. Without them there are no findings about questions.
-        ``controls``: by control and metric ``value``, ``difference`` to the intact run and ``over_floor``;
+        ``controls``: by control and metric ``value``, ``difference`` to the intact run, above zero where the
+            answers got worse (intact minus control where high values are good, control minus intact where low
+            ones are), and ``over_floor``, above zero where they are still better than the hardest floor, null
+            without one. The report tells them for metrics with a verdict; where no question is asked, for
+            every reported one;
             ``clusters.worth``: by metric ``samples``, ``effective_samples``, ``intraclass_correlation``;
             ``more.degenerate_questions``, ``more.closed_vocabulary_ceiling`` and
             ``more.num_off_taxonomy_predictions``: remarks about labels. Without them their part of the

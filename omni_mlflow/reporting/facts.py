@@ -115,7 +115,20 @@ class RunFacts(_Fact):
 
     @property
     def graded_metrics(self) -> list[str]:
-        """The metrics with a floor on which the questions' verdicts rest, in the order of the others."""
+        """The metrics with a floor, in the order of the others: those on which the questions' verdicts rest,
+        and where nothing is asked all that have a value."""
         judged = {found["metric"] for found in self.section("verdicts").values()}
-        graded = {name for name in judged if self.section("baselines").get(name)}
-        return [name for name in self.reported_metrics if name in graded]
+        return [
+            name
+            for name in self.reported_metrics
+            if self.section("baselines").get(name)
+            and (name in judged or (not self.questions and self.value(name) is not None))
+        ]
+
+    @property
+    def controlled_metrics(self) -> list[str]:
+        """The metrics that controls are told of: the graded ones, and where nothing is asked every reported
+        one that a control names."""
+        named = {name for found in self.section("controls").values() for name in found}
+        told = self.graded_metrics if self.questions else self.reported_metrics
+        return [name for name in told if name in named]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ _FLOOR_MARKS = {
     "next_given_current": "v",
     "copy_prompt": "P",
 }
+_OWN_FLOOR_MARKS = ("X", "*", "p", "<", ">")
 _CONTROL_LOOKS = ((ORANGE, "s"), (GREEN, "^"), (RED, "D"), (PURPLE, "v"))
 _MOST_LABELS = 12
 _OF_TOKENS = ("Mean loss of the answer's tokens.", "loss per answer token (nats)")
@@ -67,11 +69,12 @@ def figures_of(
     """
     progress = list(progress)
     drawn = []
-    for unit, names in _by_unit(facts, [*facts.section("baselines")]).items():
+    with_floor = [name for name, baseline in facts.section("baselines").items() if baseline]
+    for unit, names in _by_unit(facts, with_floor).items():
         caption = "Every metric with its 95 % interval over episodes, and the answers that need no model."
         title, png = "The model against its floors", floors_forest(facts, names, unit)
         drawn.append(ReportFigure(_named("floors", unit), title, caption, png))
-    for unit, names in _by_unit(facts, facts.graded_metrics if facts.section("controls") else ()).items():
+    for unit, names in _by_unit(facts, facts.controlled_metrics).items():
         caption = "The same samples with one input exchanged or removed; what needs that input gets worse."
         title, png = "With one input exchanged or removed", controls_chart(facts, names, unit)
         drawn.append(ReportFigure(_named("controls", unit), title, caption, png))
@@ -127,29 +130,33 @@ def _named(figure: str, unit: str | None) -> str:
 def floors_forest(facts: RunFacts, names: Sequence[str], unit: str | None) -> bytes:
     """Each metric with its 95 % interval over episodes, and every floor of it on the same line."""
     figure, axes = new_figure(1.5 + 0.42 * len(names))
+    floors_of = {name: facts.section("baselines")[name]["floors"] for name in names}
+    marks = _marks({floor for floors in floors_of.values() for floor in floors})
     for line, name in enumerate(names):
         draw_interval(axes, line, facts.value(name), facts.interval(name), colour=BLUE, mark="o")
-        for floor, value in facts.section("baselines")[name]["floors"].items():
+        for floor, value in floors_of[name].items():
             axes.plot(
                 value,
                 line + 0.22,
-                _FLOOR_MARKS.get(floor, "x"),
+                marks[floor],
                 color=ORANGE,
                 markeredgecolor=INK,
                 markersize=6,
             )
     label_lines(axes, [facts.title(name) for name in names])
     value_axis(axes, "value; bar: 95 % interval over episodes", unit)
-    used = [
-        floor
-        for floor in _FLOOR_MARKS
-        if any(floor in facts.section("baselines")[name]["floors"] for name in names)
-    ]
     legend(
         figure,
-        [(BLUE, "o", "model")] + [(ORANGE, _FLOOR_MARKS[floor], floor_title(floor)) for floor in used],
+        [(BLUE, "o", "model")] + [(ORANGE, mark, floor_title(floor)) for floor, mark in marks.items()],
     )
     return as_png(figure)
+
+
+def _marks(floors: Collection[str]) -> dict[str, str]:
+    """A mark for each floor: those of label questions keep theirs, a backbone's own ones follow by name."""
+    known = {floor: mark for floor, mark in _FLOOR_MARKS.items() if floor in floors}
+    own = zip(sorted({*floors} - {*known}), cycle(_OWN_FLOOR_MARKS), strict=False)
+    return known | dict(own)
 
 
 def controls_chart(facts: RunFacts, names: Sequence[str], unit: str | None) -> bytes:
@@ -166,9 +173,11 @@ def controls_chart(facts: RunFacts, names: Sequence[str], unit: str | None) -> b
                 axes.plot(
                     found["value"], line + offset, mark, color=colour, markeredgecolor=INK, markersize=6
                 )
-        baseline = facts.section("baselines")[name]
-        floor = baseline["floors"][baseline["best"]]
-        axes.plot([floor, floor], [line - 0.2, line + 0.6], color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))
+        if baseline := facts.section("baselines").get(name):
+            floor = baseline["floors"][baseline["best"]]
+            axes.plot(
+                [floor, floor], [line - 0.2, line + 0.6], color=FAINT, linewidth=1.2, linestyle=(0, (2, 2))
+            )
     label_lines(axes, [facts.title(name) for name in names], below=0.75)
     value_axis(axes, "value; bar: 95 % interval of the intact run; dashed: hardest floor", unit)
     looks = [

@@ -16,6 +16,7 @@ from omni_mlflow.reporting.wording import (
     interval_of,
     number,
     signed,
+    undecided,
     verdict,
 )
 
@@ -109,11 +110,11 @@ def floors_table(facts: RunFacts) -> Table:
 
 
 def controls_table(facts: RunFacts) -> Table:
-    """Every graded metric under each control, against the intact run."""
+    """Every metric under each control, against the intact run; above zero is what it got worse by."""
     rows = []
     for control, metrics in sorted(facts.section("controls").items()):
-        for name in (name for name in facts.graded_metrics if name in metrics):
-            baseline = facts.section("baselines")[name]
+        for name in (name for name in facts.controlled_metrics if name in metrics):
+            baseline = facts.section("baselines").get(name)
             difference = metrics[name]["difference"]
             rows.append(
                 (
@@ -121,10 +122,10 @@ def controls_table(facts: RunFacts) -> Table:
                     facts.title(name),
                     number(facts.value(name)),
                     number(metrics[name]["value"]),
-                    number(baseline["floors"][baseline["best"]]),
+                    number(baseline["floors"][baseline["best"]]) if baseline else NOTHING,
                     signed(difference["value"]),
                     bounds(difference),
-                    _control_words(difference, metrics[name]["over_floor"]),
+                    _control_words(difference, metrics[name].get("over_floor")),
                 )
             )
     header = (
@@ -133,7 +134,7 @@ def controls_table(facts: RunFacts) -> Table:
         "Intact",
         "Control",
         "Hardest floor",
-        "Difference",
+        "Worse by",
         "Its 95 % interval",
         "Reading",
     )
@@ -211,14 +212,16 @@ def _examples(subjects: list[str]) -> str:
     return ", ".join(shown) + (", …" if len(subjects) > len(shown) else "")
 
 
-def _control_words(lost: Mapping[str, Any], over_floor: Mapping[str, Any]) -> str:
-    """Read a control by what it lost against the intact run and what it still has over the floor."""
+def _control_words(lost: Mapping[str, Any], over_floor: Mapping[str, Any] | None) -> str:
+    """Read a control by what it lost against the intact run and what it still has over the floor.
+
+    The words hold for a share that falls and for an error that rises.
+    """
     if lost["low"] is None or lost["high"] is None:
-        return "undecided: one episode has no interval"
-    if lost["low"] > 0:
-        return (
-            "falls, stays above its floor"
-            if over_floor["low"] > 0
-            else "falls, no longer clearly above its floor"
-        )
-    return "rises" if lost["high"] < 0 else "no clear change"
+        return undecided(lost)
+    if lost["low"] <= 0:
+        return "better" if lost["high"] < 0 else "no clear change"
+    if not over_floor:
+        return "worse"
+    stays = over_floor["low"] is not None and over_floor["low"] > 0
+    return "worse, still better than its floor" if stays else "worse, no longer clearly better than its floor"

@@ -37,11 +37,13 @@ _NO_FLOORS = (
 )
 _HOW_TO_READ_INTERVALS = (
     "Intervals are over episodes, because windows of one episode are not independent; where all episodes "
-    "have the same value, the interval is what that many identical episodes still allow."
+    "have the same value, the interval is what that many identical episodes still allow, and nothing bounds "
+    "a metric without an end."
 )
 HOW_TO_READ_CONTROLS = (
-    "Each control answers the same samples with one input exchanged or removed. A question that needs that "
-    "input falls to its floor; one that does not change was answered without it."
+    "Each control answers the same samples with one input exchanged or removed; a positive difference says "
+    "that the answers got worse. What needs that input gets as bad as its floor; what does not change was "
+    "answered without it."
 )
 
 
@@ -115,8 +117,15 @@ def verdict(baseline: Mapping[str, Any] | None, evidence: Evidence) -> str:
         return NOTHING
     low = baseline["difference"]["low"]
     if low is None:
-        return "undecided: one episode has no interval"
+        return undecided(baseline["difference"])
     return BEATS if low > 0 else DOES_NOT_BEAT
+
+
+def undecided(difference: Mapping[str, Any]) -> str:
+    """Why a difference without limits decides nothing."""
+    if difference.get("method"):
+        return "undecided: no two episodes differ, and the metric has no end"
+    return "undecided: one episode has no interval"
 
 
 def findings(facts: RunFacts) -> list[str]:
@@ -142,20 +151,21 @@ def findings(facts: RunFacts) -> list[str]:
         baseline = facts.section("baselines")[metric]
         floor = baseline["best"]
         told.append(
-            f"{facts.title(metric)} is {number(facts.value(metric))} "
-            f"{bounds(facts.interval(metric))} and {verdict(baseline, facts.evidence)}: "
+            f"{facts.title(metric)} is {_within(number(facts.value(metric)), facts.interval(metric))} "
+            f"and {verdict(baseline, facts.evidence)}: "
             f"“{floor_title(floor)}” scores {number(baseline['floors'][floor])}, a difference of "
-            f"{signed(baseline['difference']['value'])} {bounds(baseline['difference'])}."
+            f"{_within(signed(baseline['difference']['value']), baseline['difference'])}."
         )
-    return told or [*_alone(facts)] or ["No question has a floor to be held against."]
+    return [*told, *_alone(facts)] or ["No question has a floor to be held against."]
 
 
 def _alone(facts: RunFacts) -> Iterable[str]:
-    """The primary metrics where no label question is asked and none of them has a floor."""
+    """The primary metrics without a floor, where no label question is asked."""
     if facts.questions:
         return
     for metric in facts.primary_metrics:
-        if metric in facts.reported_metrics and facts.value(metric) is not None:
+        alone = metric in facts.reported_metrics and metric not in facts.graded_metrics
+        if alone and facts.value(metric) is not None:
             value, interval = number(facts.value(metric)), interval_of(facts, metric)
             yield f"{facts.title(metric)} is {value}, {interval}. No floor was given to hold it against."
 
@@ -267,6 +277,12 @@ def signed(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{value:+.3f}" if f"{abs(value):.3f}" != "0.000" else "0.000"
+
+
+def _within(value: str, interval: Mapping[str, Any] | None) -> str:
+    """A number in a sentence, with its limits where it has some."""
+    limits = bounds(interval)
+    return value if limits == NOTHING else f"{value} {limits}"
 
 
 def bounds(interval: Mapping[str, Any] | None) -> str:

@@ -5,7 +5,10 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from omni_mlflow.metrics.metric import Metric
+from omni_mlflow.metrics.score_rows import against
 from omni_mlflow.reporting.facts import Flow
+from omni_mlflow.reporting.figures import figures_of
 from omni_mlflow.reporting.run_report import render_run_report
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.types import Skip
@@ -125,7 +128,7 @@ def test_a_control_shows_the_fall_against_the_intact_run(make_facts):
     ]
     contact = next(line for line in lines if "Contact accuracy" in line)
     assert "| 0.917 | 0.667 |" in contact
-    assert contact.endswith("| falls, no longer clearly above its floor |")
+    assert contact.endswith("| worse, no longer clearly better than its floor |")
 
 
 def test_seen_and_unseen_labels_are_told_apart(make_facts):
@@ -172,3 +175,77 @@ def test_one_episode_leaves_the_verdict_open(make_facts, rows, priors):
     report = render_run_report(make_facts(metrics=metrics))
     assert cells(report, "Action accuracy")[2] == "–"
     assert cells(report, "Action accuracy")[7] == "undecided: one episode has no interval"
+
+
+MAE = "depth_mae_m"
+OF_DEPTH = {
+    MAE: Metric(title="Depth error", better="lower", unit="m"),
+    "depth_bias_m": Metric(title="Depth bias", better="lower", unit="m"),
+}
+
+
+def difference(value, low, high):
+    return {"value": value, "low": low, "high": high, "method": "cluster_t", "p_value": 0.02}
+
+
+@pytest.fixture
+def depth(make_facts):
+    """Facts of a backbone that asks nothing: an error with a floor and a control that makes it rise."""
+
+    def make(worse, over_floor, **changes):
+        floors = against({"mean_of_train": 0.055}, {"mean_of_train": difference(0.001, 0.0005, 0.0015)})
+        control = {"value": 0.1, "difference": worse, "over_floor": over_floor}
+        metrics = {
+            MAE: 0.054,
+            "depth_bias_m": 0.01,
+            "intervals": {MAE: {"low": 0.05, "high": 0.06}},
+            "baselines": {MAE: floors},
+            "controls": {"no_picture": {MAE: control, "depth_bias_m": {"value": 0.2, "difference": worse}}},
+        }
+        told = {"questions": (), "metrics": metrics, "kinds": OF_DEPTH, "primary_metrics": (MAE,)}
+        return make_facts(**{**told, **changes})
+
+    return make
+
+
+def test_a_floor_counts_where_nothing_is_asked_and_no_verdict_is_written(depth):
+    report = render_run_report(depth(difference(0.046, 0.04, 0.05), difference(-0.045, -0.05, -0.04)))
+    assert "Depth error (m), lower is better is 0.054 [0.050, 0.060] and beats its floor: “mean of" in report
+    assert "No floor was given" not in report
+    assert "| Depth error (m), lower is better | mean of train | 0.055 | +0.001 |" in report
+
+
+NO_LIMITS = {**difference(0.0, None, None), "method": "no_variation_bound"}
+
+
+@pytest.mark.parametrize(
+    ("worse", "over_floor", "reading"),
+    [
+        (
+            difference(0.046, 0.04, 0.05),
+            difference(-0.045, -0.05, -0.04),
+            "worse, no longer clearly better than its floor",
+        ),
+        (
+            difference(0.0005, 0.0004, 0.0006),
+            difference(0.0005, 0.0001, 0.0009),
+            "worse, still better than its floor",
+        ),
+        (difference(0.046, 0.04, 0.05), NO_LIMITS, "worse, no longer clearly better than its floor"),
+        (difference(-0.01, -0.02, -0.005), difference(0.01, 0.005, 0.02), "better"),
+        (difference(0.0, -0.01, 0.01), difference(0.001, -0.01, 0.01), "no clear change"),
+        (NO_LIMITS, NO_LIMITS, "undecided: no two episodes differ, and the metric has no end"),
+    ],
+)
+def test_a_control_that_makes_an_error_rise_is_read_as_worse(depth, worse, over_floor, reading):
+    lines = render_run_report(depth(worse, over_floor)).splitlines()
+    [row] = [line for line in lines if line.startswith("| no picture | Depth error")]
+    assert row.endswith(f"| {reading} |")
+
+
+def test_a_control_of_a_metric_without_a_floor_is_shown_where_nothing_is_asked(depth):
+    lines = render_run_report(depth(difference(0.19, 0.1, 0.3), None)).splitlines()
+    [row] = [line for line in lines if line.startswith("| no picture | Depth bias")]
+    assert row.endswith("| 0.010 | 0.200 | – | +0.190 | [0.100, 0.300] | worse |")
+    drawn = figures_of(depth(difference(0.19, 0.1, 0.3), None), per_episode=[], confusion=[], progress=[])
+    assert [figure.name for figure in drawn] == ["floors_m", "controls_m"]

@@ -1,12 +1,15 @@
 """A backbone whose answers are numbers and never labels: it foretells the depth in front of the wearer.
 
-It has no floor, no interval and no use of the label library: what its report says, shared code says.
+Its error has no upper end, a floor that is as good as the model of the first training, and a control; its
+overshoot has none of them. It makes no use of the label library: what its report says, shared code says.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +26,8 @@ from omni_mlflow.backbones.base import (
 )
 from omni_mlflow.contract import Section
 from omni_mlflow.metrics.metric import HELD_OUT_EPISODES, Metric
+from omni_mlflow.metrics.score_rows import against, difference_row, interval_row
+from omni_mlflow.metrics.uncertainty import EpisodeEstimate, mean_estimate
 from omni_mlflow.spine.modalities import Modality, ModelTarget
 from omni_mlflow.spine.rows import digest_of, write_document
 from omni_mlflow.spine.types import Answer, Check, FittedOnTrain, Outcome, Sample, Skip, Target, Window
@@ -60,7 +65,7 @@ class Predictor:
                 episode_id=sample.episode_id,
                 anchor=sample.anchor,
                 outcome=Outcome.ANSWERED,
-                values={"depth_m": self._model["depth_m"]},
+                values={"depth_m": self._model["depth_m"] + sample.inputs["lean_m"]},
             )
             for sample in samples
         ]
@@ -80,7 +85,7 @@ class Numeric:
     training_files = frozenset({"training_metadata.json", "progress.jsonl", "model.json"})
     eval_files = frozenset({"metrics.json", "predictions.jsonl", "RUN_REPORT.md"})
     predictions_file = "predictions.jsonl"
-    controls: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ("leaning_forward",)
     stage_settings: Mapping[str, tuple[str, ...]] = {
         "export": (),
         "train": ("training",),
@@ -100,7 +105,7 @@ class Numeric:
             anchor=window.anchor,
             observed=window.span,
             forecast_from=window.anchor,
-            inputs={},
+            inputs={"lean_m": 0.0},
         )
         target = Target(
             id=window.id,
@@ -136,7 +141,7 @@ class Numeric:
         return {}
 
     def control(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
-        raise AssertionError(f"no control {name!r} was declared")
+        return [sample.model_copy(update={"inputs": {"lean_m": 0.1}}) for sample in samples]
 
     def score(self, exam: Exam, *, settings: Any) -> Scores:
         rows = []
@@ -163,6 +168,7 @@ class Numeric:
             "depth_mae_m": float(np.abs(errors_m).mean()),
             "depth_overshoot_m": float(errors_m.mean()),
             "held_out_episode_count": len({row["episode_id"] for row in rows}),
+            **_held_against(exam),
         }
         return Scores(metrics=_as_told(metrics, settings.scoring.says), predictions=rows)
 
@@ -183,13 +189,45 @@ class Numeric:
         ]
 
 
+def _held_against(exam: Exam) -> dict[str, Any]:
+    """The interval of the error, its floor and its control; each difference is positive where an answer gets
+    worse than the model's, or the model is better than the floor."""
+    model = _error(exam, [answer.values["depth_m"] for answer in exam.answers])
+    floor = _error(exam, [exam.fitted.mean_depth_m] * len(exam.answers))
+    leaning = _error(exam, [answer.values["depth_m"] for answer in exam.controls["leaning_forward"]])
+    return {
+        "intervals": {"depth_mae_m": interval_row(model)},
+        "baselines": {
+            "depth_mae_m": against(
+                {"mean_of_train": floor.value}, {"mean_of_train": difference_row(floor - model)}
+            )
+        },
+        "controls": {
+            "leaning_forward": {
+                "depth_mae_m": {
+                    "value": leaning.value,
+                    "difference": difference_row(leaning - model),
+                    "over_floor": difference_row(floor - leaning),
+                }
+            }
+        },
+    }
+
+
+def _error(exam: Exam, given_m: Sequence[float]) -> EpisodeEstimate:
+    errors_m = np.abs(np.array(given_m) - exam.arrays["depth_m"]).tolist()
+    found = mean_estimate(errors_m, [sample.episode_id for sample in exam.samples])
+    return replace(found, low=0.0, high=inf)
+
+
 def _as_told(metrics: dict[str, Any], says: str) -> dict[str, Any]:
     """The metrics, or what an author may get wrong about the primary one."""
     others = {name: value for name, value in metrics.items() if name != "depth_mae_m"}
     match says:
         case "null with a reason":
             reasons = {"depth_mae_m": "no pixel of any sample has a depth"}
-            return {**others, "depth_mae_m": None, "more": {"reasons": reasons}}
+            alone = {**others, "intervals": {}, "baselines": {}, "controls": {}}
+            return {**alone, "depth_mae_m": None, "more": {"reasons": reasons}}
         case "null":
             return {**others, "depth_mae_m": None}
         case "nothing":
