@@ -79,7 +79,7 @@ def _why_not_paired(metric: str, runs: Mapping[str, EvaluatedRun], pairing: Pair
             return f"{why} (run {name})"
     kinds = [run.kinds[metric] for run in runs.values()]
     if any(kind != kinds[0] for kind in kinds):
-        return "the runs declare it with another unit or direction"
+        return "the runs declare it with another unit, direction or range"
     truth = kinds[0].truth
     if len({run.targets for run in runs.values()}) > 1:
         return "the runs were scored against different sealed targets"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import inf, isclose
+from math import isclose
 from typing import Any
 
 from omni_mlflow.metrics.answers import PredictionRow, RowScore
@@ -33,13 +33,13 @@ class Measure:
     score: RowScore
 
     def estimate(self, rows: Iterable[PredictionRow]) -> EpisodeEstimate:
-        """The metric over rows; a share lies between 0 and 1, and what has a unit anywhere.
+        """The metric over rows, within the range that it is declared with.
 
         Raises:
             NothingToScoreError: no row takes part.
         """
-        found = score_rows(rows, self.score)
-        return found if self.kind.unit is None else replace(found, low=-inf, high=inf)
+        low, high = self.kind.limits
+        return replace(score_rows(rows, self.score), low=low, high=high)
 
     def num_graded(self, rows: Iterable[PredictionRow]) -> int:
         return sum(self.score(row) is not None for row in rows)
@@ -87,8 +87,12 @@ def why_no_column(
         return "no column of its name holds its value for each row of the predictions"
     if not all(_is_cell(row[metric]) for row in found):
         return "the column of its name holds something else than numbers and null"
+    measure = measure_of_column(metric, kind)
+    if outside := [value for value in _means(measure, found) if not _is_within(kind, value)]:
+        low, high = kind.limits
+        return f"the column of its name holds {outside[0]:.6g}, and its range is {low:g} to {high:g}"
     try:
-        mean = measure_of_column(metric, kind).estimate(found).value
+        mean = measure.estimate(found).value
     except NothingToScoreError:
         return "the column of its name holds no number"
     if reported is None:
@@ -96,6 +100,17 @@ def why_no_column(
     if not isclose(mean, reported, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE):
         return f"the column of its name has the mean {mean:.6g}, and metrics.json says {reported}"
     return None
+
+
+def _means(measure: Measure, rows: Iterable[PredictionRow]) -> Iterator[float]:
+    scores = (measure.score(row) for row in rows)
+    return (top / bottom for top, bottom in filter(None, scores))
+
+
+def _is_within(kind: Metric, value: float) -> bool:
+    """Whether a value lies in the metric's range, up to what rounding adds to it."""
+    nearest = min(max(value, kind.limits[0]), kind.limits[1])
+    return isclose(value, nearest, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
 
 
 def _is_cell(value: Any) -> bool:

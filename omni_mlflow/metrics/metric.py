@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Literal
 
 from omni_mlflow.spine.types import Row
@@ -14,6 +15,7 @@ class Metric(Row):
     Attributes:
         title: as a report calls it.
         unit: of its value; None for a share between 0 and 1.
+        at_least, at_most: the range of a value with a unit; None where it has no end.
         question: the one that it grades; None for the form of the reply, or where there is no question.
         truth: the key of ``true_json`` that it grades, where that is no question of a contract.
     """
@@ -21,6 +23,8 @@ class Metric(Row):
     title: str
     better: Literal["higher", "lower"] = "higher"
     unit: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
     question: str | None = None
     truth: str | None = None
 
@@ -29,6 +33,16 @@ class Metric(Row):
         """Its name for readers, with its unit, and a word where low values are good."""
         unit = f" ({self.unit})" if self.unit else ""
         return f"{self.title}{unit}{', lower is better' if self.better == 'lower' else ''}"
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the greatest value that it can have."""
+        if self.unit is None:
+            return 0.0, 1.0
+        return (
+            -inf if self.at_least is None else self.at_least,
+            inf if self.at_most is None else self.at_most,
+        )
 
 
 LABEL_METRICS: Mapping[str, Metric] = {

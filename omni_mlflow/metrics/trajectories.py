@@ -39,7 +39,7 @@ def _at(seconds: float) -> str:
 
 
 TRAJECTORY_METRICS: Mapping[str, Metric] = {
-    name: Metric(title=title, better="lower", unit="mm")
+    name: Metric(title=title, better="lower", unit="mm", at_least=0.0, at_most=FARTHEST_MM)
     for name, title in (
         (MPJPE, "Mean joint error (MPJPE)"),
         (WRIST, "Mean wrist error"),

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from omni_mlflow.metrics.comparison import Verdict, compare_rows, holm, mean_of, verdict_of
 from omni_mlflow.metrics.errors import UnpairedError
-from omni_mlflow.metrics.measures import measure_of_question
+from omni_mlflow.metrics.measures import measure_of_column, measure_of_question, why_no_column
+from omni_mlflow.metrics.metric import Metric
 from omni_mlflow.metrics.pairing import contradictions, disagreements, pair, shared_questions
 from omni_mlflow.metrics.uncertainty import mean_estimate
 
@@ -200,3 +201,38 @@ def test_two_rounds_of_the_reference_predictions_against_themselves_are_tied(qwe
     compared = compare_rows(pair({"A": rows, "B": rows}), {"A": ["A"], "B": ["B"]}, measures(*EVERYTHING))
     assert {contrast.verdict for metric in compared for contrast in metric.contrasts} == {Verdict.TIED}
     assert {contrast.difference for metric in compared for contrast in metric.contrasts} == {0.0}
+
+
+METRES = Metric(title="Mean error", better="lower", unit="m")
+ERROR = METRES.model_copy(update={"at_least": 0.0})
+SPREAD_M = {"a": 0.001, "b": 0.003, "c": 0.3}
+
+
+def of_episodes(kind):
+    rows = [
+        {"id": name, "episode_id": name, "anchor": 9, "error_m": metres} for name, metres in SPREAD_M.items()
+    ]
+    return compare_rows(
+        pair({"A": rows, "B": rows}), {"A": ["A"], "B": ["B"]}, [measure_of_column("error_m", kind)]
+    )
+
+
+def test_an_interval_keeps_to_the_range_that_the_metric_is_declared_with():
+    [anywhere], [positive] = of_episodes(METRES), of_episodes(ERROR)
+    assert anywhere.scores[0].low < 0
+    assert (positive.scores[0].low, positive.scores[0].high) == (0.0, anywhere.scores[0].high)
+    [capped] = of_episodes(ERROR.model_copy(update={"at_most": 0.35}))
+    assert capped.scores[0].high == 0.35
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        (ERROR, -0.2, "holds -0.2, and its range is 0 to inf"),
+        (Metric(title="Share"), 1.2, "holds 1.2, and its range is 0 to 1"),
+    ],
+)
+def test_a_column_with_values_outside_of_the_range_is_not_compared(kind, value, told):
+    rows = [{"id": "a", "episode_id": "a", "error_m": value}]
+    assert told in why_no_column("error_m", kind, rows, reported=value)
+    assert why_no_column("error_m", METRES, rows, reported=value) is None

@@ -78,7 +78,7 @@ class Numeric:
     shown: frozenset[Modality] = frozenset()
     targets: frozenset[ModelTarget] = frozenset()
     metrics: Mapping[str, Metric] = {
-        "depth_mae_m": Metric(title="Mean error of the depth", better="lower", unit="m"),
+        "depth_mae_m": Metric(title="Mean error of the depth", better="lower", unit="m", at_least=0.0),
         "depth_overshoot_m": Metric(title="Mean overshoot of the depth", better="lower", unit="m"),
         "held_out_episode_count": HELD_OUT_EPISODES,
     }
