@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from omni_mlflow.spine.types import Answer, Outcome
 from omni_mlflow.stage_report import RulesBrokenError
 from omni_mlflow.stages.asked import NUM_ALONE
+from omni_mlflow.stages.same_answers import same_answers
 from tests.conftest import TRIVIAL
 from tests.workbench import Workbench, contents
 
@@ -104,3 +106,48 @@ def test_who_was_asked_alone_at_first_is_not_asked_again(bench, monkeypatch):
     told = json.loads((bench.evaluation / "metrics.json").read_text())["asked_alone"]
     assert told == {"batch_size": 1, "asked": 0, "different": []}
     assert "asked again alone" not in (bench.evaluation / "RUN_REPORT.md").read_text()
+
+
+def said(raw="", **values):
+    return Answer(id="a", episode_id="e", anchor=9, outcome=Outcome.ANSWERED, raw=raw, values=values)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (said(depth_m=0.3), said(depth_m=0.3 + 6e-17), True),
+        (said(depth_m=0.3), said(depth_m=0.3001), False),
+        (said(hand_m=[[0.0, 0.5]]), said(hand_m=[[3.5e-18, 0.5]]), True),
+        (said(hand_m=[[0.0, 0.5]]), said(hand_m=[[0.001, 0.5]]), False),
+        (said(hand_m=[[0.0, 0.5]]), said(hand_m=[0.0, 0.5]), False),
+        (said(hand_m=[float("nan"), 1.0]), said(hand_m=[float("nan"), 1.0]), True),
+        (said(hand_m=[float("nan"), 1.0]), said(hand_m=[0.0, 1.0]), False),
+        (said(hand_m=[float("inf"), 1.0]), said(hand_m=[float("inf"), 1.1]), False),
+        (said(token=151_643), said(token=151_644), False),
+        (said(hand={"left": [0.1]}), said(hand={"left": [0.1 + 1e-17]}), True),
+        (said(hand={"left": [0.1]}), said(hand={"right": [0.1]}), False),
+        (said(label="cut"), said(label="stir"), False),
+        (said(raw='{"x": 0.1}'), said(raw='{"x": 0.10000000000000002}'), False),
+    ],
+)
+def test_numbers_are_the_same_to_five_digits_and_texts_exactly(one, other, same):
+    assert same_answers(one, other) is same
+
+
+def test_the_last_bit_of_a_number_names_nobody(bench, monkeypatch):
+    from omni_trivial import Predictor
+
+    answer = Predictor.answer
+
+    def answered(predictor, samples):
+        last_bit = 2**-54 if len(samples) == 1 else 0.0
+        return [
+            each.model_copy(update={"values": {**each.values, "depth_m": 0.3 + last_bit}})
+            for each in answer(predictor, samples)
+        ]
+
+    monkeypatch.setattr(Predictor, "answer", answered)
+    bench.run("evaluate")
+    told = json.loads((bench.evaluation / "metrics.json").read_text())["asked_alone"]
+    assert told["asked"] > 0
+    assert told["different"] == []
