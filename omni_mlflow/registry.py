@@ -19,6 +19,7 @@ from omni_mlflow.contract.form_problems import problems
 from omni_mlflow.contract.minimum_evidence import found_at, texts_at
 from omni_mlflow.contract.vocabulary import CATEGORIES, ROLES, categories_of, wrong_roles
 from omni_mlflow.gates import gate_of
+from omni_mlflow.metrics.metrics_file import HELD_OUT_EPISODE_COUNT
 from omni_mlflow.protocol import protocol_issues
 from omni_mlflow.publication.detectors import DETECTORS, TRAINING_STATE
 from omni_mlflow.publication.patterns import fits
@@ -259,7 +260,8 @@ def _target_issues(document: Mapping[str, Any], backbone: Backbone) -> list[str]
 
 
 def _question_issues(document: Mapping[str, Any], backbone: Backbone) -> list[str]:
-    """What is asked must be graded by a primary metric, and what one grades must be asked."""
+    """What is asked must be graded by a primary metric, and what one grades must be asked; where nothing is,
+    some primary metric must still judge."""
     asked = [*texts_at(document, "questions.describe"), *texts_at(document, "questions.foretell")]
     graded = {name: metric.question for name, metric in backbone.metrics.items() if metric.question}
     unasked = [
@@ -268,6 +270,12 @@ def _question_issues(document: Mapping[str, Any], backbone: Backbone) -> list[st
         if name in graded and graded[name] not in asked
     ]
     primary = {graded.get(name) for name in texts_at(document, "primary_metrics")}
+    if not asked and not {*texts_at(document, "primary_metrics")} - {HELD_OUT_EPISODE_COUNT}:
+        numbers = sorted({name for name in backbone.metrics if name not in graded} - {HELD_OUT_EPISODE_COUNT})
+        return [
+            "primary_metrics: nothing is judged: no question is asked, and no metric is named beside "
+            f"{HELD_OUT_EPISODE_COUNT!r}; those that grade no question: {numbers or 'none'}"
+        ]
     return unasked + [
         f"question {question!r} is asked and no primary metric grades it; "
         f"those that do: {sorted(name for name, each in graded.items() if each == question) or 'none'}"

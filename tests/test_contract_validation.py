@@ -15,6 +15,7 @@ from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.publish import EVIDENCE_STAGES
 from omni_mlflow.workspace import Workspace
 from tests.conftest import PROJECT, TRIVIAL
+from tests.numeric_job import NUMERIC, write_numeric_contract
 
 
 def document_of(backbone: str) -> dict:
@@ -345,3 +346,19 @@ def test_a_contract_of_a_newer_form_is_refused_by_its_version(issues):
     document = document_of("policy_vla_branch")
     document["schema_version"] = 2
     assert issues(document) == ["schema_version: Value error, 2 is newer than this project; it knows 1"]
+
+
+@pytest.fixture
+def numeric(tmp_path, monkeypatch) -> dict:
+    """The contract of a backbone that asks no question."""
+    monkeypatch.syspath_prepend(str(NUMERIC))
+    return yaml.safe_load(write_numeric_contract(tmp_path / "numeric.yaml").read_text())
+
+
+def test_where_nothing_is_asked_a_count_of_episodes_judges_nothing(issues, numeric):
+    assert issues(numeric) == []
+    counted = {**numeric, "primary_metrics": ["held_out_episode_count"]}
+    assert issues(counted) == [
+        "primary_metrics: nothing is judged: no question is asked, and no metric is named beside "
+        "'held_out_episode_count'; those that grade no question: ['depth_mae_m', 'depth_overshoot_m']"
+    ]
