@@ -12,10 +12,11 @@ from rich.text import Text
 
 from omni_mlflow.spine.anomalies import annotation_anomalies, listed, percent
 from omni_mlflow.spine.episodes import NOMINAL_FPS, EpisodeFile, open_episode
+from omni_mlflow.spine.lost_frames import lost_frames
 from omni_mlflow.spine.picture_clock import clock_off_s
 from omni_mlflow.spine.sound import WHOLE_S
 from omni_mlflow.spine.soundtrack import fullest_sound
-from omni_mlflow.spine.types import CAMERAS, Row
+from omni_mlflow.spine.types import CAMERAS, LostFrames, Row
 from omni_mlflow.spine.video import UnreadableVideoError, container_fps, count_frames, probe_video
 
 _FPS_TOLERANCE = 0.005  # intact files claim 19.99 to 20.01 frames per second
@@ -30,6 +31,7 @@ class Inspection(Row):
             present and valid.
         sampled: each modality whose share is an estimate, with how many frames, spread evenly over the
             episode, were looked at; all frames were for the others.
+        lost_frames: those that some array is too short for; None where all arrays are equal.
         anomalies: one sentence each; none for a flawless episode.
     """
 
@@ -38,6 +40,7 @@ class Inspection(Row):
     fps: float
     modalities: dict[str, float]
     sampled: dict[str, int]
+    lost_frames: LostFrames | None = None
     anomalies: tuple[str, ...]
 
 
@@ -60,6 +63,7 @@ def inspect_episode(folder: Path) -> Inspection:
             fps=round(source.fps, 3),
             modalities={name: round(share, 4) for name, share in modalities.items()},
             sampled=source.sampled(),
+            lost_frames=lost_frames(source),
             anomalies=tuple(anomalies),
         )
 

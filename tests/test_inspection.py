@@ -84,7 +84,9 @@ def test_the_command_prints_one_json_object_and_nothing_else(episode):
     done = command_line(str(episode), "--json")
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
-    assert set(told) == {"episode_id", "num_frames", "fps", "modalities", "sampled", "anomalies"}
+    assert set(told) == {
+        *("episode_id", "num_frames", "fps", "modalities", "sampled", "lost_frames", "anomalies")
+    }
     assert told["sampled"] == {"depth": 16}
     assert told["modalities"]["depth"] == 1.0
 
@@ -215,8 +217,12 @@ def test_an_array_with_fewer_rows_than_the_others_is_named(episode):
     replace(episode, "full_body_mocap/contacts", contacts)
     found = inspect_episode(episode)
     assert found.num_frames == 90
-    sentence = "full_body_mocap/contacts has 90 rows where others have up to 100: only the first 90 frames"
-    assert any(each.startswith(sentence) for each in found.anomalies)
+    assert (
+        "full_body_mocap/contacts has 90 rows where others have up to 100: only the first 90 frames are "
+        "used, and 10 are lost, 10 of them labelled with an action"
+    ) in found.anomalies
+    assert found.lost_frames is not None
+    assert found.lost_frames.short_arrays == {"full_body_mocap/contacts": 90}
 
 
 def test_a_video_with_too_few_pictures_covers_that_share_of_the_frames(episode, tmp_path):

@@ -197,8 +197,8 @@ class AnnotationFile:
         return self.numbers(name, slice(self.num_frames))
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Read one text per frame; whole numbers are written out."""
-        return tuple(_as_text(value) for value in self.frames(name).tolist())
+        """Read one text per row, also of rows after the last frame; whole numbers are written out."""
+        return tuple(_as_text(value) for value in self.array(name).tolist())
 
     def joints(self, name: str, num_joints: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Read joints, shape (num_frames, num_joints, 3), and which rows are valid.

@@ -10,6 +10,7 @@ from omni_mlflow.spine import clock
 from omni_mlflow.spine.annotation import AnnotationFile
 from omni_mlflow.spine.episodes import NOMINAL_FPS, SIDES, EpisodeFile
 from omni_mlflow.spine.layout import DATASETS, FRAME_ARRAYS, LARGEST, possible
+from omni_mlflow.spine.lost_frames import lost_frames
 from omni_mlflow.spine.poses import Bools
 from omni_mlflow.spine.strict_json import NotAJsonObjectError
 from omni_mlflow.spine.windows import DEGENERATE_SHARE
@@ -24,6 +25,7 @@ _KEYFRAMES = "imu/keyframe_indices"
 
 
 def annotation_anomalies(source: EpisodeFile) -> Iterator[str]:
+    yield from _short_arrays(source)
     yield from _layout(source.annotation)
     yield from _metadata(source.annotation)
     yield from _clock(source)
@@ -43,14 +45,19 @@ def listed(parts: list[str]) -> str:
     return ", ".join(parts[:_NAMED_PLACES]) + (f" and {more} more" if more > 0 else "")
 
 
+def _short_arrays(source: EpisodeFile) -> Iterator[str]:
+    if (lost := lost_frames(source)) is None:
+        return
+    (shortest, num_rows), *others = sorted(lost.short_arrays.items(), key=lambda array: array[1])
+    yield (
+        f"{shortest} has {num_rows} rows where others have up to {num_rows + lost.num_frames}: "
+        f"only the first {num_rows} frames are used, and {lost.num_frames} are lost, "
+        f"{lost.num_labelled} of them labelled with an action"
+        + (f"; short are also {listed([name for name, _ in others])}" if others else "")
+    )
+
+
 def _layout(annotation: AnnotationFile) -> Iterator[str]:
-    rows = annotation.rows_by_array
-    shortest = min(rows, key=lambda name: rows[name])
-    if rows[shortest] != (longest := max(rows.values())):
-        yield (
-            f"{shortest} has {rows[shortest]} rows where others have up to {longest}: "
-            f"only the first {annotation.num_frames} frames are used"
-        )
     for name in DATASETS:
         if name in annotation and not annotation.has_known_shape(name):
             yield f"{name} has an unknown shape and cannot be read"

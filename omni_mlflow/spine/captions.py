@@ -2,7 +2,7 @@
 
 The rules are those of the data set's own toolkit: ``new`` is its current release; ``old`` is the one
 before, kept so that results made with it can be reproduced. A caption is always mapped onto *all* frames
-of the episode: timestamps that lie outside a slice would snap to its edges.
+that were recorded, and then sliced: timestamps that lie outside a slice would snap to its edges.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ class FrameCaptions:
     Attributes:
         description: a sentence or two about the action.
         segments: in the order of the file; a frame's subtask may be that of an earlier one that overran.
-        dropped_segments: how many more there were that name no frame of this episode.
+        dropped_segments: how many more there were that name none of these frames.
     """
 
     num_frames: int
@@ -47,6 +47,23 @@ class FrameCaptions:
     segments: tuple[CaptionSegment, ...]
     dropped_segments: int
     main_task: str | None
+
+    def until(self, stop: int) -> FrameCaptions:
+        """Return the captions of the frames before ``stop``; a segment that begins later is a dropped one."""
+        if stop >= self.num_frames:
+            return self
+        kept = [segment for segment in self.segments if segment.start < stop]
+        return FrameCaptions(
+            num_frames=stop,
+            action=self.action[:stop],
+            description=self.description[:stop],
+            subtask=self.subtask[:stop],
+            objects=self.objects[:stop],
+            interaction=self.interaction[:stop],
+            segments=tuple(replace(segment, end=min(segment.end, stop - 1)) for segment in kept),
+            dropped_segments=self.dropped_segments + len(self.segments) - len(kept),
+            main_task=self.main_task,
+        )
 
 
 def map_captions(

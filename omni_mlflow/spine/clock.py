@@ -3,34 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omni_mlflow.spine.annotation import AnnotationFile
-from omni_mlflow.spine.frame_clock import Stamps
+from omni_mlflow.spine.frame_clock import NOMINAL_FPS, Stamps
+from omni_mlflow.spine.lost_frames import num_recorded
 
 _STAMPS_BY_FRAME = ("video/device_timestamp", "slam/frame_names")
 _IMU_STAMPS, _IMU_FRAMES = "imu/device_timestamp_ns", "imu/keyframe_indices"
 _LONGEST_STAMP = 18  # digits that surely fit 64 bits
+_NOMINAL_PERIOD_NS = round(1e9 / NOMINAL_FPS)
 _LARGEST_STAMP = 2**62  # and so does the difference of any two up to here
 
 
 def frame_names(annotation: AnnotationFile) -> tuple[str, ...]:
-    """Return ``<device timestamp>.jpg`` of each frame, also where SLAM failed.
+    """Return ``<device timestamp>.jpg`` of each frame, also where SLAM failed, of *all* that were recorded.
 
-    SLAM's own names are taken where it names every frame. Where there is no clock either, frames are counted:
-    ``frame_000000.jpg`` and so on, as the data set's toolkit does.
+    Those are as many as the longest frame array has rows, however short another one is: a caption speaks of
+    the frames after the cut, too, and what it says of them must not fall to the last one before it.
+
+    SLAM's own names are taken where it names every frame. Frames that no array stamps follow at the nominal
+    rate. Where there is no clock at all, frames are counted: ``frame_000000.jpg`` and so on, as the data
+    set's toolkit does.
     """
-    if "slam/frame_names" in annotation:
-        names = annotation.texts("slam/frame_names")
-        if len(names) == annotation.num_frames and all(names):
-            return names
-    stamps = device_timestamps_ns(annotation)
-    if stamps is not None:
-        return tuple(f"{stamp}.jpg" for stamp in stamps.tolist())
-    return tuple(f"frame_{index:06d}.jpg" for index in range(annotation.num_frames))
+    names = _named_by_slam(annotation)
+    if len(names) == num_recorded(annotation):
+        return names
+    if stamps := _longest_clock(annotation):
+        missing = num_recorded(annotation) - len(stamps)
+        stamps += [stamps[-1] + frame * _NOMINAL_PERIOD_NS for frame in range(1, missing + 1)]
+        return tuple(f"{stamp}.jpg" for stamp in stamps)
+    if len(names) >= annotation.num_frames:
+        return names
+    return tuple(f"frame_{index:06d}.jpg" for index in range(num_recorded(annotation)))
+
+
+def _named_by_slam(annotation: AnnotationFile) -> tuple[str, ...]:
+    """Return SLAM's names up to the first that is empty."""
+    if "slam/frame_names" not in annotation:
+        return ()
+    return tuple(takewhile(bool, annotation.texts("slam/frame_names")))
+
+
+def _longest_clock(annotation: AnnotationFile) -> list[int]:
+    """Return the stamps of the array that has most of them; none where all lack a frame that is used."""
+    clocks = [_leading_stamps(annotation, name) for name in _STAMPS_BY_FRAME if name in annotation]
+    longest = max(clocks, key=len, default=[])
+    if len(longest) >= annotation.num_frames:
+        return longest
+    told = _imu_time_of_frames(annotation)
+    return [] if told is None else told.tolist()
+
+
+def _leading_stamps(annotation: AnnotationFile, name: str) -> list[int]:
+    stems = (text.rsplit(".", 1)[0] for text in annotation.texts(name))
+    return [int(stem) for stem in takewhile(_is_stamp, stems)]
 
 
 def device_timestamps_ns(annotation: AnnotationFile) -> Stamps | None:
@@ -55,7 +86,9 @@ def clock_array(annotation: AnnotationFile) -> str:
 def _stamps_in(annotation: AnnotationFile, name: str) -> Stamps | None:
     if name not in annotation:
         return None
-    return _whole_numbers([text.rsplit(".", 1)[0] for text in annotation.texts(name)])
+    return _whole_numbers(
+        [text.rsplit(".", 1)[0] for text in annotation.texts(name)[: annotation.num_frames]]
+    )
 
 
 def sample_timestamps_ns(annotation: AnnotationFile) -> tuple[Stamps, NDArray[np.bool_]]:
@@ -85,9 +118,11 @@ def _imu_time_of_frames(annotation: AnnotationFile) -> Stamps | None:
 
 
 def _whole_numbers(texts: Sequence[str]) -> Stamps | None:
-    if not all(text.isascii() and text.isdecimal() and len(text) <= _LONGEST_STAMP for text in texts):
-        return None
-    return np.array(texts, dtype=np.int64)
+    return np.array(texts, dtype=np.int64) if all(map(_is_stamp, texts)) else None
+
+
+def _is_stamp(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_STAMP
 
 
 def _number_or_nan(value: Any) -> float:

@@ -72,8 +72,8 @@ class EpisodeFile:
 
     @cached_property
     def frame_names(self) -> tuple[str, ...]:
-        """What captions call each frame: see :func:`omni_mlflow.spine.clock.frame_names`."""
-        return clock.frame_names(self.annotation)
+        """What captions call each frame, N names: see :func:`omni_mlflow.spine.clock.frame_names`."""
+        return clock.frame_names(self.annotation)[: self.num_frames]
 
     @cached_property
     def device_timestamps_ns(self) -> NDArray[np.int64] | None:
@@ -135,10 +135,15 @@ class EpisodeFile:
         return None if captions is None else captions.main_task
 
     def captions(self, rule: CaptionRule = "new") -> FrameCaptions | None:
-        """Return the caption laid out over all frames; None when there is none that can be read."""
+        """Return the caption laid out over the N frames; None when there is none that can be read."""
+        captions = self.recorded_captions(rule)
+        return None if captions is None else captions.until(self.num_frames)
+
+    def recorded_captions(self, rule: CaptionRule = "new") -> FrameCaptions | None:
+        """Return the caption laid out over all frames that were recorded, also those after the N in use."""
         if rule not in self._captions:
-            texts = self.caption_texts.values()
-            mapped = (map_captions(text, self.frame_names, rule=rule) for text in texts)
+            texts, names = self.caption_texts.values(), clock.frame_names(self.annotation)
+            mapped = (map_captions(text, names, rule=rule) for text in texts)
             self._captions[rule] = next((captions for captions in mapped if captions), None)
         return self._captions[rule]
 

@@ -10,6 +10,7 @@ from typing import Any
 from omni_mlflow.spine.clock import clock_array
 from omni_mlflow.spine.episodes import ANNOTATION, EpisodeFile, UnreadableEpisodeError, open_episode
 from omni_mlflow.spine.listing import EPISODE_FILES, NOT_AN_EPISODE_FOLDER, episode_number
+from omni_mlflow.spine.lost_frames import lost_frames
 from omni_mlflow.spine.recording import doubts_of
 from omni_mlflow.spine.sound_choice import why_no_sound
 from omni_mlflow.spine.soundtrack import fullest_sound
@@ -209,6 +210,7 @@ def read_annotation(source: EpisodeFile) -> dict[str, Any]:
         "missing_modalities": source.missing(),
         "coverage": source.coverage(),
         "coverage_sampled": source.sampled(),
+        "lost_frames": lost_frames(source),
         "synthetic": source.synthetic,
     }
 

@@ -118,6 +118,20 @@ def broken(checks: Iterable[Check]) -> list[Check]:
     return [check for check in checks if not check.ok]
 
 
+class LostFrames(Row):
+    """Frames behind the last one of an episode that is used, because an array has no row for them.
+
+    Attributes:
+        num_frames: how many the longest array has more.
+        num_labelled: of them, those that the caption labels with an action.
+        short_arrays: rows of each array that has fewer than the longest; the shortest sets the end.
+    """
+
+    num_frames: int = Field(ge=1)
+    num_labelled: int = Field(ge=0)
+    short_arrays: dict[str, int]
+
+
 class Episode(Row):
     """One episode of the manifest.
 
@@ -132,6 +146,7 @@ class Episode(Row):
         coverage_sampled: each modality whose coverage is an estimate, with how many frames, spread evenly
             over the episode, were looked at; all frames were for the others.
         device_clock_ns: first and last frame on the recording device's own clock.
+        lost_frames: those that some array is too short for; None where all arrays are equal.
         synthetic: written by this project's generator; the annotation itself says so.
     """
 
@@ -150,6 +165,7 @@ class Episode(Row):
     missing_modalities: dict[str, str] = Field(default_factory=dict)
     coverage: dict[str, float] = Field(default_factory=dict)
     coverage_sampled: dict[str, int] = Field(default_factory=dict)
+    lost_frames: LostFrames | None = None
     synthetic: bool = False
 
     @property

@@ -10,7 +10,9 @@ import pytest
 from handmade import FIRST_NS, STAMPS_NS, annotation, caption, segment
 
 from omni_mlflow.spine.episodes import CONTACT_GROUPS, UnreadableEpisodeError, nearest, open_episode
+from omni_mlflow.spine.lost_frames import lost_frames
 from omni_mlflow.spine.poses import moved
+from omni_mlflow.spine.types import LostFrames
 
 HALF = np.sqrt(0.5)
 
@@ -206,6 +208,84 @@ def test_the_shortest_array_sets_the_number_of_frames(write_annotation):
     with open_episode(write_annotation(changes)) as episode:
         assert episode.num_frames == 6
         assert len(episode.frame_names) == len(episode.body()[1]) == len(episode.device_timestamps_ns) == 6
+
+
+def told_in_halves() -> str:
+    """Frames 0-3 brush a block, frames 4-7 lift a cup; SLAM's time of every frame names them."""
+    first, second = (STAMPS_NS[0], STAMPS_NS[3]), (STAMPS_NS[4], STAMPS_NS[7])
+    return caption(
+        segment(*first, ("Brush", *first), subtask="Clean", objects={str(STAMPS_NS[0]): ["block"]}),
+        segment(*second, ("Lift", *second), subtask="Tidy", objects={str(STAMPS_NS[6]): ["cup"]}),
+    )
+
+
+@pytest.mark.parametrize("rule", ["new", "old"])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        ("hand_mocap/left_joints_3d",),
+        ("slam/frame_names",),
+        ("video/device_timestamp",),
+        ("slam/frame_names", "video/device_timestamp"),
+    ],
+)
+def test_what_a_caption_says_after_the_end_of_a_short_array_falls_to_no_frame_before_it(
+    write_annotation, cut, rule
+):
+    changes = {name: annotation()[name][:4] for name in cut}
+    with open_episode(write_annotation({**changes, "caption": told_in_halves()})) as episode:
+        found = episode.captions(rule)
+        assert found.action == ("Brush",) * 4
+        assert found.subtask == ("Clean",) * 4
+        assert found.objects == (("block",),) * 4
+        assert [(each.start, each.end) for each in found.segments] == [(0, 3)]
+        assert found.dropped_segments == 1
+
+
+def test_frames_counted_from_one_are_counted_over_all_that_were_recorded(write_annotation):
+    changes = {
+        "slam/frame_names": None,
+        "video/device_timestamp": None,
+        "imu/keyframe_indices": None,
+        "depth/depth": annotation()["depth/depth"][:6],
+        "caption": caption(segment(1, 8, ("Brush", 1, 6), ("Lift", 8, "frame_0000009"))),
+    }
+    with open_episode(write_annotation(changes)) as episode:
+        assert episode.captions().action == ("Brush",) * 6
+
+
+def test_a_damaged_stamp_after_the_end_of_a_short_array_harms_no_frame_before_it(write_annotation):
+    stamps = annotation()["video/device_timestamp"]
+    stamps[7] = b"?"
+    changes = {
+        "slam/frame_names": None,
+        "video/device_timestamp": stamps,
+        "depth/depth": annotation()["depth/depth"][:4],
+        "caption": told_in_halves(),
+    }
+    with open_episode(write_annotation(changes)) as episode:
+        assert episode.frame_names == tuple(f"{stamp}.jpg" for stamp in STAMPS_NS[:4])
+        assert episode.captions().action == ("Brush",) * 4
+
+
+def test_lost_frames_are_counted_with_the_array_that_is_short(write_annotation):
+    with open_episode(write_annotation({"caption": told_in_halves()})) as whole:
+        assert lost_frames(whole) is None
+    changes = {
+        "hand_mocap/left_joints_3d": annotation()["hand_mocap/left_joints_3d"][:4],
+        "depth/depth": annotation()["depth/depth"][:7],
+    }
+    with open_episode(write_annotation({**changes, "caption": told_in_halves()})) as episode:
+        short = {"hand_mocap/left_joints_3d": 4, "depth/depth": 7}
+        assert lost_frames(episode) == LostFrames(num_frames=4, num_labelled=4, short_arrays=short)
+
+
+def test_an_array_that_declares_more_rows_than_any_recording_has_costs_no_memory(write_annotation):
+    folder = write_annotation({"caption": told_in_halves()})
+    with h5py.File(folder / "annotation.hdf5", "r+") as file:
+        file.create_dataset("video/frame_number", (10**12,), "i8", chunks=(1024,))
+    with open_episode(folder) as episode:
+        assert episode.captions().action == ("Brush",) * 4 + ("Lift",) * 4
 
 
 def test_body_arrays_of_older_exports_have_an_axis_in_front(write_annotation):

@@ -65,6 +65,16 @@ def test_a_manifest_row_says_what_is_there(make_episode):
     assert not episode.synthetic
 
 
+def test_a_manifest_row_says_which_array_cost_how_many_frames(make_episode):
+    betas = np.ones((6, 10), dtype=np.float32)
+    folder = make_episode(changes={"hand_mocap/left_mano_hand_betas": betas})
+    [episode], _ = scan_data_root(folder.parents[1])
+    assert episode.num_frames == 6
+    assert episode.lost_frames is not None
+    assert (episode.lost_frames.num_frames, episode.lost_frames.num_labelled) == (2, 2)
+    assert episode.lost_frames.short_arrays == {"hand_mocap/left_mano_hand_betas": 6}
+
+
 def test_a_manifest_row_says_which_coverage_is_an_estimate(make_episode):
     folder = make_episode(num_frames=60)
     (episode,), _ = scan_data_root(folder.parents[1])
