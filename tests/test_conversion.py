@@ -78,6 +78,14 @@ def test_records_become_an_index_with_its_manifest(converted):
     assert (manifest["converted_from"]["file"], manifest["split_digest"]) == ("dataset.jsonl", None)
 
 
+def test_a_published_contact_that_is_always_yes_is_a_degenerate_label(converted):
+    assert [row["supervision"]["in_contact"] for row in converted.rows] == [None] * 3
+    assert converted.manifest["degenerate_labels"] == {
+        "published_contact": {"answer": True, "share": 1.0},
+        "transition": {"answer": False, "share": 1.0},
+    }
+
+
 def test_every_record_is_converted_or_skipped_with_its_line(converted):
     skip, torn = converted.skipped
     assert (skip["subject"], torn["subject"]) == ("dataset.jsonl:3", "dataset.jsonl:6")

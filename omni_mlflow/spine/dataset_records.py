@@ -92,6 +92,17 @@ class _Media(_Part):
         return Span(start=self.context_start_frame, stop=self.context_end_frame + 1)
 
 
+class PublishedLabels(Labels):
+    """Labels of an exported record. ``in_contact`` is None: a record does not say whether a hand touches.
+
+    Attributes:
+        published_contact: whether any contact probability is above 0, see
+            :meth:`omni_mlflow.spine.episodes.EpisodeFile.published_contact`.
+    """
+
+    published_contact: bool | None = None
+
+
 class _AnswerJson(_Part):
     action: str
     subtask: str
@@ -102,12 +113,12 @@ class _AnswerJson(_Part):
     evidence_window: _Boundaries
 
     @property
-    def labels(self) -> Labels:
-        return Labels(
+    def labels(self) -> PublishedLabels:
+        return PublishedLabels(
             action=_text(self.action),
             subtask=_text(self.subtask),
             objects=_texts(self.objects),
-            in_contact=_flag(self.contact),
+            published_contact=_flag(self.contact),
             transition=_flag(self.transition),
             next_action=_text(self.next_action),
         )
@@ -142,7 +153,7 @@ class ConvertedWindow(Row):
         anchor: the first frame after the window.
         modalities: media paths as the record gives them, wherever they start. Its clips hold the views'
             ``clip_window``, and ``sees_past_anchor`` says whether that shows what is to be foretold.
-        provenance: the line of the converted file, counted from 1.
+        provenance: the line of the converted file, counted from 1, and by what rule contact was labelled.
     """
 
     id: str
@@ -155,7 +166,7 @@ class ConvertedWindow(Row):
     fps: float | None = None
     anchor_s: float | None = None
     modalities: dict[str, Any]
-    supervision: Labels
+    supervision: PublishedLabels
     adapter_views: dict[str, dict[str, Any]]
     provenance: dict[str, Any]
 
@@ -206,7 +217,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _reason(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    if found[0]["type"] in ("json_invalid", "model_type"):
+    if not found[0]["loc"] and found[0]["type"] in ("json_invalid", "model_type"):
         return f"not a JSON object: {_shortened(found[0]['msg'])}"
     faults = [
         f"{_shortened('.'.join(map(str, each['loc'])) or 'record')}: {_shortened(each['msg'])}"
@@ -243,7 +254,11 @@ def _converted(record: QwenRecord, line: int) -> ConvertedWindow:
         },
         supervision=record.answer_json.labels,
         adapter_views=_views(record, features),
-        provenance={"converted_from": "exported Qwen record", "line": line},
+        provenance={
+            "converted_from": "exported Qwen record",
+            "line": line,
+            "contact_rule": {"any_probability_above": 0.0},
+        },
     )
 
 

@@ -15,6 +15,8 @@ from omni_mlflow.spine.types import Labels, Scale, Span
 DEGENERATE_SHARE = 0.95
 """A yes/no label with more than this in one class tells a model nothing."""
 
+_YES_NO = ("in_contact", "transition", "published_contact")  # the last one in converted records only
+
 
 @dataclass(frozen=True)
 class FrameLabels:
@@ -76,10 +78,10 @@ def cut_scales(
 
 def degenerate_labels(labels: Iterable[Labels]) -> dict[str, dict[str, bool | float]]:
     """Return each yes/no label that nearly always has one answer, with the answer and its share (0..1)."""
-    counts: dict[str, Counter[bool]] = {"in_contact": Counter(), "transition": Counter()}
+    counts: dict[str, Counter[bool]] = {name: Counter() for name in _YES_NO}
     for each in labels:
         for name, answers in counts.items():
-            if (answer := getattr(each, name)) is not None:
+            if (answer := getattr(each, name, None)) is not None:
                 answers[answer] += 1
     found: dict[str, dict[str, bool | float]] = {}
     for name, answers in counts.items():

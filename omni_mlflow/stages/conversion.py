@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from omni_mlflow.spine.dataset_records import ConvertedWindow, convert_records
+from omni_mlflow.spine.dataset_records import ConvertedWindow, PublishedLabels, convert_records
 from omni_mlflow.spine.rows import file_digest, read_rows, write_document, write_rows
-from omni_mlflow.spine.types import Skip, Split
+from omni_mlflow.spine.types import Labels, Skip, Split
+from omni_mlflow.spine.windows import degenerate_labels
 from omni_mlflow.stages.base import Report, Run
 from omni_mlflow.stages.manifests import WindowIndexManifest
 
@@ -24,6 +25,7 @@ def convert(run: Run, records: Path) -> Report:
     skips: list[Skip] = []
     per_episode: Counter[str] = Counter()
     per_split: Counter[Split] = Counter()
+    answers: Counter[Labels] = Counter()
 
     def windows() -> Iterator[ConvertedWindow]:
         for made in convert_records(records):
@@ -32,6 +34,7 @@ def convert(run: Run, records: Path) -> Report:
                 continue
             per_episode[made.episode_id] += 1
             per_split[made.split] += 1
+            answers[_yes_no_of(made.supervision)] += 1
             yield made
 
     out, summary = run.folder / "window_index.jsonl", run.folder / "window_index_manifest.json"
@@ -42,6 +45,7 @@ def convert(run: Run, records: Path) -> Report:
             num_windows=num_windows,
             windows_per_split={split: per_split[split] for split in Split},
             windows_per_episode=dict(sorted(per_episode.items())),
+            degenerate_labels=degenerate_labels(answers.elements()),
             converted_from={"file": records.name, "sha256": file_digest(records), "skipped": len(skips)},
         ),
     )
@@ -57,3 +61,8 @@ def convert(run: Run, records: Path) -> Report:
         made=num_windows,
         rows="records",
     )
+
+
+def _yes_no_of(labels: PublishedLabels) -> Labels:
+    """One of nine, so that counting them takes no memory."""
+    return PublishedLabels(transition=labels.transition, published_contact=labels.published_contact)

@@ -102,11 +102,18 @@ def test_a_record_becomes_a_window_with_its_answers_as_supervision(converted):
         "action": "Pour water",
         "subtask": "Make coffee",
         "objects": ("kettle", "cup"),
-        "in_contact": True,
+        "published_contact": True,
         "transition": False,
         "next_action": "Close lid",
     }
     assert window.provenance["line"] == 1
+
+
+def test_the_published_contact_is_no_contact_of_a_hand_and_its_rule_is_told(converted):
+    for said, flag in (("yes", True), ("no", False), ("unknown", None)):
+        [window] = converted(record(answer_json__contact=said))
+        assert (window.supervision.in_contact, window.supervision.published_contact) == (None, flag)
+        assert window.provenance["contact_rule"] == {"any_probability_above": 0.0}
 
 
 def test_what_a_record_does_not_say_stays_null(converted):
@@ -135,7 +142,7 @@ def test_an_empty_label_and_one_that_is_not_available_are_none(converted, spelt)
     answers = {f"answer_json__{key}": spelt for key in ("action", "subtask", "next_action")}
     (window,) = converted(record(**answers, answer_json__objects=[spelt]))
     labels = window.supervision
-    assert labels.model_dump(exclude_none=True) == {"in_contact": True, "transition": False}
+    assert labels.model_dump(exclude_none=True) == {"published_contact": True, "transition": False}
     (window,) = converted(record(answer_json__objects=["cup", spelt]))
     assert window.supervision.objects == ("cup",)
 
@@ -208,6 +215,9 @@ def test_a_future_is_offered_only_where_the_clip_shows_it_whole(converted, clip_
         ({"center_window__start_frame": "20"}, "center_window.start_frame: Input should be a valid integer"),
         ({"question": 7}, "question: Input should be a valid string"),
         ({"answer_json__contact": True}, "answer_json.contact: "),
+        ({"answer_json": "x"}, "answer_json: Input should be an object"),
+        ({"answer_json": None}, "answer_json: Input should be an object"),
+        ({"media": None}, "media: Input should be an object"),
     ],
 )
 def test_a_record_at_fault_is_skipped_with_its_line_and_reason(converted, changes, reason):
