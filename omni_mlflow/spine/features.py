@@ -136,7 +136,7 @@ def _camera(windows: _Windows, episode: EpisodeFile, poses: Floats, posed: Bools
     steps = relative[:, :3, 3]
     displacement = np.linalg.norm(steps, axis=1)
     cosine = (np.trace(relative[:, :3, :3], axis1=1, axis2=2) - 1.0) / 2.0
-    seconds = np.maximum(last - first, 1) / episode.fps
+    seconds = episode.seconds_of(last) - episode.seconds_of(first)
     height = poses[:, 2, 3] - episode.ground_height
     return {
         "camera_share": windows.share(posed),
@@ -145,7 +145,7 @@ def _camera(windows: _Windows, episode: EpisodeFile, poses: Floats, posed: Bools
         "camera_forward_m": steps[:, 2],
         "camera_displacement_m": displacement,
         "camera_rotation_deg": np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))),
-        "camera_speed_m_s": displacement / seconds,
+        "camera_speed_m_s": np.divide(displacement, seconds, out=np.zeros_like(seconds), where=seconds > 0),
         "camera_height_m": windows.mean(height, posed),
     }
 

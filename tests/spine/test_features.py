@@ -64,6 +64,16 @@ def test_speed_counts_real_seconds(features_of):
     assert row["camera_speed_m_s"] == pytest.approx(0.3 / 0.3)
 
 
+def test_speed_counts_the_seconds_of_frames_that_were_dropped_inside_the_window_and_no_others(features_of):
+    """Two frames are dropped before frame 2: frames 0 to 3 take 250 ms, frames 4 to 7 only 150."""
+    gaps = 50_000_000 * np.array([0, 1, 3, 1, 1, 1, 1, 1])
+    stamps = np.array([str(stamp) for stamp in FIRST_NS + np.cumsum(gaps)], dtype="S14")
+    changes = {"slam/trans_xyz": forward_translations(), "video/device_timestamp": stamps}
+    assert features_of(changes)["camera_speed_m_s"] == pytest.approx(0.3 / 0.25)
+    second_half = features_of(changes, Span(start=4, stop=8))
+    assert second_half["camera_speed_m_s"] == pytest.approx(0.3 / 0.15)
+
+
 def test_turning_is_the_angle_between_first_and_last_pose(features_of):
     assert features_of({"slam/quat_wxyz": yaw_quaternions(10)})["camera_rotation_deg"] == pytest.approx(
         30, abs=1e-3
