@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
+from pydantic import Field
 
+from omni_mlflow.spine.mosaic import Picture
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row, Tile
 
@@ -86,12 +88,17 @@ class CameraFrames(Row):
 
 
 class FramePlan(Row):
-    """What one episode's proxy video shows: its frame k is frame ``k * grid_stride`` of every camera."""
+    """What one episode's proxy video shows: its frame k is frame ``k * grid_stride`` of every camera.
+
+    Attributes:
+        pictures: where in its tile each camera's picture lies; empty in plans made before this was recorded.
+    """
 
     schema_version: int = SCHEMA_VERSION
     grid_stride: int
     num_proxy_frames: int
     tiles: tuple[Tile, ...]
+    pictures: dict[str, Picture] = Field(default_factory=dict)
     cameras: dict[str, CameraFrames]
 
     @property

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from omni_mlflow.spine.types import CAMERAS, Tile
+from omni_mlflow.spine.types import CAMERAS, Row, Tile
 
 Image = NDArray[np.uint8]
 
@@ -48,6 +48,47 @@ def mosaic_tiles(tile: tuple[int, int]) -> tuple[Tile, ...]:
     )
 
 
+class Picture(Row):
+    """Where the picture of one camera lies in the proxy video; the rest of its tile is black.
+
+    Attributes:
+        source_width, source_height: size of the picture in the camera's file, in pixels.
+        x, y, width, height: its place in the proxy video, in pixels; the two scales differ by the rounding
+            to even numbers.
+    """
+
+    source_width: int
+    source_height: int
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def on_proxy(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Carry points of the camera's picture to the proxy video.
+
+        Args:
+            pixels: u, v, shape (..., 2); whole numbers are the middles of pixels, as in the calibration.
+        """
+        scale = np.array([self.width / self.source_width, self.height / self.source_height])
+        carried: NDArray[np.float64] = np.array([self.x, self.y]) + (pixels + 0.5) * scale - 0.5
+        return carried
+
+
+def picture_in(place: Tile, width: int, height: int) -> Picture:
+    """Return where a picture of (width, height) pixels lies, whole, in the middle of its tile."""
+    scale = min(place.width / width, place.height / height)
+    fitted_width, fitted_height = _even(width * scale), _even(height * scale)
+    return Picture(
+        source_width=width,
+        source_height=height,
+        x=place.x + (place.width - fitted_width) // 4 * 2,
+        y=place.y + (place.height - fitted_height) // 4 * 2,
+        width=fitted_width,
+        height=fitted_height,
+    )
+
+
 class Mosaic:
     """One picture in YUV 4:2:0; cameras are pasted in without a detour over RGB."""
 
@@ -57,15 +98,12 @@ class Mosaic:
         for plane, value in zip(self._planes, _BLACK, strict=True):
             plane[:] = value
 
-    def paste(self, place: Tile, picture: Image) -> None:
-        """Put a picture that :meth:`TileScaler.fit` made into the middle of its tile."""
-        height, width = picture.shape[0] * 2 // 3, picture.shape[1]
-        left = place.x + (place.width - width) // 4 * 2
-        top = place.y + (place.height - height) // 4 * 2
+    def paste(self, fitted: Fitted) -> None:
+        width, height = fitted.place.width, fitted.place.height
         for shrink, target, plane in zip(
-            (1, 2, 2), self._planes, _planes(picture, width, height), strict=True
+            (1, 2, 2), self._planes, _planes(fitted.pixels, width, height), strict=True
         ):
-            y, x = top // shrink, left // shrink
+            y, x = fitted.place.y // shrink, fitted.place.x // shrink
             target[y : y + plane.shape[0], x : x + plane.shape[1]] = plane
 
     def frame(self) -> av.VideoFrame:
@@ -84,6 +122,13 @@ class RgbPicture:
         )
 
 
+class Fitted(NamedTuple):
+    """A picture of one camera, ready to be pasted: ``pixels`` has the shape (height * 3 / 2, width)."""
+
+    place: Picture
+    pixels: Image
+
+
 class TileScaler:
     """Scales the pictures of one camera to its tile."""
 
@@ -91,20 +136,19 @@ class TileScaler:
         self._place = place
         self._scaler = VideoReformatter()
 
-    def fit(self, picture: av.VideoFrame) -> Image:
-        """Return the whole picture in its own aspect ratio, as YUV 4:2:0, shape (height * 3 / 2, width)."""
-        scale = min(self._place.width / picture.width, self._place.height / picture.height)
+    def fit(self, picture: av.VideoFrame) -> Fitted:
+        """Return the whole picture in its own aspect ratio, as YUV 4:2:0."""
+        place = picture_in(self._place, picture.width, picture.height)
         scaled = self._scaler.reformat(
             picture,
-            _even(picture.width * scale),
-            _even(picture.height * scale),
+            place.width,
+            place.height,
             "yuv420p",
             dst_colorspace=Colorspace.ITU601,
             dst_color_range=ColorRange.MPEG,
             interpolation=_SCALING,
         )
-        fitted: Image = scaled.to_ndarray()
-        return fitted
+        return Fitted(place, scaled.to_ndarray())
 
 
 def _encoding(group: int) -> dict[str, str]:

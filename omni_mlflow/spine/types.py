@@ -203,7 +203,8 @@ class Media(Row):
         proxy_video: mosaic MP4, relative to the ``index`` folder; its frame k shows source frame
             ``k * grid_stride``.
         shown_every: a backbone that asks for a coarser grid than the proxy has sees every n-th of its frames.
-        frame_plan: JSON file that says which frames were taken from each camera's file, and by which decoder.
+        frame_plan: JSON file that says which frames were taken from each camera's file, by which decoder, and
+            where in its tile each picture lies.
         proxy_audio: 16 kHz mono WAV that starts at frame 0, or None where the episode has no audio.
     """
 

@@ -29,7 +29,16 @@ from omni_mlflow.spine.frame_plan import (
     opened,
     video_of,
 )
-from omni_mlflow.spine.mosaic import FRAMES_PER_GROUP, Encoder, Image, Mosaic, TileScaler, mosaic_tiles
+from omni_mlflow.spine.mosaic import (
+    FRAMES_PER_GROUP,
+    Encoder,
+    Fitted,
+    Image,
+    Mosaic,
+    Picture,
+    TileScaler,
+    mosaic_tiles,
+)
 from omni_mlflow.spine.rows import appearing_at_once
 from omni_mlflow.spine.types import Tile
 
@@ -87,37 +96,43 @@ def write_proxy(streams: Mapping[str, Path], out: Path, *, frame_grid: range, ti
     passes = {
         place: CameraPass(streams[place.camera], frame_grid) for place in tiles if place.camera in streams
     }
+    pictures: dict[str, Picture] = {}
     with ExitStack() as stack:
         cameras = {
-            place: stack.enter_context(closing(_fitted(each, place))) for place, each in passes.items()
+            place.camera: stack.enter_context(closing(_fitted(each, place))) for place, each in passes.items()
         }
         temporary = stack.enter_context(appearing_at_once(out))
         encoder = stack.enter_context(
             Encoder(temporary, width, height, Fraction(NOMINAL_FPS, frame_grid.step))
         )
         for fitted in _in_turns(cameras, len(frame_grid)):
-            for place, picture in fitted.items():
-                mosaic.paste(place, picture)
+            for camera, picture in fitted.items():
+                mosaic.paste(picture)
+                pictures.setdefault(camera, picture.place)
             encoder.write(mosaic)
         records = {place.camera: each.record() for place, each in passes.items()}
     return Proxy(
         FramePlan(
-            grid_stride=frame_grid.step, num_proxy_frames=len(frame_grid), tiles=tiles, cameras=records
+            grid_stride=frame_grid.step,
+            num_proxy_frames=len(frame_grid),
+            tiles=tiles,
+            pictures=pictures,
+            cameras=records,
         ),
         {place.camera: each.num_repeated for place, each in passes.items() if each.num_repeated},
     )
 
 
-def _in_turns(cameras: Mapping[Tile, Iterator[Image]], num_frames: int) -> Iterator[dict[Tile, Image]]:
+def _in_turns(cameras: Mapping[str, Iterator[Fitted]], num_frames: int) -> Iterator[dict[str, Fitted]]:
     """Yield all cameras' pictures of one frame after the other; each camera decodes some frames ahead."""
     for first in range(0, num_frames, _FRAMES_PER_TURN):
         turn = min(_FRAMES_PER_TURN, num_frames - first)
-        taken = {place: tuple(islice(pictures, turn)) for place, pictures in cameras.items()}
+        taken = {camera: tuple(islice(pictures, turn)) for camera, pictures in cameras.items()}
         for number in range(turn):
-            yield {place: pictures[number] for place, pictures in taken.items()}
+            yield {camera: pictures[number] for camera, pictures in taken.items()}
 
 
-def _fitted(camera: CameraPass, place: Tile) -> Generator[Image]:
+def _fitted(camera: CameraPass, place: Tile) -> Generator[Fitted]:
     """Yield the camera's picture at each frame of the grid, scaled to its tile; the last one is repeated."""
     scaler = TileScaler(place)
     with closing(camera.pictures()) as pictures:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from handmade import grey_of, write_video
 
+from omni_mlflow.spine.episodes import open_episode
+from omni_mlflow.spine.frame_plan import FramePlan
 from omni_mlflow.spine.mosaic import FRAMES_PER_GROUP
 from omni_mlflow.spine.types import CAMERAS, Media, Span
 from omni_mlflow.spine.video import ProxyReader, UnreadableVideoError, probe_video, read_frames, write_proxy
@@ -71,6 +73,47 @@ def test_a_picture_keeps_its_aspect_ratio_between_black_bars(tmp_path, proxy_of)
     assert (tile[:, 5:11] > 20).all()  # 8 of 16 columns are picture
     assert (tile[:, :3] < 8).all()
     assert (tile[:, 13:] < 8).all()
+
+
+def test_a_wrist_that_is_projected_with_the_calibration_is_carried_to_the_pixels_of_the_proxy(
+    tmp_path, proxy_of, write_annotation
+):
+    """The left camera sees 8 x 8 white pixels where the left wrist is; its portrait is letterboxed."""
+    hand = np.zeros((8, 21, 3), dtype=np.float32)
+    hand[:, 0] = (0.1, -0.4, 1.0)
+    intrinsics = np.array([120.0, 120.0, 47.5, 95.5])
+    changes = {"hand_mocap/left_joints_3d": hand, "calibration/cam01/K": intrinsics}
+    with open_episode(write_annotation(changes)) as episode:
+        wrist = episode.hands()[0][0, 0, 0]
+        focal, centre = np.split(episode.camera("stereo_left").intrinsics, 2)
+    seen = focal * wrist[:2] / wrist[2] + centre
+    np.testing.assert_allclose(seen, [59.5, 47.5], atol=1e-5)
+    shown = np.zeros((192, 96, 3), dtype=np.uint8)
+    shown[44:52, 56:64] = 255
+    out, proxy = proxy_of({"stereo_left": write_picture(tmp_path / "a.mp4", shown)}, range(1), (64, 48))
+    picture = proxy.plan.pictures["stereo_left"]
+    assert (picture.source_width, picture.source_height) == (96, 192)
+    assert (picture.x, picture.y, picture.width, picture.height) == (64 + 20, 48, 24, 48)
+    light = read_frames(out, [0])[0].mean(axis=-1) - 16
+    rows, columns = np.nonzero(light > 100)
+    np.testing.assert_allclose(picture.on_proxy(seen), [columns.mean(), rows.mean()], atol=0.05)
+    assert FramePlan.model_validate_json(proxy.plan.model_dump_json()) == proxy.plan
+
+
+def write_picture(path, pixels):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=20, options={"crf": "4"})
+        stream.height, stream.width, _ = pixels.shape
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_a_plan_from_before_places_were_recorded_can_still_be_read(tmp_path, proxy_of):
+    _, proxy = proxy_of({"fisheye_cam0": write_video(tmp_path / "a.mp4", 2)}, range(1))
+    older = proxy.plan.model_dump(mode="json", exclude={"pictures"})
+    assert FramePlan.model_validate(older).pictures == {}
+    assert FramePlan.model_validate(older).tiles == proxy.plan.tiles
 
 
 def test_a_video_that_is_too_short_repeats_its_last_frame_and_says_how_often(tmp_path, proxy_of):

@@ -93,13 +93,12 @@ def write_mosaic(world: SessionWorld, path: Path) -> None:
     tiles = mosaic_tiles(TILE)
     width, height = tiles[-1].x + TILE[0], tiles[-1].y + TILE[1]
     mosaic = Mosaic(width, height)
-    places = {tile.camera: (tile, TileScaler(tile)) for tile in tiles}
+    scalers = {tile.camera: TileScaler(tile) for tile in tiles}
     with Encoder(path, width, height, Fraction(FPS, GRID)) as encoder:
         for frame in range(0, world.frames, GRID):
             for camera, image in world.render(frame).items():
                 picture = av.VideoFrame.from_ndarray(image, format="rgb24")
-                tile, scaler = places[camera]
-                mosaic.paste(tile, scaler.fit(picture))
+                mosaic.paste(scalers[camera].fit(picture))
             encoder.write(mosaic)
 
 
