@@ -48,6 +48,7 @@ bench: setup
 	$(BIN)/python benchmarks/tracking_cost.py
 	$(BIN)/python -m benchmarks.answer_journal
 	$(BIN)/python -m benchmarks.contracts_cold
+	$(BIN)/python -m benchmarks.disguised_signals
 	$(BIN)/python -m benchmarks.evaluation_scale
 	$(BIN)/python -m benchmarks.interval_coverage
 	$(BIN)/python -m benchmarks.leak_corpus
