@@ -66,6 +66,9 @@ class Upstream(Row):
 class Metrics(Row):
     """Values at one step. One key has one value per step, also after a resume.
 
+    Attributes:
+        last_counts: of several values at one step the last one is meant; otherwise the first one.
+
     JSON has no number for NaN and infinity; they are written as the texts ``nan``, ``inf``, ``-inf``.
     """
 
@@ -73,6 +76,7 @@ class Metrics(Row):
     at_ms: int
     step: int
     values: dict[str, float]
+    last_counts: bool = False
 
     @field_serializer("values", when_used="json")
     def _name_what_is_no_number(self, values: dict[str, float]) -> dict[str, float | str]:

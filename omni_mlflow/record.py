@@ -60,7 +60,7 @@ class RunRecord:
         """
         self.folder = folder
         self._journal = Journal(folder / JOURNAL_NAME)
-        self._points: set[tuple[str, int]] = set()
+        self._points: dict[tuple[str, int], float] = {}
         self._results: dict[str, float] = {}
         self.key: str | None = None
         self.over = False
@@ -72,7 +72,7 @@ class RunRecord:
                 self.key = event.key
                 self.torn = []
             elif isinstance(event, Metrics):
-                self._points.update((key, event.step) for key in event.values)
+                self._points.update(_by_point(event.values, event.step))
                 self._results.update(event.values)
             elif isinstance(event, Artifact):
                 self._note_shown(event)
@@ -133,7 +133,20 @@ class RunRecord:
         new = {key: float(value) for key, value in values.items() if (key, step) not in self._points}
         if new:
             self._journal.note(Metrics(at_ms=now_ms(), step=step, values=new).model_dump(mode="json"))
-            self._points.update((key, step) for key in new)
+            self._points.update(_by_point(new, step))
+
+    def curve(self, values: Mapping[str, float], *, step: int) -> None:
+        """Record values at ``step``; one that differs from what was recorded there takes its place."""
+        recorded = self._points
+        new = {
+            key: float(value)
+            for key, value in values.items()
+            if (key, step) not in recorded or repr(recorded[key, step]) != repr(float(value))
+        }
+        if new:
+            row = Metrics(at_ms=now_ms(), step=step, values=new, last_counts=True)
+            self._journal.note(row.model_dump(mode="json"))
+            recorded.update(_by_point(new, step))
 
     def results(self, values: Mapping[str, float]) -> None:
         """Record what the stage found; a stage that is repaired replaces what it found before."""
@@ -198,6 +211,10 @@ class RunRecord:
 
     def _append(self, event: Row) -> None:
         self._journal.append(event.model_dump(mode="json"))
+
+
+def _by_point(values: Mapping[str, float], step: int) -> dict[tuple[str, int], float]:
+    return {(key, step): value for key, value in values.items()}
 
 
 def reserve_of(journal: Path) -> Path:

@@ -29,7 +29,7 @@ def said():
 def train(tmp_path, said):
     """Train in a folder from its last checkpoint to ``last``; close nothing, as a power cut would not."""
 
-    def steps(name, *, last, closes, asks=True):
+    def steps(name, *, last, closes, asks=True, loss=1.0):
         record = RunRecord(tmp_path / name)
         record.started("train", parent=None, mlflow_run_id=None, mlflow_experiment_id=None)
         run = SimpleNamespace(
@@ -43,7 +43,7 @@ def train(tmp_path, said):
         first = log.rewind([int(state.name) for state in log.resume.iterdir()]) if asks else 0
         for step in range(first + 1, last + 1):
             log.consumed([f"sample-{step}"], step=step)
-            log.progress("step", step=step, loss=1 / step)
+            log.progress("step", step=step, loss=loss / step)
             log.measured({"step_s": 0.1}, step=step)
             if step % CHECKPOINT_EVERY == 0:
                 log.progress("checkpoint", step=step)
@@ -135,3 +135,56 @@ def test_asking_after_the_first_row_is_an_error_for_it_would_forget_that_row(tmp
         log.rewind(())
     log.close()
     run.record.close()
+
+
+def shown(folder):
+    """By curve and step what a journal's readers are left with, and how many points it has."""
+    found = points_in_order(folder)
+    return {(key, step): value for key, step, value in found}, len(found)
+
+
+def points_in_order(folder):
+    rows = [event for event in read_events(folder / JOURNAL_NAME) if isinstance(event, Metrics)]
+    return [(key, row.step, value) for row in rows for key, value in row.values.items()]
+
+
+def losses(folder):
+    rows = map(json.loads, (folder / "progress.jsonl").read_text().splitlines())
+    return {("train/loss", row["step"]): row["loss"] for row in rows if row["event"] == "step"}
+
+
+@pytest.mark.parametrize(("asks", "again"), [(False, 6), (True, 2)])
+def test_a_curve_ends_with_the_values_of_the_attempt_that_ended(train, asks, again):
+    """One without state begins again, another goes on from step 4: neither repeats its losses to the bit."""
+    train("cut", last=6, closes=True, asks=asks)
+    folder = train("cut", last=8, closes=True, asks=asks, loss=2.0)
+    curves, number = shown(folder)
+    expected = losses(folder)
+    assert {point: value for point, value in curves.items() if point[0] == "train/loss"} == expected
+    assert [expected["train/loss", step] for step in (6, 8)] == [2 / 6, 2 / 8]
+    assert number == 8 + again + 8, (
+        "eight losses, those that were replaced, eight times that nothing replaces"
+    )
+
+
+def test_a_step_that_is_told_twice_is_not_shown_again_at_each_resume(tmp_path):
+    folder = tmp_path / "train"
+    for _ in range(3):
+        record = RunRecord(folder)
+        record.started("train", parent=None, mlflow_run_id=None, mlflow_experiment_id=None)
+        run = SimpleNamespace(
+            folder=folder,
+            record=record,
+            bar=TerminalBar(Console(file=io.StringIO())),
+            say=print,
+            report_torn=lambda *_: None,
+        )
+        log = StageTrainingLog(run)
+        if not log.rewind([4] if (log.resume / "4").exists() else []):
+            for loss in (1.0, 0.5):
+                log.progress("step", step=4, loss=loss)
+            log.progress("checkpoint", step=4)
+            (log.resume / "4").touch()
+        log.close()
+        record.close()
+    assert points_in_order(folder) == [("train/loss", 4, 1.0), ("train/loss", 4, 0.5)]

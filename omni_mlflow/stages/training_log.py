@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -98,8 +99,7 @@ class StageTrainingLog:
         for name, journal in self._journals.items():
             journal.truncate_after(points[step].journals[name].num_rows if step else 0)
         self._keep([point for point in points.values() if point.step <= step])
-        for row in self._progress.rows():
-            self._show(row)
+        self._show_again()
         self.last_step = step
         return step
 
@@ -113,12 +113,16 @@ class StageTrainingLog:
             journal.close()
 
     def _show(self, row: Mapping[str, Any]) -> None:
-        """Record the numbers of a progress row; those that the record already holds stay as they are."""
-        if row["event"] in ("step", "validation"):
-            prefix = "val" if row["event"] == "validation" else "train"
-            named = ((f"{prefix}/{key}", value) for key, value in row.items() if key != "step")
-            numbers = {name: value for name, value in named if _is_number(value)}
-            self._record.metrics(numbers, step=row["step"])
+        """Record the numbers of a progress row, in place of what an attempt that was cut off recorded."""
+        self._record.curve(_numbers_of(row), step=row["step"])
+
+    def _show_again(self) -> None:
+        """Record what ``progress.jsonl`` holds and the record lacks; of two rows of a step the last."""
+        by_step: dict[int, dict[str, float]] = defaultdict(dict)
+        for row in self._progress.rows():
+            by_step[row["step"]] |= _numbers_of(row)
+        for step, numbers in by_step.items():
+            self._record.curve(numbers, step=step)
 
     def _points(self) -> list[ResumePoint]:
         if not self._points_path.is_file():
@@ -134,6 +138,14 @@ class StageTrainingLog:
 
     def _holds(self, point: ResumePoint) -> bool:
         return all(journal.holds(point.journals[name]) for name, journal in self._journals.items())
+
+
+def _numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers that a row adds to the curves, by their names in the tracker."""
+    prefix = {"step": "train", "validation": "val"}.get(row["event"])
+    if prefix is None:
+        return {}
+    return {f"{prefix}/{key}": value for key, value in row.items() if key != "step" and _is_number(value)}
 
 
 def _is_number(value: object) -> bool:

@@ -37,6 +37,7 @@ class RunWriter:
         self._runs = runs
         self._kept: dict[tuple[str, str], str] = {}
         self._held: dict[tuple[str, str], dict[int, str]] = {}
+        self._seen: dict[tuple[str, str], set[tuple[int, int, str]]] = {}
 
     def write(self, stored: StoredRun, journal: RunJournal, delta: Delta) -> None:
         """Write everything of ``delta`` but files, models and the status."""
@@ -46,9 +47,12 @@ class RunWriter:
                 self._write_tags(stored, {PROCESS_TAG: journal.process.model_dump_json()})
         self._write_params(stored, delta.params)
         self._write_tags(stored, {**_coloured(delta.tags), **self._upstream(delta.upstream)})
-        points = _points(delta.metrics)
-        if journal.compared:
-            points = [point for point in points if self._lacks(stored.run_id, point)]
+        points = [
+            point
+            for row in delta.metrics
+            for point in _points(row)
+            if not journal.compared or self._lacks(stored.run_id, point, last_counts=row.last_counts)
+        ]
         for part in _in_parts(points, _METRICS_AT_ONCE):
             self._client.log_batch(stored.run_id, metrics=part)
         if delta.datasets:
@@ -98,14 +102,19 @@ class RunWriter:
         if stored.tags.get(OUTCOME_TAG, RunOutcome.OK) != RunOutcome.OK:
             self._runs.untag(stored, NOTE_TAG, OUTCOME_TAG)
 
-    def _lacks(self, run_id: str, point: mlflow.entities.Metric) -> bool:
-        """Tell whether the run has no point at this step; a result, which has no step, may be replaced."""
+    def _lacks(self, run_id: str, point: mlflow.entities.Metric, *, last_counts: bool) -> bool:
+        """Tell whether the run has no point at this step; a result, which has no step, may be replaced, and
+        so may one of a curve, but not by a point that the run has had since it was projected first."""
         if (run_id, point.key) not in self._held:
             history = self._client.get_metric_history(run_id, point.key)
             latest = sorted(history, key=lambda each: (each.step, each.timestamp))
             self._held[run_id, point.key] = {each.step: repr(each.value) for each in latest}
+            self._seen[run_id, point.key] = {_exactly(each) for each in latest}
         held = self._held[run_id, point.key]
-        lacks = point.step not in held or (point.step == 0 and held[0] != repr(point.value))
+        if _exactly(point) in self._seen[run_id, point.key]:
+            return False
+        may_be_replaced = last_counts or point.step == 0
+        lacks = point.step not in held or (may_be_replaced and held[point.step] != repr(point.value))
         held[point.step] = repr(point.value) if lacks else held[point.step]
         return lacks
 
@@ -158,15 +167,18 @@ def colour_of(backbone: str) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _points(rows: Sequence[Metrics]) -> list[mlflow.entities.Metric]:
+def _points(row: Metrics) -> list[mlflow.entities.Metric]:
     """Infinity is shown as NaN: MLflow would draw it as 1.8e308, and the chart's other points as a line."""
     from mlflow.entities import Metric
 
     return [
         Metric(store_name(key), value if math.isfinite(value) else math.nan, row.at_ms, row.step)
-        for row in rows
         for key, value in row.values.items()
     ]
+
+
+def _exactly(point: mlflow.entities.Metric) -> tuple[int, int, str]:
+    return point.step, point.timestamp, repr(point.value)
 
 
 def _dataset(row: DatasetInput) -> mlflow.entities.DatasetInput:

@@ -352,3 +352,22 @@ def test_a_journal_cut_while_it_is_followed_doubles_no_point(
         "time/step_s": steps,
         "val/accuracy": [0],
     }
+
+
+@pytest.mark.parametrize("looked_at_first", [False, True])
+def test_a_curve_that_began_again_ends_with_its_new_values(begin, tracker, store, looked_at_first):
+    """However the rows come: a restored store is looked at, and has the old point or both of them."""
+    stage = begin("train")
+    stage.curve({"train/loss": 2.0}, step=1)
+    stage.metrics({"time/step_s": 0.1}, step=1)
+    tracker.project(store)
+    stage.curve({"train/loss": 3.0}, step=1)
+    stage.metrics({"time/step_s": 0.2}, step=1)
+    for _ in range(2):
+        if looked_at_first:
+            tracker.forget()
+        tracker.project(store)
+        found = tracker.dump(store)["runs"][stage.key]["metrics"]
+        by_time = sorted(found["train/loss"], key=lambda point: point[1])
+        assert [value for _, _, value in by_time] == ["2.0", "3.0"]
+        assert [value for _, _, value in found["time/step_s"]] == ["0.1"]
