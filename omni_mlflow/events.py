@@ -193,7 +193,9 @@ def parse_event(row: Mapping[str, Any]) -> Event:
 def run_journals(workspace: Path) -> list[Path]:
     """Return the journals of a workspace: of stages, shared or per backbone, and of runs of their own."""
     places = ("*", "*/*", f"*/{SUPERSEDED}/*")
-    return sorted(path for place in places for path in workspace.glob(f"{place}/{JOURNAL_NAME}"))
+    found = (path for place in places for path in workspace.glob(f"{place}/{JOURNAL_NAME}"))
+    hidden = (".making", ".leaving")  # a folder on its way from one disk to another is there twice
+    return sorted(path for path in found if path.parent.suffix not in hidden)
 
 
 def copies_of(journals: Mapping[Path, str | None]) -> dict[Path, Path]:

@@ -8,14 +8,24 @@ import shutil
 from pathlib import Path
 
 
+class CannotMoveError(Exception):
+    """A folder cannot be brought to another disk."""
+
+
 def move_folder(source: Path, target: Path) -> None:
     """Move ``source`` to ``target``, and replace what lies there.
 
     A link stays a link to the same folder, wherever it is moved. Between two disks, and in the lower layers
     of a container's file system, the folder is copied: ``target`` appears whole before ``source`` goes, so a
     process that dies here loses nothing.
+
+    Raises:
+        CannotMoveError: a file could not be copied; what was copied is removed again.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_symlink() and source.resolve().is_relative_to(target.resolve()):
+        source.unlink()  # it leads to what lies there already
+        return
     remove_folder(target)
     if source.is_symlink():
         target.symlink_to(source.resolve())
@@ -40,7 +50,12 @@ def remove_folder(folder: Path) -> None:
 def _copy_over(source: Path, target: Path) -> None:
     making, leaving = target.with_name(f".{target.name}.making"), source.with_name(f".{source.name}.leaving")
     remove_folder(making)
-    shutil.copytree(source, making, symlinks=True)
+    try:
+        shutil.copytree(source, making, symlinks=True)
+    except shutil.Error as error:
+        remove_folder(making)
+        _, file, why = error.args[0][0]
+        raise CannotMoveError(f"{source} cannot be copied to {target}: {file}: {why}") from error
     os.sync()
     making.rename(target)
     remove_folder(leaving)
@@ -49,5 +64,7 @@ def _copy_over(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+        for told in source.glob("*.json*"):  # first what says which work this is
+            told.unlink()
         leaving = source
     shutil.rmtree(leaving)

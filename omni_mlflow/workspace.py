@@ -94,6 +94,7 @@ class StageFolder:
         """Return the seal, or None when the stage has not finished."""
         path = self.path / SEAL_NAME
         if not path.is_file():
+            self._refuse_absent_disk()
             return None
         try:
             return read_document(path, Seal)
@@ -102,6 +103,14 @@ class StageFolder:
                 f"{error}; the seal of {self.title} is damaged: restore the file, or delete it and run "
                 f"{self.stage!r} again"
             ) from error
+
+    def _refuse_absent_disk(self) -> None:
+        for folder in (self.path.parent, self.path):
+            if folder.is_symlink() and not folder.exists():
+                raise StaleInputError(
+                    f"{folder} is a link to {folder.readlink()}, which is not there; mount that disk, or "
+                    "remove the link to begin anew"
+                )
 
     def open(self, name: str) -> Path:
         """Return the path of a sealed output after checking that it is what was sealed.

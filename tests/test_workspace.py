@@ -2,12 +2,14 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from omni_mlflow.events import JOURNAL_NAME, run_journals
+from omni_mlflow.moving import CannotMoveError
 from omni_mlflow.workspace import MissingStageError, Seal, StaleInputError, Workspace
 
 
@@ -175,6 +177,39 @@ def test_a_link_that_was_brought_back_by_hand_costs_nothing(tmp_path, other_disk
     seeded(tmp_path, 2)
     assert seeded(tmp_path, 1)
     assert (other_disk / "train" / "episodes.jsonl").read_text() == "seed 1\n"
+
+
+def test_a_link_to_what_lies_on_the_shelf_takes_it_from_nobody(tmp_path):
+    seeded(tmp_path, 1)
+    seeded(tmp_path, 2)
+    train, shelf = tmp_path / "trivial/train", tmp_path / "trivial/superseded"
+    train.rename(tmp_path / "elsewhere")
+    train.symlink_to(shelf / "train-seed 1")
+    assert not seeded(tmp_path, 3)
+    assert seeded(tmp_path, 1)
+
+
+def test_a_link_to_a_disk_that_is_not_there_is_told(tmp_path):
+    (tmp_path / "trivial").symlink_to(tmp_path / "unmounted")
+    folder = Workspace(tmp_path).stage("train", backbone="trivial")
+    with pytest.raises(StaleInputError, match="unmounted, which is not there; mount that disk, or remove"):
+        folder.open("episodes.jsonl")
+
+
+def test_a_disk_too_full_for_a_copy_keeps_what_there_is_and_tells_one_file(tmp_path, other_disk, monkeypatch):
+    def full(source, making, **_):
+        making.mkdir()
+        raise shutil.Error([(str(source / "a.bin"), "there", "[Errno 28] No space left on device")])
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    seeded(tmp_path, 1)
+    linked = tmp_path / "trivial/superseded"
+    linked.symlink_to(other_disk)
+    told = r"train cannot be copied to .*: there: \[Errno 28\] No space left on device"
+    with pytest.raises(CannotMoveError, match=told):
+        seeded(tmp_path, 2)
+    assert list(other_disk.iterdir()) == []
+    assert not seeded(tmp_path, 1)
 
 
 def test_half_a_folder_that_a_dying_process_left_does_not_replace_the_whole_one(tmp_path):

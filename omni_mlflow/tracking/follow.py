@@ -36,6 +36,7 @@ class RunJournal:
         outer_run_ids: every ``MLFLOW_RUN_ID`` that a process entered this run with, and when (ms), oldest
             first.
         live: artifacts that grow, as announced.
+        ends_ms: when it ended, each time that it did.
         pending: rows that are not projected, each with the byte after it.
         mark: what an earlier process projected.
         withheld: its run was deleted in the tracker, so its rows wait until it is restored.
@@ -51,6 +52,7 @@ class RunJournal:
     outer_run_ids: dict[str, int] = field(default_factory=dict)
     live: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     ended: bool = False
+    ends_ms: set[int] = field(default_factory=set)
     read_bytes: int = 0
     projected_bytes: int = 0
     projected_rows: int = 0
@@ -84,6 +86,7 @@ class RunJournal:
                 self.home = event
         elif isinstance(event, Ended):
             self.ended = True
+            self.ends_ms.add(event.at_ms)
         elif isinstance(event, Artifact) and event.live:
             self.live[event.path, event.folder] = event
         self.read_bytes = end

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from omni_mlflow.events import (
     Ended,
+    Metrics,
     RunOutcome,
     Started,
     copies_of,
@@ -65,7 +66,6 @@ def _is_dead(process: Process, journal: Path) -> bool:
 
 
 def _end(path: Path) -> list[HealedRun]:
-    last_sign_ms = path.stat().st_mtime_ns // 1_000_000
     reserve_of(path).unlink(missing_ok=True)  # on a full disk it is the room for what comes now
     with Journal(path) as journal:
         started = _unended(path)
@@ -78,9 +78,9 @@ def _end(path: Path) -> list[HealedRun]:
         )
         torn = journal.quarantined
         reason = f"{reason}; {torn}" if torn else reason
-        ended = Ended(
-            at_ms=max(started.at_ms, last_sign_ms), status="KILLED", outcome=RunOutcome.KILLED, reason=reason
-        )
+        dated = (each for each in read_events(path) if isinstance(each, Started | Metrics | Ended))
+        last_sign_ms = max(each.at_ms for each in dated)  # not the file's time: a copy's is younger
+        ended = Ended(at_ms=last_sign_ms, status="KILLED", outcome=RunOutcome.KILLED, reason=reason)
         if torn:
             journal.append(torn_tags(torn).model_dump(mode="json"))
         journal.append(ended.model_dump(mode="json"))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from omni_mlflow.events import Ended, parse_event
+from omni_mlflow.events import Ended, RunOutcome, parse_event
 from omni_mlflow.journal import last_row
 from omni_mlflow.tracking.connection import Store
 from omni_mlflow.tracking.follow import RunJournal
+from omni_mlflow.tracking.outer_runs import OUTCOME_TAG
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -33,6 +34,9 @@ def _is_behind(journal: RunJournal, run: Run | None) -> bool:
     ended = parse_event(row) if row is not None else None
     if not isinstance(ended, Ended) or run.info.lifecycle_stage == "deleted":
         return False
+    told = run.data.tags.get(OUTCOME_TAG)
+    if ended.outcome is RunOutcome.KILLED and told not in (None, RunOutcome.KILLED):
+        return False  # it went on in another copy of the workspace
     return bool(run.info.status != ended.status or (run.info.end_time or 0) < ended.at_ms)
 
 

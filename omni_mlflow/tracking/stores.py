@@ -16,8 +16,10 @@ _OF_SERVER = re.compile(
     r"(?P<scheme>https?://)(?P<user>[^:/?#]*):(?:(?P<password>[^/?#]*)|(?P<odd>(?!\d+([/?#]|$))[^@]*))@"
 )
 """Up to the last ``@`` before the path; a password that no request could be made with is one all the same."""
-_OF_DATABASE = re.compile(r"(?P<scheme>[\w+.-]+://)(?P<user>[^:/]*):(?P<password>[^@]*)@")
-"""As SQLAlchemy reads an address: a password may hold all but ``@``, a user all but ``:`` and ``/``."""
+_OF_DATABASE = re.compile(
+    r"(?P<scheme>[\w+.-]+://)(?P<user>[^:/]*):(?:(?P<password>[^/?#]*)|(?P<odd>[^@]*))@"
+)
+"""As SQLAlchemy reads an address, where a password may hold ``/``, ``?`` and ``#``, and a user ``@``."""
 
 
 class UnsupportedStoreError(Exception):

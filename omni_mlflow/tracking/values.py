@@ -62,12 +62,12 @@ class RunWriter:
         """Say RUNNING again for a run that was entered again, or end it with its reason."""
         mark = delta.mark
         if isinstance(mark, Ended):
-            self._end(stored, mark)
+            self._end(stored, journal, mark)
         elif (
             isinstance(mark, Started)
             and not journal.ended
             and stored.status != "RUNNING"
-            and not _went_on_elsewhere(stored, mark)
+            and not _went_on_elsewhere(stored, journal, mark)
         ):
             self._run_again(stored)
 
@@ -86,9 +86,9 @@ class RunWriter:
         self._client.update_run(stored.run_id, status="RUNNING")
         stored.status = "RUNNING"
 
-    def _end(self, stored: StoredRun, ended: Ended) -> None:
+    def _end(self, stored: StoredRun, journal: RunJournal, ended: Ended) -> None:
         self._runs.read_again(stored)  # another machine may have taken it for dead meanwhile
-        if ended.outcome is RunOutcome.KILLED and _went_on_elsewhere(stored, ended):
+        if ended.outcome is RunOutcome.KILLED and _went_on_elsewhere(stored, journal, ended):
             return
         self._forget_end(stored)
         self._runs.untag(stored, HEARTBEAT_TAG)
@@ -149,10 +149,11 @@ class RunWriter:
         return {f"omni.upstream.{stage}": ids[stage] or f"key {keys[stage]}" for stage in keys}
 
 
-def _went_on_elsewhere(stored: StoredRun, mark: Started | Ended) -> bool:
-    """Whether this run ended well or badly after all that a copied workspace, left behind, knows of it."""
+def _went_on_elsewhere(stored: StoredRun, journal: RunJournal, mark: Started | Ended) -> bool:
+    """Whether this run ended after all that a copied workspace, left behind, knows of it."""
     told = stored.tags.get(OUTCOME_TAG)
-    return told not in (None, RunOutcome.KILLED) and stored.ended_ms > mark.at_ms
+    known = told in (None, RunOutcome.KILLED) or stored.ended_ms in journal.ends_ms
+    return not known and stored.ended_ms > mark.at_ms
 
 
 def _coloured(tags: Mapping[str, str]) -> dict[str, str]:

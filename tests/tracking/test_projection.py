@@ -217,6 +217,21 @@ def test_a_copy_of_a_workspace_left_behind_does_not_undo_how_the_run_ended(begin
         assert tracker.dump(store)["runs"][train.key]["state"][0] == "FINISHED"
 
 
+def test_a_resume_after_the_clock_was_set_back_is_shown_as_it_goes(begin, tracker, store, monkeypatch):
+    clock_ms = [1_800_000_120_000]
+    monkeypatch.setattr("omni_mlflow.record.now_ms", lambda: clock_ms[0])
+    train = begin("trivial/train")
+    finish(train, "FAILED", RunOutcome.FAILED, "CUDA out of memory")
+    tracker.project(store)
+    clock_ms[0] -= 120_000
+    again = begin("trivial/train")
+    tracker.project(store)
+    assert tracker.dump(store)["runs"][train.key]["state"][0] == "RUNNING"
+    finish(again, "KILLED", RunOutcome.KILLED, "stopped by SIGTERM")
+    tracker.project(store)
+    assert tracker.dump(store)["runs"][train.key]["state"][0] == "KILLED"
+
+
 def train_ms(record):
     [started] = [event for event in read_events(record.folder / JOURNAL_NAME) if isinstance(event, Started)]
     return started.at_ms

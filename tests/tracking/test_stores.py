@@ -67,6 +67,7 @@ def test_a_password_that_needs_no_escapes_for_a_database_is_never_shown(password
         ("https://:s3cret@host:5000", "https://host:5000"),
         ("https://jane:s3c/ret@host:5000", "https://jane@host:5000"),
         ("postgresql://admin@srv:s3cret@srv.azure.com/mlflow", "postgresql://admin@srv@srv.azure.com/mlflow"),
+        ("postgresql://ann:s3c@cret@db/runs", "postgresql://ann@db/runs"),
         ("mysql+pymysql://ann:5432/s3cret@db/runs", "mysql+pymysql://ann@db/runs"),
     ],
 )
