@@ -53,11 +53,11 @@ def apart_from_questions(runs: Mapping[str, EvaluatedRun], compared: Collection[
         if name in run.kinds
         and (question := run.kinds[name].question) in compared
         and question is not None
-        and name not in (METRIC_OF[question], _judged_by(run, question))
+        and name not in (METRIC_OF[question], judged_by(run, question))
     }
 
 
-def _judged_by(run: EvaluatedRun, question: str) -> str | None:
+def judged_by(run: EvaluatedRun, question: str) -> str | None:
     """Its own name of the metric on which the verdict of a question rests."""
     judged: str | None = (run.metrics.get("verdicts") or {}).get(question, {}).get("metric")
     return judged

@@ -10,7 +10,7 @@ from typing import Any
 
 from omni_mlflow.compared_runs import EvaluatedRun, NotComparableError
 from omni_mlflow.context import flat
-from omni_mlflow.declared_measures import apart_from_questions, declared_measures
+from omni_mlflow.declared_measures import apart_from_questions, declared_measures, judged_by
 from omni_mlflow.metrics.comparison import Members, compare_rows, estimates_of
 from omni_mlflow.metrics.errors import or_none
 from omni_mlflow.metrics.floors import floor_scores, floors_of
@@ -207,7 +207,8 @@ def _plans(answers: PairedAnswers) -> Iterator[Power]:
         against = [(row, reference, found[reference]) for row in others]
         for row, names in answers.members.items():
             run = answers.runs[names[0]]
-            floor = run.best_floors.get(measure.metric)
+            own_name = measure.question and judged_by(run, measure.question)
+            floor = run.best_floors.get(measure.metric) or run.best_floors.get(own_name or "")
             if floor is not None and run.priors is not None and measure.question is not None:
                 answer = floors_of(run.priors)[floor]
                 rows = [answer(row) for row in answers.pairing.rows[names[0]]]

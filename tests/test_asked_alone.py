@@ -9,7 +9,7 @@ import pytest
 from omni_mlflow.spine.types import Answer, Outcome
 from omni_mlflow.stage_report import RulesBrokenError
 from omni_mlflow.stages.asked import NUM_ALONE
-from omni_mlflow.stages.same_answers import same_answers
+from omni_mlflow.stages.same_answers import answered_otherwise
 from tests.conftest import TRIVIAL
 from tests.workbench import Workbench, contents
 
@@ -123,6 +123,8 @@ def said(raw="", **values):
         (said(hand_m=[float("nan"), 1.0]), said(hand_m=[float("nan"), 1.0]), True),
         (said(hand_m=[float("nan"), 1.0]), said(hand_m=[0.0, 1.0]), False),
         (said(hand_m=[float("inf"), 1.0]), said(hand_m=[float("inf"), 1.1]), False),
+        (said(hand_m=[0.3, None]), said(hand_m=[0.3 + 6e-17, None]), True),
+        (said(hands=[{"x": 0.3}]), said(hands=[{"x": 0.3 + 6e-17}]), True),
         (said(token=151_643), said(token=151_644), False),
         (said(hand={"left": [0.1]}), said(hand={"left": [0.1 + 1e-17]}), True),
         (said(hand={"left": [0.1]}), said(hand={"right": [0.1]}), False),
@@ -131,7 +133,14 @@ def said(raw="", **values):
     ],
 )
 def test_numbers_are_the_same_to_five_digits_and_texts_exactly(one, other, same):
-    assert same_answers(one, other) is same
+    assert answered_otherwise([(one, other)]) == ([] if same else ["a"])
+
+
+def test_a_number_that_is_near_zero_by_chance_is_held_against_those_of_all_samples():
+    near = (said(depth_m=1e-9), said(depth_m=2e-9))
+    assert answered_otherwise([near]) == ["a"]
+    assert answered_otherwise([near, (said(depth_m=0.3), said(depth_m=0.3))]) == []
+    assert answered_otherwise([near, (said(height_m=0.3), said(height_m=0.3))]) == ["a"]
 
 
 def test_the_last_bit_of_a_number_names_nobody(bench, monkeypatch):

@@ -206,7 +206,7 @@ def test_primary_metrics_that_are_sums_over_rows_are_paired_and_each_other_one_i
     first, second = two
     replies = {"raw_prediction": ["no idea"], "true_json": [{"objects": ["jug"]}]}
     overlap = {"object_f1": [{"sum": 2, "of": 2}, {"sum": 0, "of": 2}]}
-    near = {"joint_error": [{"sum": 10.0, "of": 2}, {"sum": 40.0, "of": 8}, {"sum": 0.0, "of": 0}]}
+    near = {"joint_error": [{"sum": 10.0, "of": 2}, {"sum": 40.0, "of": 8}, None]}
     far = {"joint_error": [{"sum": 20.0, "of": 2}, {"sum": 80.0, "of": 8}, None]}
     facts = facts_of(
         paired_answers(
@@ -224,6 +224,27 @@ def test_primary_metrics_that_are_sums_over_rows_are_paired_and_each_other_one_i
     assert told["json_validity_rate"].contrasts[0].difference == 0
     assert list(facts.not_compared) == ["action_macro_f1"]
     assert "action_macro_f1 is not compared: it is no mean over anchors" in render_markdown(facts)
+
+
+def test_an_episode_of_which_one_run_alone_names_an_object_is_compared_all_the_same(two):
+    """Nothing is there, so what counts hangs on the answers: nothing in one run, one in the other."""
+    first, second = two
+    alone = first.predictions[0]["episode_id"]
+    cells = [
+        [
+            {"sum": 0, "of": invented} if row["episode_id"] == alone else {"sum": 2, "of": 2}
+            for row in run.predictions
+        ]
+        for run, invented in ((first, 0), (second, 1))
+    ]
+    values = [sum(each["sum"] for each in cell) / sum(each["of"] for each in cell) for cell in cells]
+    told = {"true_json": [{"objects": ["jug"]}]}
+    runs = [
+        with_metrics(run, {**told, "object_f1": cell}, object_f1=value)
+        for run, cell, value in zip(two, cells, values, strict=True)
+    ]
+    [objects] = [each for each in facts_of(paired_answers(runs)).metrics if each.metric == "object_f1"]
+    assert [score.value for score in objects.scores] == pytest.approx(values)
 
 
 def test_objects_of_another_truth_are_not_compared(two):

@@ -48,7 +48,7 @@ class LabelExam:
             return tally.classes.macro_f1(tally.published_classes(self.label_options))
         if metric == "supported_class_macro_f1":
             return tally.classes.macro_f1(self.supported)
-        return tally.sums[metric].estimate()
+        return tally.estimate(metric)
 
     @property
     def supported(self) -> list[str]:

@@ -69,7 +69,7 @@ def measure_of_column(metric: str, kind: Metric) -> Measure:
         cell = row[metric]
         if not isinstance(cell, Mapping):
             return None if cell is None else (float(cell), 1.0)
-        return (float(cell["sum"]), float(cell["of"])) if cell["of"] else None
+        return float(cell["sum"]), float(cell["of"])  # of nothing it weighs nothing, and its episode is there
 
     return Measure(metric, None, kind, score)
 
@@ -104,7 +104,7 @@ def why_no_column(
 
 def _means(measure: Measure, rows: Iterable[PredictionRow]) -> Iterator[float]:
     scores = (measure.score(row) for row in rows)
-    return (top / bottom for top, bottom in filter(None, scores))
+    return (top / bottom for top, bottom in filter(None, scores) if bottom)
 
 
 def _is_within(kind: Metric, value: float) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from omni_mlflow.spine.types import Row
 
@@ -14,8 +16,9 @@ class Metric(Row):
 
     Attributes:
         title: as a report calls it.
-        unit: of its value; None for a share between 0 and 1.
-        at_least, at_most: the range of a value with a unit; None where it has no end.
+        unit: of its value; None where it has none.
+        at_least, at_most: the range of its value; None where it has no end. A value with neither unit nor
+            range is a share between 0 and 1.
         question: the one that it grades; None for the form of the reply, or where there is no question.
         truth: the key of ``true_json`` that it grades, where that is no question of a contract.
     """
@@ -28,6 +31,12 @@ class Metric(Row):
     question: str | None = None
     truth: str | None = None
 
+    @model_validator(mode="after")
+    def _range_has_room(self) -> Self:
+        if self.limits[0] >= self.limits[1]:
+            raise ValueError(f"{self.title}: no value lies between {self.limits[0]:g} and {self.limits[1]:g}")
+        return self
+
     @property
     def full_title(self) -> str:
         """Its name for readers, with its unit, and a word where low values are good."""
@@ -37,7 +46,7 @@ class Metric(Row):
     @property
     def limits(self) -> tuple[float, float]:
         """The least and the greatest value that it can have."""
-        if self.unit is None:
+        if self.unit is None and self.at_least is None and self.at_most is None:
             return 0.0, 1.0
         return (
             -inf if self.at_least is None else self.at_least,

@@ -148,7 +148,7 @@ class RowTally:
         true_labels = self.true_labels
         macro_f1 = _value(or_none(self.classes.macro_f1, labels))
         return {
-            **{name: _value(or_none(sums.estimate)) for name, sums in self.sums.items()},
+            **{name: _value(or_none(self.estimate, name)) for name in self.sums},
             "macro_f1": macro_f1,
             "action_macro_f1": macro_f1,
             "labels": labels,
@@ -179,6 +179,16 @@ class RowTally:
         if not annotated:
             raise NothingToScoreError("no sample to average over")
         return (annotated - self.unseen_labels.total()) / annotated
+
+    def estimate(self, metric: str) -> EpisodeEstimate:
+        """Estimate one of the metrics that rows are graded by.
+
+        Raises:
+            NothingToScoreError: no row has a truth for it.
+        """
+        if metric == "object_micro_f1" and 0 < self.untold["objects"] == self.num_samples:
+            raise NothingToScoreError("no row says which objects there are")
+        return self.sums[metric].estimate()
 
     def truths_missing(self) -> dict[str, int]:
         """Number of rows by question whose truth they lack, of the questions that any row has."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from omni_mlflow.metrics.metric import LABEL_METRICS
 from omni_mlflow.metrics.metrics_file import reasons_of
 from omni_mlflow.reporting.facts import RunFacts
 from omni_mlflow.spine.evidence import Evidence
@@ -219,7 +220,11 @@ def remarks(facts: RunFacts) -> list[str]:
     invented = more.get("num_off_taxonomy_predictions")
     if invented:
         told.append(f"{invented} answers name an action outside the declared classes.")
-    reasons = reasons_of(facts.metrics)
+    reasons = {
+        name: reason
+        for name, reason in reasons_of(facts.metrics).items()
+        if (metric := name.rpartition(".")[2]) in facts.kinds or metric not in LABEL_METRICS
+    }
     told += [f"“{name}” has no value: {reason}." for name, reason in sorted(reasons.items())]
     for name in facts.primary_metrics:
         if name in facts.reported_metrics and facts.value(name) is None and name not in reasons:

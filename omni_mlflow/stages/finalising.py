@@ -42,7 +42,7 @@ from omni_mlflow.stages.evaluation_facts import (
 )
 from omni_mlflow.stages.kept_answers import is_given
 from omni_mlflow.stages.manifests import CONTRACT, FITTED, GENERATED, dataset_input
-from omni_mlflow.stages.same_answers import same_answers
+from omni_mlflow.stages.same_answers import answered_otherwise
 from omni_mlflow.stages.seal_ledger import FACTS, Opening, look_of, open_targets
 
 JOURNALS = ("progress.jsonl", PARTIAL)
@@ -130,7 +130,7 @@ def _asked_alone(asked: Questions, said: Said) -> dict[str, Any]:
     return {
         "batch_size": said.batch_size,
         "asked": len(heard),
-        "different": [alone.id for first, alone in heard if not same_answers(first, alone)],
+        "different": answered_otherwise(heard),
     }
 
 

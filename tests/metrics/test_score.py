@@ -425,6 +425,19 @@ def test_a_scoring_that_was_cut_is_done_again(given, metrics_of, rows, monkeypat
     assert metrics_of(rows) == whole
 
 
+def test_objects_that_no_row_has_a_truth_of_are_null_and_never_zero(metrics_of, rows):
+    bare = [
+        {**row, "true_json": {name: value for name, value in row["true_json"].items() if name != "objects"}}
+        for row in rows
+    ]
+    found = metrics_of(bare)
+    assert found["object_micro_f1"] is None
+    assert found["more"]["reasons"]["object_micro_f1"] == "no row says which objects there are"
+    assert found["intervals"].get("object_micro_f1") is None
+    assert found["baselines"].get("object_micro_f1") is None
+    assert found["accuracy"] is not None
+
+
 def test_rows_that_lack_a_truth_which_others_have_are_counted(metrics_of, rows, tmp_path):
     truth = {key: value for key, value in rows[0]["true_json"].items() if key not in ("contact", "objects")}
     found = metrics_of([{**rows[0], "true_json": truth}, *rows[1:]])

@@ -1,11 +1,15 @@
 """How a difference to answers without a model is written down."""
 
 import json
+import math
 from dataclasses import replace
 from math import inf
 
 import pytest
+from pydantic import ValidationError
 
+from omni_mlflow.metrics.metric import Metric
+from omni_mlflow.metrics.metrics_file import metric_checks
 from omni_mlflow.metrics.score_rows import against, difference_row, interval_row
 from omni_mlflow.metrics.uncertainty import mean_estimate
 from omni_mlflow.spine.rows import write_document
@@ -52,3 +56,45 @@ def test_identical_episodes_bound_nothing_where_the_metric_has_no_end(tmp_path):
 def test_episodes_that_differ_bound_a_metric_without_an_end():
     found = interval_row(replace(mean_estimate([0.1, 0.2, 0.4], ["a", "b", "c"]), low=0.0, high=inf))
     assert (found["low"], found["high"] > 0.4) == (0.0, True)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "baselines", "broken_rule"),
+    [
+        ({"error": {"low": 10.0, "high": 40.0}}, {}, None),
+        ({"error": {"low": None, "high": None}}, {}, None),
+        ({"error": {"low": 0.0, "high": 1.0}}, {}, "interval_of_a_metric"),
+        ({"error": {"low": 10.26, "high": 1.0}}, {}, "interval_of_a_metric"),
+        ({}, {"error": {"floors": {"mean": 0.03}}}, "baseline_of_a_metric"),
+        ({}, {"error": {"mean": 0.03}}, "baseline_of_a_metric"),
+        (
+            {},
+            {"error": against({"mean": 35.6}, {"mean": {"value": -2.2, "low": -1.0, "high": 1.0}})},
+            "baseline_of_a_metric",
+        ),
+        ({}, {"error": against({"mean": 35.6}, {"mean": {"value": -2.2, "low": -3.0, "high": 1.0}})}, None),
+    ],
+)
+def test_an_interval_that_is_not_around_its_value_is_refused(intervals, baselines, broken_rule):
+    """A value in millimetres whose interval was taken for that of a share."""
+    metrics = {"error": 37.8, "intervals": intervals, "baselines": baselines}
+    refused = [check.rule for check in metric_checks(metrics, primary=["error"]) if not check.ok]
+    assert refused == ([broken_rule] if broken_rule else [])
+
+
+@pytest.mark.parametrize(
+    ("declared", "limits"),
+    [
+        ({}, (0.0, 1.0)),
+        ({"unit": "mm"}, (-math.inf, math.inf)),
+        ({"at_least": -1.0, "at_most": 1.0}, (-1.0, 1.0)),
+        ({"at_most": 1.0}, (-math.inf, 1.0)),
+    ],
+)
+def test_a_metric_has_the_range_that_it_declares_with_a_unit_or_without(declared, limits):
+    assert Metric(title="Correlation", **declared).limits == limits
+
+
+def test_a_range_without_room_is_refused():
+    with pytest.raises(ValidationError, match="no value lies between 3 and 1"):
+        Metric(title="Correlation", at_least=3.0, at_most=1.0)

@@ -53,7 +53,7 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
     audit = _audit(asked)
     for row, answer, (error, steps) in zip(rows, exam.answers, motion.per_sample, strict=True):
         row["actions"] = answer.values.get(ONE_SAMPLE)
-        row[MPJPE] = {"sum": error, "of": steps}
+        row[MPJPE] = {"sum": error, "of": steps} if steps else None
         row[AFFORDANCE_F1] = afforded_overlap(row)
     metrics = _joined(metrics, motion.metrics)
     metrics |= {
@@ -150,8 +150,8 @@ def _metrics_check(evaluation: Path) -> Check:
         estimate = or_none(score_rows, asked, correct(question))
         degenerate = len(class_counts(asked, question)) == 1
         found[name] = None if estimate is None or degenerate else estimate.value
-    steps = sum(row[MPJPE]["of"] for row in rows)
-    total = sum(row[MPJPE]["sum"] for row in rows)
+    measured = [row[MPJPE] for row in rows if row[MPJPE] is not None]
+    steps, total = sum(each["of"] for each in measured), sum(each["sum"] for each in measured)
     found[MPJPE] = total / steps if steps else None
     differing = {
         name: (claimed.get(name), value)

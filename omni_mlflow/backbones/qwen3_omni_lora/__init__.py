@@ -45,7 +45,6 @@ class Qwen3OmniLora:
     gates: Mapping[str, Gate] = {"lora_safetensors_shape_check": _gate}
     metrics: Mapping[str, Metric] = {
         **{name: metric for name, metric in LABEL_METRICS.items() if metric.question != "next_contact"},
-        "macro_f1": LABEL_METRICS["action_macro_f1"],
         "held_out_episode_count": HELD_OUT_EPISODES,
     }
     training_files = frozenset(
