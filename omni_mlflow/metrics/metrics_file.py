@@ -60,6 +60,8 @@ def _is_interval(row: Any, value: float | None) -> bool:
 
 def _is_baseline(baseline: Any) -> bool:
     """As ``against`` of :mod:`omni_mlflow.metrics.score_rows` makes one, with rows of ``difference_row``."""
+    if baseline is None:  # no floor can be had
+        return True
     if not isinstance(baseline, Mapping):
         return False
     floors, differences = (_block(baseline, name) for name in ("floors", "differences"))
