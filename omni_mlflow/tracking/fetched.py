@@ -16,6 +16,7 @@ from omni_mlflow.tracking.outer_runs import KEY_TAG
 from omni_mlflow.tracking.shown_versions import ShownVersion, versions_of
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 
@@ -113,21 +114,27 @@ def fetch_stages(
         if found is None:
             continue
         fetched.shown.append(_shown(found, stage))
-        tags = found.data.tags
-        of = tags.get("omni.backbone", "none" if stage in of_one_backbone else backbone)
+        of = found.data.tags.get("omni.backbone", "none" if stage in of_one_backbone else backbone)
         fetched.checks.append(_check("run_is_of_this_stage", stage, stage, _said_stage(found, fills)))
         fetched.checks.append(_check("stage_run_is_finished", stage, "FINISHED", found.info.status))
         fetched.checks.append(_check("run_is_of_this_backbone", stage, backbone, of))
-        folder = fetched.folders[stage] = into / stage
-        folder.mkdir()
-        fetched.checks += download_files(client, found.info.run_id, folder, stage=stage, store=store)
-        logged, problems = read_logged(folder, stage=stage, tag=tags.get(OUTPUTS_TAG))
-        fetched.checks += problems
-        if logged is not None:
-            fetched.logged[stage] = logged
+        _download(client, found, stage, into=into, store=store, fetched=fetched)
         if stage == "evaluate":
             fetched.versions = versions_of(client, backbone, evaluation=found.info.run_id)
     return fetched
+
+
+def _download(
+    client: MlflowClient, found: Run, stage: str, *, into: Path, store: str, fetched: Fetched
+) -> None:
+    """Bring the files of a stage's run, and the digests that it logged of them."""
+    folder = fetched.folders[stage] = into / stage
+    folder.mkdir()
+    fetched.checks += download_files(client, found.info.run_id, folder, stage=stage, store=store)
+    logged, problems = read_logged(folder, stage=stage, tag=found.data.tags.get(OUTPUTS_TAG))
+    fetched.checks += problems
+    if logged is not None:
+        fetched.logged[stage] = logged
 
 
 def _said_stage(run: Run, fills: Mapping[str, str]) -> str:
