@@ -38,10 +38,12 @@ def shard_of(given: Mapping[str, Any]) -> Shard | None:
 def _launched() -> Shard | None:
     """Which of several launched processes this one is, by RANK and WORLD_SIZE; None where it is the only one.
 
+    An empty variable is one that is not set.
+
     Raises:
         UsageError: the two do not tell.
     """
-    told = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")}
+    told = {name: os.environ.get(name) or None for name in ("RANK", "WORLD_SIZE")}
     numbers = {name: int(text) for name, text in told.items() if text is not None and text.isdecimal()}
     processes = numbers.get("WORLD_SIZE")
     if told["WORLD_SIZE"] is None or processes == 1:

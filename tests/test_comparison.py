@@ -395,6 +395,9 @@ def test_another_truth_at_an_anchor_is_refused(two):
 def test_one_evaluation_named_twice_and_a_single_one_are_refused(open_all, two, finished):
     with pytest.raises(NotComparableError, match="are the same evaluation"):
         paired_answers([two[0], *open_all(str(finished.workspace / "trivial"))])
+    looked_again = two[0].facts.model_copy(update={"seal_openings": two[0].facts.seal_openings + 1})
+    with pytest.raises(NotComparableError, match="are the same evaluation"):
+        paired_answers([two[0], replace(two[0], facts=looked_again)])
     with pytest.raises(NotComparableError, match="needs two evaluations"):
         paired_answers(two[:1])
 

@@ -394,6 +394,8 @@ def test_each_process_of_accelerate_launch_is_one_shard(place, undisturbed):
         ((), {"WORLD_SIZE": "2", "RANK": "5"}, "RANK is '5', WORLD_SIZE is '2': a launcher numbers"),
         ((), {"WORLD_SIZE": "2", "RANK": "-1"}, "RANK is '-1'"),
         ((), {"WORLD_SIZE": "two", "RANK": "0"}, "WORLD_SIZE is 'two'"),
+        ((), {"WORLD_SIZE": "2", "RANK": ""}, "RANK is not set"),
+        (("--sample-offset", "1"), {"WORLD_SIZE": "", "RANK": ""}, "numbered from 0 to 0"),
     ],
 )
 def test_what_is_no_shard_is_wrong_usage(options, variables, told, monkeypatch):

@@ -152,14 +152,9 @@ def _constant_answers(priors: TrainPriors) -> Answers:
 
 
 def _drawing(priors: TrainPriors) -> Callable[[PredictionRow], Answers]:
-    urns = {question: Urn(label_counts(priors, question)) for question in LABEL_QUESTIONS}
-    objects = _drawing_objects(priors)
-
-    def draw(row: PredictionRow) -> Answers:
-        answers: Answers = {question: urn.draw(f"{question}:{row['id']}") for question, urn in urns.items()}
-        return {**answers, "objects": objects(row["id"])}
-
-    return draw
+    """Draw what a draw is graded by: action, for macro-F1, and objects. Other labels are graded by chance."""
+    actions, objects = Urn(label_counts(priors, "action")), _drawing_objects(priors)
+    return lambda row: {"action": actions.draw(f"action:{row['id']}"), "objects": objects(row["id"])}
 
 
 def _drawing_objects(priors: TrainPriors) -> Callable[[str], list[str]]:
