@@ -24,7 +24,7 @@ from tests.conftest import Place
 from tests.numeric_job import NUMERIC, write_numeric_contract
 from tests.workbench import Workbench
 
-OF_LABELS = ("JSON", "token", "repl", "action class", "Actions seen", "question")
+OF_LABELS = ("JSON", "token", "repl", "action class", "Actions seen", "question", "F1", "A label drawn")
 
 
 def run_to_its_report(bench: Workbench, changes: dict[str, Any]) -> None:
@@ -91,7 +91,7 @@ def test_a_held_out_evaluation_names_its_samples_and_its_number_on_top(first, me
     )
     value = metrics["depth_mae_m"]
     assert (
-        f"Mean error of the depth (m), lower is better is {value:.3f} and undecided: no two episodes differ, "
+        f"Mean error of the depth (m; lower is better) is {value:.3f} and undecided: no two episodes differ, "
         f"and the metric has no end: “mean of train” scores {value:.3f}, a difference of 0.000."
     ) in report
     assert "No floor was given" not in report
@@ -114,7 +114,7 @@ def test_both_reports_show_the_floor_and_the_control_that_the_backbone_gave(work
     floor = told["baselines"]["depth_mae_m"]["floors"]["mean_of_train"]
     leaning = told["controls"]["leaning_forward"]["depth_mae_m"]
     value = told["depth_mae_m"]
-    title = "Mean error of the depth (m), lower is better"
+    title = "Mean error of the depth (m; lower is better)"
     report = (bench.evaluation / "RUN_REPORT.md").read_text()
     assert f"| {title} | mean of train | {floor:.3f} | {floor - value:+.3f} | – |" in report
     worse = f"{leaning['difference']['value']:+.3f}"
@@ -128,7 +128,7 @@ def test_both_reports_show_the_floor_and_the_control_that_the_backbone_gave(work
 
 def test_declared_metrics_stand_in_both_tables_the_primary_one_first(markdown, page, metrics):
     values = [f"{metrics[name]:.3f}" for name in ("depth_mae_m", "depth_overshoot_m")]
-    titles = [f"Mean {what} of the depth (m), lower is better" for what in ("error", "overshoot")]
+    titles = [f"Mean {what} of the depth (m; lower is better)" for what in ("error", "overshoot")]
     intervals = ["–", "no interval"]
     rows = [
         f"| {title} | {value} | {interval} |"
@@ -181,7 +181,7 @@ def evaluate(first, tmp_path):
 
 def test_a_null_metric_with_a_reason_is_in_the_table_and_its_reason_below(evaluate):
     report = (evaluate("null with a reason").evaluation / "RUN_REPORT.md").read_text()
-    assert "| Mean error of the depth (m), lower is better | – | – |" in report
+    assert "| Mean error of the depth (m; lower is better) | – | – |" in report
     assert "“depth_mae_m” has no value: no pixel of any sample has a depth." in report
 
 
@@ -217,7 +217,7 @@ def test_metrics_are_compared_by_the_values_of_the_rows(two):
     overshoot = facts.metrics[1]
     assert overshoot.contrasts[0].difference == pytest.approx(-0.05), "farther is worse where low is good"
     text = render_markdown(facts)
-    assert "| Mean error of the depth (m), lower is better | A |" in text
+    assert "| Mean error of the depth (m; lower is better) | A |" in text
     assert "No label question is, so disagreements.csv is empty." in text
     assert forest_plot(facts).startswith(b"\x89PNG")
 
@@ -232,7 +232,7 @@ def test_held_out_rows_are_called_tied_by_the_same_rules_as_labels(two):
     runs = [replace(run, facts=run.facts.model_copy(update={"evidence": Evidence.HELD_OUT})) for run in two]
     facts = facts_of(paired_answers(runs))
     assert {contrast.verdict for metric in facts.metrics for contrast in metric.contrasts} == {Verdict.TIED}
-    assert "Mean error of the depth (m), lower is better: B is tied with A" in render_markdown(facts)
+    assert "Mean error of the depth (m; lower is better): B is tied with A" in render_markdown(facts)
 
 
 def without_columns(run: EvaluatedRun) -> EvaluatedRun:

@@ -40,8 +40,8 @@ class Metric(Row):
     @property
     def full_title(self) -> str:
         """Its name for readers, with its unit, and a word where low values are good."""
-        unit = f" ({self.unit})" if self.unit else ""
-        return f"{self.title}{unit}{', lower is better' if self.better == 'lower' else ''}"
+        told = [self.unit, "lower is better" if self.better == "lower" else None]
+        return f"{self.title} ({'; '.join(filter(None, told))})" if any(told) else self.title
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -29,8 +29,11 @@ _HOW_TO_READ_FLOORS = (
     "A floor is an answer that needs no model, given to the same samples; a positive difference is in the "
     "model's favour. Of several floors the hardest is shown, the one whose 95 % interval of the paired "
     "difference reaches lowest. On held-out evidence, and on no other, a verdict says whether that interval "
-    "lies above zero: then every other one does. A label drawn from train frequencies is graded by its "
-    "chance to be right; for objects and macro-F1 one draw is graded."
+    "lies above zero: then every other one does."
+)
+_HOW_DRAWN_LABELS_ARE_GRADED = (
+    "A label drawn from train frequencies is graded by its chance to be right; for objects and macro-F1 one "
+    "draw is graded."
 )
 _NO_FLOORS = (
     "No metric comes with a floor, which is an answer that needs no model: nothing here says whether a value "
@@ -50,8 +53,13 @@ HOW_TO_READ_CONTROLS = (
 
 def how_to_read(facts: RunFacts) -> str:
     """What the table of metrics means, as far as it has floors and intervals."""
-    floors = _HOW_TO_READ_FLOORS if facts.section("baselines") else _NO_FLOORS
-    return f"{floors} {_HOW_TO_READ_INTERVALS}" if facts.section("intervals") else floors
+    floors = facts.section("baselines")
+    told = [_HOW_TO_READ_FLOORS if floors else _NO_FLOORS]
+    if floors and facts.questions:
+        told.append(_HOW_DRAWN_LABELS_ARE_GRADED)
+    if facts.section("intervals"):
+        told.append(_HOW_TO_READ_INTERVALS)
+    return " ".join(told)
 
 
 def floor_title(name: str) -> str:
@@ -157,7 +165,8 @@ def findings(facts: RunFacts) -> list[str]:
             f"“{floor_title(floor)}” scores {number(baseline['floors'][floor])}, a difference of "
             f"{_within(signed(baseline['difference']['value']), baseline['difference'])}."
         )
-    return [*told, *_alone(facts)] or ["No question has a floor to be held against."]
+    graded = "question" if facts.questions else "metric"
+    return [*told, *_alone(facts)] or [f"No {graded} has a floor to be held against."]
 
 
 def _alone(facts: RunFacts) -> Iterable[str]:

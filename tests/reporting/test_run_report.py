@@ -210,9 +210,9 @@ def depth(make_facts):
 
 def test_a_floor_counts_where_nothing_is_asked_and_no_verdict_is_written(depth):
     report = render_run_report(depth(difference(0.046, 0.04, 0.05), difference(-0.045, -0.05, -0.04)))
-    assert "Depth error (m), lower is better is 0.054 [0.050, 0.060] and beats its floor: “mean of" in report
+    assert "Depth error (m; lower is better) is 0.054 [0.050, 0.060] and beats its floor: “mean of" in report
     assert "No floor was given" not in report
-    assert "| Depth error (m), lower is better | mean of train | 0.055 | +0.001 |" in report
+    assert "| Depth error (m; lower is better) | mean of train | 0.055 | +0.001 |" in report
 
 
 NO_LIMITS = {**difference(0.0, None, None), "method": "no_variation_bound"}
