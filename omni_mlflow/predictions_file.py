@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -51,6 +52,7 @@ class PredictionsFile:
         num_labels_not_in_answer: rows whose ``predicted_label`` is not the action of ``pred_json``. Published
             definitions grade ``predicted_label``.
         num_empty: rows without any reply.
+        num_answers_with: rows by key of their ``pred_json``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,6 +63,7 @@ class PredictionsFile:
         self.num_answers_not_in_reply = 0
         self.num_labels_not_in_answer = 0
         self.num_empty = 0
+        self.num_answers_with: Counter[str] = Counter()
         self._ids = array("Q")
         self._first_of: dict[str, tuple[bool, int]] = {}  # by true label: whether train shows it; the line
 
@@ -95,6 +98,7 @@ class PredictionsFile:
         self.num_answers_not_in_reply += answer != (read_reply(reply).answer or {})
         self.num_labels_not_in_answer += said != label
         self.num_empty += not reply.strip()
+        self.num_answers_with.update(answer.keys())
 
     def _contradicted(self, row: PredictionRow, number: int) -> Iterator[str]:
         """Train shows a label or does not: each row of it says the same."""

@@ -108,6 +108,7 @@ def score(request: Request) -> Scored:
     metrics = exam_scores(exam, {})
     notes = [
         *_notes_on_truths(metrics["more"], found.num_rows),
+        *_notes_on_unasked(exam, found),
         *_notes(found, num_contradicted=num_contradicted, num_not_offered=num_not_offered),
     ]
     whose = {"engine": request.engine, "evidence": UNVERIFIED}
@@ -170,9 +171,13 @@ def _is_list_of_labels(value: Any) -> bool:
 
 
 def _refuse_foreign_folder(out: Path) -> None:
-    if (out / METRICS).exists() and not (out / RECORD).exists():
+    """Our record comes first and is replaced whole: where it is none, nothing in the folder is ours."""
+    present = [out / name for name in (RECORD, METRICS) if (out / name).exists()]
+    record = _read_json(out / RECORD) if out / RECORD in present else None
+    is_ours = isinstance(record, dict) and record.keys() >= {"claim", "inputs", "outputs"}
+    if present and not is_ours:
         raise UnusableFileError(
-            f"{out / METRICS} was not written by 'score' and will not be replaced; name another --out"
+            f"{present[0]} was not written by 'score' and will not be replaced; name another --out"
         )
 
 
@@ -227,6 +232,18 @@ def _notes_on_truths(more: Mapping[str, Any], num_rows: int) -> Iterator[str]:
     for question, lacking in more["truths_missing"].items():
         counted = "count as naming none" if question == "objects" else "are in no number about it"
         yield f"{lacking} of {num_rows} rows have no {question} in their true_json, and {counted}"
+
+
+def _notes_on_unasked(exam: LabelExam, found: PredictionsFile) -> Iterator[str]:
+    """Name the questions that no answer holds: most likely nobody asked them."""
+    has_truth = {name for name, counts in exam.model.truths.items() if counts}
+    has_truth |= {name for name in ("objects", "evidence_window") if exam.model.untold[name] < found.num_rows}
+    for question in METRIC_OF:
+        if question in has_truth - {"action"} and not found.num_answers_with[question]:
+            yield (
+                f"no pred_json holds {question}, so {METRIC_OF[question]} counts every row as wrong; if "
+                "nobody asked it, that number says nothing about the model"
+            )
 
 
 def _notes(found: PredictionsFile, *, num_contradicted: int, num_not_offered: int) -> list[str]:

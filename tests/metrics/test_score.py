@@ -452,6 +452,29 @@ def test_rows_that_lack_a_truth_which_others_have_are_counted(metrics_of, rows, 
     ]
 
 
+def test_a_question_that_no_answer_holds_is_told_apart_from_one_answered_wrong(metrics_of, rows, tmp_path):
+    unasked = [
+        {**row, "pred_json": {key: row["pred_json"][key] for key in row["pred_json"] if key != "contact"}}
+        for row in rows
+    ]
+    assert metrics_of(unasked)["contact_accuracy"] == 0
+    assert any(
+        "no pred_json holds contact, so contact_accuracy counts" in note for note in notes_of(tmp_path)
+    )
+    metrics_of(rows)
+    assert not any("no pred_json holds" in note for note in notes_of(tmp_path))
+
+
+@pytest.mark.parametrize("foreign", ["score.json", "metrics.json"])
+def test_files_of_somebody_else_are_not_replaced(given, rows, tmp_path, foreign):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / foreign).write_text('{"music": "opus 1"}')
+    result = given(rows)
+    assert isinstance(result.exception, UnusableFileError)
+    assert f"{foreign} was not written by 'score'" in str(result.exception)
+    assert (tmp_path / "out" / foreign).read_text() == '{"music": "opus 1"}'
+
+
 def test_a_missing_file_is_wrong_usage(tmp_path):
     words = ["score", "--predictions", str(Path(tmp_path) / "none.jsonl")]
     assert CliRunner().invoke(build(), words).exit_code == 2
