@@ -42,20 +42,26 @@ SPECIFIED = {
     "--checkpoint-gate": "policy_checkpoint_action_space_and_normalizer",
 }
 """The command of the specification."""
+TEMPLATES = ("policy_vla_branch", "cosmos_world_model", "qwen3_omni_lora")
 CONTRACT, PACKAGE = "contracts/new_policy_branch.yaml", "omni_mlflow/backbones/new_policy_branch/__init__.py"
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
-    """The contracts of the project in a folder that may be written to."""
-    shutil.copytree(PROJECT / "contracts", tmp_path / "contracts")
+    """The three contracts of the specification, and no further one, in a folder that may be written to."""
+    (tmp_path / "contracts").mkdir()
+    for template in TEMPLATES:
+        shutil.copy(PROJECT / "contracts" / f"{template}.yaml", tmp_path / "contracts")
     monkeypatch.setattr(command_line, "PROJECT", tmp_path)
     return tmp_path
 
 
+def words_of(options: dict[str, str]) -> list[str]:
+    return [word for pair in options.items() for word in pair]
+
+
 def scaffold(*flags: str, **changed: str):
-    words = [word for pair in (SPECIFIED | changed).items() for word in pair]
-    return CliRunner().invoke(command_line.build(), ["scaffold", *words, *flags])
+    return CliRunner().invoke(command_line.build(), ["scaffold", *words_of(SPECIFIED | changed), *flags])
 
 
 def new(**changed: str) -> NewBackbone:
@@ -93,7 +99,7 @@ def test_a_dry_run_names_the_same_files_and_writes_none(project):
     assert files_of(project) == before
 
 
-@pytest.mark.parametrize("template", ["policy_vla_branch", "cosmos_world_model", "qwen3_omni_lora"])
+@pytest.mark.parametrize("template", TEMPLATES)
 def test_the_new_contract_is_valid_at_once_whatever_it_was_made_from(project, template):
     assert scaffold(**{"--template-backbone": template}).exit_code == 0
     [report] = validate_contracts(project / "contracts", only="new_policy_branch", bind_names=True)
@@ -282,8 +288,8 @@ def test_an_unknown_template_is_answered_with_the_nearest_one(project):
 
 
 def test_what_nobody_has_built_cannot_be_called_implemented(project):
-    with pytest.raises(ScaffoldError, match="nobody has built the backbone 'new_policy_branch'"):
-        planned_files(new(status="implemented"), project=project)
+    with pytest.raises(ScaffoldError, match="nobody has built the backbone 'never_built'"):
+        planned_files(new(id="never_built", status="implemented"), project=project)
 
 
 def test_of_a_backbone_that_a_package_provides_only_the_contract_is_written(project, monkeypatch):
