@@ -188,7 +188,7 @@ def files_that_may_leave(training_files: Iterable[str], eval_files: Iterable[str
         "train": [path for name in training_files for path in (name, f"checkpoint/{name}")],
         "evaluate": eval_files,
     }
-    return [
+    files = (
         f"{name}/{file}"
         for name in EVIDENCE_STAGES
         for file in (
@@ -197,7 +197,8 @@ def files_that_may_leave(training_files: Iterable[str], eval_files: Iterable[str
             f"skipped_{STAGES[name].rows}.jsonl",
             *added.get(name, ()),
         )
-    ]
+    )
+    return [*dict.fromkeys(files)]  # a backbone may name what the stage makes anyway
 
 
 def _published(document: Mapping[str, Any], files: Sequence[str]) -> list[Names]:

@@ -175,6 +175,7 @@ def test_the_files_that_may_leave_are_those_that_a_finished_job_has_made(finishe
     monkeypatch.syspath_prepend(str(TRIVIAL))
     backbone = load_backbone("trivial")
     known = files_that_may_leave(backbone.training_files, backbone.eval_files)
+    assert len(known) == len({*known}), "none is told twice"
     made: set[str] = set()
     for name in EVIDENCE_STAGES:
         owner = backbone.id if STAGES[name].per_backbone else None
