@@ -16,6 +16,8 @@ from omni_mlflow.pipeline import below_one_run, run_main
 from omni_mlflow.registry import Bound, load_bound
 from omni_mlflow.shared_contract import shared_contract
 from omni_mlflow.source import git_tags
+from omni_mlflow.spine.rows import read_rows
+from omni_mlflow.spine.types import Skip
 from omni_mlflow.stage_run import Finished, refuse, run_stage
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Bar, Options
@@ -24,6 +26,7 @@ from omni_mlflow.workspace import Workspace
 from omni_mlflow.workspace_trouble import UnusableWorkspaceError, trouble_with
 
 PROJECTION_TIMEOUT_S = 120.0
+_LEFT_OUT = "skipped_"  # so the file of the rows that a stage left out begins; then comes what it counts
 
 
 @dataclass(frozen=True)
@@ -139,17 +142,34 @@ def bind_all(request: Request) -> list[Bound]:
 
 def facts_of(finished: Finished, workspace: Path) -> dict[str, Any]:
     """What a program is told of a finished stage."""
+    seal = finished.seal
     return {
         "stage": finished.stage,
         "run": finished.key,
         "reused": finished.reused,
         "folder": finished.folder.relative_to(workspace).as_posix(),
-        "metrics": finished.seal.metrics,
+        "metrics": seal.metrics,
+        "rows": {"taken": seal.taken, "made": seal.made, "skipped": seal.skipped},
+        "note": _note(finished),
     }
+
+
+def _note(finished: Finished) -> str | None:
+    """What was left out; where that is all there was, the stage's own words for why nothing came of it."""
+    seal = finished.seal
+    listed = next((name for name in seal.outputs if name.startswith(_LEFT_OUT)), None)
+    if listed is None:
+        return None
+    if (seal.made, seal.skipped) == (0, 1):
+        [only] = read_rows(finished.folder / listed, Skip)
+        return only.reason
+    rows = listed.removeprefix(_LEFT_OUT).removesuffix(".jsonl")
+    return f"{seal.made} of {seal.taken} {rows}, {seal.skipped} left out: {listed}"
 
 
 def line_of(facts: Mapping[str, Any]) -> str:
     """What a person is told of a finished stage."""
     verb = "reused" if facts["reused"] else "done"
     numbers = ", ".join(f"{key} {value:g}" for key, value in sorted(facts["metrics"].items())[:5])
-    return f"{facts['stage']:<11}{verb:<8}{facts['folder']:<30}{numbers}"
+    told = "; ".join(filter(None, (numbers, facts["note"])))
+    return f"{facts['stage']:<11}{verb:<8}{facts['folder']:<30}{told}"

@@ -10,17 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omni_mlflow.command import facts_of, line_of
 from omni_mlflow.contract.file import load_contract
 from omni_mlflow.events import JOURNAL_NAME, ModelVersion, read_events
 from omni_mlflow.record import RunRecord
 from omni_mlflow.registry import load_bound
 from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
-from omni_mlflow.spine.rows import file_digest, write_document
+from omni_mlflow.spine.rows import file_digest, write_document, write_rows
+from omni_mlflow.stage_run import Finished
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Options, Report, Run
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts
 from omni_mlflow.stages.finalising import evaluation_tags, without_unfounded_verdicts
-from omni_mlflow.workspace import Workspace
+from omni_mlflow.workspace import Seal, Workspace
 from tests.conftest import PROJECT, TRIVIAL
 
 COUNTS = st.integers(min_value=0, max_value=4)
@@ -198,6 +200,40 @@ def test_a_smoke_run_is_not_published(hand_on):
     assert not (run.folder / "package").exists()
     assert list(report.outputs) == []
     assert report.skipped[0].reason.startswith("nothing published: ")
+
+
+@pytest.mark.parametrize(("name", "nothing"), [("register", "registered"), ("publish", "published")])
+def test_a_smoke_run_says_at_the_terminal_that_nothing_came_of_it_and_why(hand_on, name, nothing):
+    report, run = hand_on(name, Evidence.SMOKE)
+    rows = f"skipped_{STAGES[name].rows}.jsonl"
+    write_rows(run.folder / rows, report.skipped)
+    seal = Seal(
+        stage=name,
+        backbone="trivial",
+        fingerprint="",
+        inputs={},
+        outputs={rows: file_digest(run.folder / rows)},
+        taken=report.taken,
+        made=report.made,
+        skipped=len(report.skipped),
+    )
+    facts = facts_of(Finished(name, "key", run.folder, seal, reused=False), run.folder.parent)
+    assert facts["rows"] == {"taken": 1, "made": 0, "skipped": 1}
+    assert facts["note"] == report.skipped[0].reason
+    assert line_of(facts).endswith(facts["note"])
+    assert facts["note"].startswith(f"nothing {nothing}: ")
+
+
+def test_a_package_says_at_the_terminal_how_many_files_it_holds_and_how_many_it_leaves_out(finished):
+    folder = Workspace(finished.workspace).stage("publish", backbone="trivial")
+    seal = folder.seal()
+    facts = facts_of(Finished("publish", "key", folder.path, seal, reused=True), finished.workspace)
+    held = int(seal.metrics["rows/files_published"])
+    left = len((folder.path / "skipped_files.jsonl").read_text().splitlines())
+    assert min(held, left) > 0
+    said = f"{held} of {held + left} files, {left} left out: skipped_files.jsonl"
+    assert facts["note"] == said
+    assert line_of(facts).endswith(f"; {said}")
 
 
 def test_a_synthetic_package_and_both_reports_say_so_on_their_first_line(finished):
