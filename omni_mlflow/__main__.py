@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from omni_mlflow import PARENT_PID
 from omni_mlflow.interruption import Interrupted, Stop, end_at_once, listen
-from omni_mlflow.terminal import hold_streams, in_words, tell, tell_error
+from omni_mlflow.terminal import hold_streams, in_words, show, tell, tell_error, words_on_stderr
 
 if TYPE_CHECKING:
     import click
@@ -36,7 +36,7 @@ def stage_command(name: str, *, as_json: bool, **given: Any) -> None:
     from omni_mlflow.stage_options import request_of
 
     request = request_of(name, given, project=PROJECT)
-    with terminal_bar() as bar:
+    with words_on_stderr(), terminal_bar() as bar:
         finished = execute(request, bar=bar, say=tell)
     rows = [facts_of(each, request.workspace) for each in finished]
     print(json.dumps(rows, allow_nan=False) if as_json else "\n".join(map(line_of, rows)))
@@ -49,18 +49,16 @@ def validate_command(*, as_json: bool, **given: Any) -> None:
     from omni_mlflow.stage_options import request_of
 
     request = request_of("validate", given, project=PROJECT)
-    if given["run_id"] in ("", "none"):
-        with terminal_bar() as bar:
+    with words_on_stderr(), terminal_bar() as bar:
+        if given["run_id"] in ("", "none"):
             verdicts = list(validation.validate_workspace(request, bar=bar, say=tell))
-    else:
-        verdicts = list(validation.validate_run(request, given["run_id"]))
+        else:
+            verdicts = list(validation.validate_run(request, given["run_id"]))
     if as_json:
         print(json.dumps(validation.as_document(verdicts), allow_nan=False))
     else:
-        from rich.console import Console
-
         for verdict in verdicts:
-            Console().print(validation.as_table(verdict))
+            show(validation.as_table(verdict))
     if not all(verdict.ok for verdict in verdicts):
         sys.exit(1)
 
@@ -76,7 +74,8 @@ def compare_command(*, as_json: bool, **given: Any) -> None:
     from omni_mlflow.console import print_table
     from omni_mlflow.reporting import comparison_tables as told
 
-    facts = compare(verb_options.comparing_of(given, project=PROJECT), say=tell)
+    with words_on_stderr():
+        facts = compare(verb_options.comparing_of(given, project=PROJECT), say=tell)
     if as_json:
         print(facts.model_dump_json())
         return
@@ -98,19 +97,18 @@ def contracts_command(
         return
     own = PROJECT / "contracts"
     folder = own if contracts_dir == "none" else Path(contracts_dir)
-    reports = contract_validation.validate_contracts(
-        folder,
-        only=None if backbone == "none" else backbone,
-        bind_names=validate,
-        must_have=contract_validation.contracts_of_the_project() if folder.resolve() == own else {},
-    )
+    with words_on_stderr():
+        reports = contract_validation.validate_contracts(
+            folder,
+            only=None if backbone == "none" else backbone,
+            bind_names=validate,
+            must_have=contract_validation.contracts_of_the_project() if folder.resolve() == own else {},
+        )
     ok = not any(report.issues for report in reports)
     if as_json:
         print(json.dumps({"ok": ok, "backbones": [report.model_dump() for report in reports]}))
     else:
-        from rich.console import Console
-
-        Console().print(contract_validation.as_table(reports))
+        show(contract_validation.as_table(reports))
     if not ok:
         sys.exit(1)
 
@@ -174,8 +172,6 @@ def heal_command(*, workspace: str, end: tuple[str, ...], as_json: bool) -> None
 
 def doctor_command(*, workspace: str, as_json: bool) -> None:
     """Look at Python, packages, torch, codecs, disk and store; exit 1 where a stage would fail."""
-    from rich.console import Console
-
     from omni_mlflow import doctor
 
     findings = doctor.examine(PROJECT, Path(workspace).absolute())
@@ -183,22 +179,20 @@ def doctor_command(*, workspace: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
     else:
-        Console().print(doctor.as_table(findings))
+        show(doctor.as_table(findings))
     if not result["ok"]:
         sys.exit(1)
 
 
 def inspect_command(*, episode: str, as_json: bool) -> None:
     """Say what an episode folder holds and what is unusual about it; exit 1 when it cannot be read."""
-    from rich.console import Console
-
     from omni_mlflow.inspection import inspect_episode, rendered
 
     inspection = inspect_episode(Path(episode))
     if as_json:
         print(inspection.model_dump_json())
     else:
-        Console().print(rendered(inspection))
+        show(rendered(inspection))
 
 
 def build() -> click.Group:

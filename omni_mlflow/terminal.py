@@ -6,11 +6,13 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 
 class UntilNobodyReads:
@@ -71,11 +73,41 @@ def hold_streams() -> UntilNobodyReads:
     return held[0]
 
 
+@contextmanager
+def words_on_stderr() -> Iterator[None]:
+    """Whatever is printed in the block goes to stderr: stdout carries the result and nothing else.
+
+    Backbones and gates are the code of others, and so are the libraries below them: a ``print`` in one of
+    them, or a child of it that writes to the descriptor itself, would make the JSON none.
+    """
+    sys.stdout.flush()
+    with redirect_stdout(sys.stderr), _descriptor_of_stdout_leads_to_stderr():
+        yield
+
+
+@contextmanager
+def _descriptor_of_stdout_leads_to_stderr() -> Iterator[None]:
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 @cache
 def errors() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def show(found: RenderableType) -> None:
+    """Print what was found on stdout, for people."""
+    from rich.console import Console
+
+    Console().print(found)
 
 
 def tell(text: str) -> None:

@@ -34,6 +34,8 @@ from tests.conftest import PROJECT, TRIVIAL
 from tests.test_scaffold import SPECIFIED
 
 GATES = """
+import os
+
 from omni_mlflow.spine.types import Check
 
 
@@ -53,6 +55,20 @@ def looks_at_nothing(checkpoint):
 
 def exits(checkpoint):
     raise SystemExit(0)
+
+
+def rewrites(checkpoint):
+    path = checkpoint.folder / "model.json"
+    path.write_text(path.read_text().replace("{", "{ ", 1))
+    (checkpoint.folder / "notes.txt").write_text("hello")
+    (checkpoint.folder / "fitted.json").unlink()
+    return answers_are_short(checkpoint)
+
+
+def talks(checkpoint):
+    print("hello from gate")
+    os.write(1, b"hello from below\\n")
+    return answers_are_short(checkpoint)
 
 
 def takes_nothing():
@@ -80,6 +96,8 @@ answers_are_short = omni_visitor.gates:answers_are_short
 stumbles = omni_visitor.gates:stumbles
 looks_at_nothing = omni_visitor.gates:looks_at_nothing
 exits = omni_visitor.gates:exits
+rewrites = omni_visitor.gates:rewrites
+talks = omni_visitor.gates:talks
 takes_nothing = omni_visitor.gates:takes_nothing
 is_malformed = my-package:gate
 not_a_function = omni_visitor.gates:not_a_function
@@ -171,7 +189,7 @@ def test_a_gate_that_raises_or_looks_at_nothing_is_a_broken_rule_and_the_others_
         "gate_checked_something": "looks_at_nothing",
     }
     assert "TypeError" in broken["gate_ran_to_its_end"]["found"]
-    assert "(gates.py, line 12)" in broken["gate_ran_to_its_end"]["found"]
+    assert "(gates.py, line 14)" in broken["gate_ran_to_its_end"]["found"]
     assert {rule["rule"] for rule in gate["rules"]} >= {"model_answers_the_majority", "answers_are_short"}
 
 
@@ -182,6 +200,54 @@ def test_a_gate_that_exits_with_success_is_a_broken_rule_and_ends_nothing(gated)
     assert (broken["rule"], broken["subject"]) == ("gate_ran_to_its_end", "exits")
     assert "SystemExit" in broken["found"]
     assert "answers_are_short" in {rule["rule"] for rule in gate["rules"]}
+
+
+def test_a_gate_that_changes_the_checkpoint_is_refused_by_name(gated, place):
+    gate = gated("rewrites", "answers_are_short")
+    [broken] = [rule for rule in gate["rules"] if not rule["ok"]]
+    assert (broken["rule"], broken["subject"]) == ("gate_changes_no_checkpoint", "rewrites")
+    assert "deleted fitted.json, rewrote model.json, added notes.txt;" in broken["found"]
+    assert "delete train/seal.json and run 'train' again" in broken["found"]
+    assert "answers_are_short" in {rule["rule"] for rule in gate["rules"]}
+
+
+@pytest.mark.slow
+def test_what_a_gate_prints_is_no_part_of_the_result(place, gated, contract_of, installed, monkeypatch):
+    gated("answers_are_short")
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    contract = contract_of("talks")
+    done = place.run("gate", "--json", "--backbone", "visitor", "--contract", str(contract))
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(done.stdout)
+    assert row["stage"] == "gate"
+    assert {"hello from gate", "hello from below"} <= {*done.stderr.splitlines()}
+
+
+def test_what_a_backbone_prints_when_it_is_loaded_is_no_part_of_the_result(
+    contract_of, tmp_path, monkeypatch, capfd
+):
+    contract = contract_of()
+    site = tmp_path / "site"
+    info = site / "omni_talker-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: omni-talker\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[omni_mlflow.backbones]\ntalker = omni_talker\n")
+    source = "import os\nprint('hello')\nos.write(1, b'from below')\nfrom omni_visitor import BACKBONE\n"
+    (site / "omni_talker.py").write_text(source)
+    monkeypatch.syspath_prepend(str(site))
+    document = yaml.safe_load(contract.read_text()) | {"id": "talker"}
+    (tmp_path / "contracts").mkdir()
+    (tmp_path / "contracts" / "talker.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(SystemExit):  # the id of its code is another
+        build().main(
+            ["contracts", "--validate", "--json", "--contracts-dir", str(tmp_path / "contracts")],
+            standalone_mode=False,
+        )
+    said = capfd.readouterr()
+    [report] = json.loads(said.out)["backbones"]
+    assert report["id"] == "talker"
+    assert "hello" in said.err
+    assert "from below" in said.err
 
 
 def test_a_backbone_whose_import_exits_is_an_issue_of_its_contract(contract_of, tmp_path, monkeypatch):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ConfigDict
 
 from omni_mlflow.backbones.base import CheckpointUnderTest, Gate
+from omni_mlflow.logged_files import digest_in
 from omni_mlflow.publication.detectors import DETECTORS
 from omni_mlflow.spine.rows import UNREADABLE, file_digest, read_document, read_rows
 from omni_mlflow.spine.types import Check, FittedOnTrain, Row, Split
@@ -109,13 +110,59 @@ def ask_gates(gates: Mapping[str, Gate], checkpoint: CheckpointUnderTest) -> lis
     """Ask every gate, each with a folder of its own below ``checkpoint.out``.
 
     A gate that raises is a broken rule with its reason, and the others are asked all the same; so is one
-    that returns no check, because a gate that looks at nothing passes anything.
+    that returns no check, because a gate that looks at nothing passes anything, or that changes a file of
+    the checkpoint, because then nobody knows what was checked.
     """
-    return [
-        check
-        for name, gate in gates.items()
-        for check in _ask(name, gate, replace(checkpoint, out=checkpoint.out / name))
-    ]
+    known = _known_digests(checkpoint.folder)
+    checks: list[Check] = []
+    for name, gate in gates.items():
+        before = _stamps(checkpoint.folder)
+        checks += _ask(name, gate, replace(checkpoint, out=checkpoint.out / name))
+        if changes := list(_changes(checkpoint.folder, before, known)):
+            checks.append(_changed_the_checkpoint(name, changes))
+    return checks
+
+
+def _changed_the_checkpoint(gate: str, changes: Sequence[str]) -> Check:
+    more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
+    found = (
+        f"the gate {', '.join(changes[:5])}{more}; have it write below its folder 'out' alone. Put the "
+        "checkpoint back as it was, or remove it, delete train/seal.json and run 'train' again"
+    )
+    return _check("gate_changes_no_checkpoint", gate, "every file as it was", found, ok=False)
+
+
+def _known_digests(checkpoint: Path) -> dict[str, str]:
+    """What tells a file that was only touched from one that was rewritten, without reading weights first."""
+    try:
+        claimed = read_document(checkpoint / MANIFEST, CheckpointManifest).files
+    except UNREADABLE:  # which is a broken rule of its own
+        return {}
+    return {**claimed, MANIFEST: file_digest(checkpoint / MANIFEST)}
+
+
+def _stamps(checkpoint: Path) -> dict[str, tuple[int, int, int]]:
+    """Size and times of every file; the time of the last change cannot be set by hand."""
+    found = {
+        path.relative_to(checkpoint).as_posix(): path.lstat()
+        for path in checkpoint.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+    return {name: (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found.items()}
+
+
+def _changes(
+    checkpoint: Path, before: Mapping[str, tuple[int, int, int]], known: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield what became of each file since ``before``; other times alone make no other file."""
+    now = _stamps(checkpoint)
+    for name in sorted({*before, *now}):
+        if name not in now:
+            yield f"deleted {name}"
+        elif name not in before:
+            yield f"added {name}"
+        elif now[name] != before[name] and digest_in(checkpoint, name) != known.get(name, "unknown"):
+            yield f"rewrote {name}"
 
 
 def _ask(name: str, gate: Gate, checkpoint: CheckpointUnderTest) -> list[Check]:
