@@ -18,6 +18,7 @@ from omni_mlflow.stages.evaluation_facts import EvaluationFacts
 from omni_mlflow.stages.finalising import evaluation_tags, shown_metrics
 from omni_mlflow.stages.register import ALIASES
 from omni_mlflow.stages.run_under_test import RunUnderTest, check
+from omni_mlflow.stages.training_log import last_of_the_curves
 from omni_mlflow.stages.validate import stages_of
 from omni_mlflow.stages.validation_rules import judged
 from omni_mlflow.tracking import ShownRun, ShownVersion, store_name
@@ -58,6 +59,8 @@ def shown_as_trained(run: RunUnderTest, shown: ShownRun) -> Iterator[Check]:
         metadata = run.json("train", "training_metadata.json")
         digests = {f"omni.{name}": metadata[name][:16] for name in ("dataset_digest", "split_digest")}
         yield from _tags(shown, {key: digest for key, digest in digests.items() if key in shown.tags})
+    if shown.stage == "train" and shown.own:
+        yield from _metrics(shown, last_of_the_curves(run.rows("train", "progress.jsonl")))
 
 
 def shown_as_evaluated(run: RunUnderTest, shown: ShownRun) -> Iterator[Check]:

@@ -19,10 +19,10 @@ from omni_mlflow.registry import Bound
 from omni_mlflow.shown_values import judge_shown, judge_versions
 from omni_mlflow.spine.types import Check, broken
 from omni_mlflow.stage_report import RulesBrokenError
-from omni_mlflow.stages import FILLS, OF_ONE_BACKBONE
+from omni_mlflow.stages import FILLS, OF_ONE_BACKBONE, STAGES
 from omni_mlflow.stages.base import Bar
 from omni_mlflow.stages.run_under_test import RunUnderTest
-from omni_mlflow.stages.validate import stages_of
+from omni_mlflow.stages.validate import LEVELS, stages_of
 from omni_mlflow.stages.validation_rules import judge
 from omni_mlflow.tracking import fetch_stages
 
@@ -80,6 +80,7 @@ def _judge_stored(bound: Bound, run_id: str, *, store: str, level: str) -> list[
             of_one_backbone=OF_ONE_BACKBONE,
             backbone=bound.contract.id,
             into=Path(folder),
+            beside=_beside(level),
         )
         under_test = RunUnderTest(
             fetched.folders, bound.contract, bound.backbone, bound.settings, logged=fetched.logged
@@ -93,6 +94,14 @@ def _judge_stored(bound: Bound, run_id: str, *, store: str, level: str) -> list[
             *shown,
             *registered,
         ]
+
+
+def _beside(level: str) -> list[str]:
+    """The stages up to ``level`` of which no rule asks for anything, at the last one also those after it."""
+    judged = stages_of(list(LEVELS)[-1])
+    names, last = list(STAGES), stages_of(level)[-1]
+    upto = names if last == judged[-1] else names[: names.index(last)]
+    return [name for name in upto if name not in judged and STAGES[name].fills is None]
 
 
 def as_document(verdicts: list[Verdict]) -> dict[str, Any]:

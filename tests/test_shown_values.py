@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,19 @@ def test_another_number_than_that_of_the_evaluation_is_named(place, stage):
     mlflow.MlflowClient(place.store).log_metric(run_id, "action_accuracy", 0.9876)
     subject = f"{stage} run {run_id}: action_accuracy"
     assert refused(judge(place, run_of(place, "main").info.run_id)) == [(METRIC, subject, "0.0", "0.9876")]
+
+
+def test_another_number_than_that_a_curve_of_the_training_ends_with_is_named(place):
+    import mlflow
+
+    run, progress = run_of(place, "train"), place.workspace / "trivial/train/progress.jsonl"
+    rows = [json.loads(line) for line in progress.read_text().splitlines()]
+    last = [row for row in rows if row["event"] == "step"][-1]
+    mlflow.MlflowClient(place.store).log_metric(run.info.run_id, "train/loss", 0.5, step=last["step"] + 1)
+    subject = f"train run {run.info.run_id}: train/loss"
+    assert refused(judge(place, run_of(place, "main").info.run_id)) == [
+        (METRIC, subject, str(last["loss"]), "0.5")
+    ]
 
 
 @pytest.mark.parametrize("said", ["nothing", "x", "train"])
@@ -100,7 +114,11 @@ def test_numbers_that_were_deleted_from_the_store_are_named(place):
             database.execute(f"delete from {table}")
     told = refused(judge(place, run_of(place, "main").info.run_id))
     subjects = [f"{stage} run {run_of(place, stage).info.run_id}" for stage in ("main", "evaluate")]
-    assert told == [(METRIC, f"{subject}: action_accuracy", "0.0", "none") for subject in subjects]
+    assert [each for each in told if each[1].endswith("action_accuracy")] == [
+        (METRIC, f"{subject}: action_accuracy", "0.0", "none") for subject in subjects
+    ]
+    others = {(rule, subject.partition(" ")[0], found) for rule, subject, _, found in told}
+    assert others == {(METRIC, stage, "none") for stage in ("main", "evaluate", "train")}
 
 
 TAGS = [

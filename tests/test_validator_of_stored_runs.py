@@ -28,7 +28,12 @@ DAMAGED = [
     ("train/training_metadata.json", "flipped"),
     ("train/checkpoint/model.json", "deleted"),
     ("train/outputs.json", "flipped"),
+    ("select/selection.json", "cut"),
+    ("index/window_index_manifest.json", "flipped"),
+    ("validate/validation.json", "deleted"),
+    ("register/registration.json", "flipped"),
 ]
+BESIDE = ("select", "index", "validate", "report", "register", "publish")
 
 
 def cut(path: Path) -> None:
@@ -95,7 +100,7 @@ def test_a_damaged_file_of_a_stored_run_is_named(stored, damage, name, how):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("stage", stages_of("eval"))
+@pytest.mark.parametrize("stage", [*stages_of("eval"), *BESIDE])
 def test_every_damaged_file_of_every_stage_of_a_stored_run_is_named(stored, job, damage, stage, how):
     folder = folder_of(job, stage)
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]

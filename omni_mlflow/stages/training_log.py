@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from omni_mlflow.journal import Journal, Mark
@@ -138,6 +138,12 @@ class StageTrainingLog:
 
     def _holds(self, point: ResumePoint) -> bool:
         return all(journal.holds(point.journals[name]) for name, journal in self._journals.items())
+
+
+def last_of_the_curves(progress: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """The number that each curve ends with, by its name in the tracker; of two rows of a step the last."""
+    rows = sorted(progress, key=lambda row: int(row["step"]))
+    return {key: value for row in rows for key, value in _numbers_of(row).items()}
 
 
 def _numbers_of(row: Mapping[str, Any]) -> dict[str, float]:

@@ -85,6 +85,7 @@ def fetch_stages(
     of_one_backbone: Collection[str],
     backbone: str,
     into: Path,
+    beside: Collection[str] = (),
 ) -> Fetched:
     """Download the files of every stage behind a run, found through its tags ``omni.upstream.<stage>``.
 
@@ -94,6 +95,8 @@ def fetch_stages(
         fills: stages that do the work of another one, and that other one.
         of_one_backbone: stages whose run must say of which backbone it is.
         into: an empty folder; each stage gets a folder of its own in it.
+        beside: further stages, of which each file that is shown is compared with its digest, where a
+            finished run of theirs is there.
     """
     client = open_client(store)
     meant, problems = run_meant(client, run_id, backbone=backbone)
@@ -108,6 +111,10 @@ def fetch_stages(
         )
         of = meant.data.tags.get("omni.backbone", backbone)
         fetched.checks.append(_check("run_is_of_this_backbone", meant.info.run_id, backbone, of))
+    for stage in beside:
+        found, _ = get_run(client, ids.get(stage), subject=stage)
+        if found is not None and found.info.status == "FINISHED":
+            _download(client, found, stage, into=into, store=store, fetched=fetched)
     for stage in stages:
         found, problems = get_run(client, ids.get(stage), subject=stage)
         fetched.checks += problems
