@@ -19,6 +19,18 @@ LIVE_EVERY_S = 10.0
 """A growing file is uploaded whole each time; not more often than this."""
 
 
+def is_worth_sending(size: int, *, sent: int | None) -> bool:
+    """Tell whether a growing file of ``size`` bytes is uploaded whole again, after it was at ``sent`` bytes.
+
+    It must have grown by a quarter. So what is shown is more than four fifths of what there is, and all
+    uploads of a file that ends at n bytes send less than 5 n, however it grows, with the last one, at the end
+    of the run, less than 6 n. A file that was cut shows rows that are lost, and is sent whatever its size.
+    """
+    if sent is None:
+        return True
+    return size < sent or (size > sent and 4 * size >= 5 * sent)
+
+
 class RunFiles:
     """Uploads files as they were announced, and growing ones while they grow."""
 
@@ -43,14 +55,17 @@ class RunFiles:
             register(self._client, model, stored, files=[path for path in paths if path.is_file()])
 
     def show_live(self, stored: StoredRun, journal: RunJournal, *, now_s: float) -> None:
-        """Upload growing files that have grown since their last upload, unless that was just now."""
+        """Upload growing files that are worth it, unless their last upload was just now."""
         for artifact in journal.live.values():
-            before = self._shown.get((journal.key, artifact.path, artifact.folder))
-            if before is None or now_s - before[2] >= LIVE_EVERY_S:
+            path = journal.folder / artifact.path
+            before = self._shown.get((stored.run_id, artifact.path, artifact.folder))
+            if before is not None and now_s - before[2] < LIVE_EVERY_S:
+                continue
+            if path.is_file() and is_worth_sending(path.stat().st_size, sent=before[0] if before else None):
                 self._upload_grown(stored, journal, artifact, now_s=now_s)
 
     def show_last(self, stored: StoredRun, journal: RunJournal) -> None:
-        """Upload growing files as they are at the end of the run."""
+        """Upload growing files whole as they are at the end of the run."""
         for artifact in journal.live.values():
             self._upload_grown(stored, journal, artifact, now_s=0.0)
 
@@ -64,7 +79,7 @@ class RunFiles:
         if not path.is_file():
             return
         stat = path.stat()
-        name = (journal.key, artifact.path, artifact.folder)
+        name = (stored.run_id, artifact.path, artifact.folder)
         if self._shown.get(name, (None, None))[:2] != (stat.st_size, stat.st_mtime_ns):
             settle(path)  # the store must never show a row that the journal could still lose
             self._client.log_artifact(stored.run_id, str(path), artifact.folder or None)

@@ -8,7 +8,7 @@ by the digest of its checkpoint.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from omni_mlflow.events import Ended, Event
@@ -64,18 +64,10 @@ class Projection:
         with in_turn(self._follower.workspace / ".locks" / "projection"):
             self._follower.read()
             self._refused = {}
-            for journal in sorted(self._follower.runs.values(), key=lambda each: (each.started_ms, each.key)):
-                try:
-                    self._project(journal)
-                except Exception as error:
-                    if isinstance(error, FileNotFoundError) and not journal.is_here():
-                        continue  # its folder was moved just now; the next pass finds it
-                    if not concerns_one_run(error):
-                        raise
-                    self._runs.forget(journal.key)
-                    self._refused[journal.key] = (
-                        f"run {journal.name} ({journal.path}): {explain(error, store=self._store.address)}"
-                    )
+            runs = sorted(self._follower.runs.values(), key=lambda each: (each.started_ms, each.key))
+            self._each(runs, self._project)
+            # A large file can take minutes, so no row of any run waits for one.
+            self._each([run for run in runs if run.key not in self._refused], self._show_live)
 
     def report(self, *, failure: str | None) -> SyncReport:
         """Sum up; ``failure`` is why the last pass was cut short."""
@@ -99,6 +91,21 @@ class Projection:
         keys = [self._follower.runs[key] for key in self.touched if key in self._follower.runs]
         return {self._runs.of(journal).experiment_id for journal in keys}
 
+    def _each(self, runs: Sequence[RunJournal], bring: Callable[[RunJournal], None]) -> None:
+        """Do so with each run; one that the store refuses is noted and costs no other one."""
+        for journal in runs:
+            try:
+                bring(journal)
+            except Exception as error:
+                if isinstance(error, FileNotFoundError) and not journal.is_here():
+                    continue  # its folder was moved just now; the next pass finds it
+                if not concerns_one_run(error):
+                    raise
+                self._runs.forget(journal.key)
+                self._refused[journal.key] = (
+                    f"run {journal.name} ({journal.path}): {explain(error, store=self._store.address)}"
+                )
+
     def _project(self, journal: RunJournal) -> None:
         if journal.mark is not None and journal.mark.store_id != self._store.id:
             self._follower.project_again(journal)
@@ -113,10 +120,12 @@ class Projection:
         while journal.pending:
             self._project_some(journal, journal.pending[:_ROWS_AT_ONCE])
         now_s = time.monotonic()
-        if journal.live and not journal.ended:
-            self._files.show_live(self._runs.of(journal), journal, now_s=now_s)
         if self._heartbeats.is_due(journal, now_s=now_s):
             self._heartbeats.beat(self._runs.of(journal), journal, now_s=now_s)
+
+    def _show_live(self, journal: RunJournal) -> None:
+        if journal.live and not journal.ended and not journal.withheld:
+            self._files.show_live(self._runs.of(journal), journal, now_s=time.monotonic())
 
     def _skip_what_others_did(self, journal: RunJournal) -> None:
         """Another projector of this workspace may have been faster; what we know of the run is then old."""
