@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from omni_mlflow.stages import STAGES
+from omni_mlflow.tracking.launchers import PROJECTOR
 from tests.conftest import PROJECT, TRIVIAL
 
 SLOWLY = ("--set", "training.steps=200,training.pause_s=0.1")
@@ -155,6 +156,16 @@ def test_a_stopped_stage_is_killed_with_its_reason_and_nothing_is_left_running(p
     process = launched(place, how)
     process.send_signal(number)
     assert_ended(place, process, STOPPED[how, number])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["plain", "mlflow run"])
+def test_a_scheduler_s_sigterm_to_every_process_is_the_reason_in_the_store_at_once(place, how):
+    """As of `scancel` or `systemctl stop`; it may well reach the projector first."""
+    process = launched(place, how)
+    for line in sorted(stage_processes(place), key=lambda line: PROJECTOR not in line):
+        os.kill(int(line.split()[0]), signal.SIGTERM)
+    assert_ended(place, process, STOPPED[how, signal.SIGTERM])
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 It follows the journals of a workspace and projects them until its standard input says ``finish``, or ends
 without a word because the process that started it died: then it first ends the runs of that process as
 KILLED. It writes one :class:`SyncReport` as JSON to standard output and exits 0 when everything is projected,
-3 when rows are left.
+3 when rows are left. SIGINT, SIGHUP and SIGTERM are for the stage alone; only SIGKILL stops a projector.
 """
 
 from __future__ import annotations
@@ -180,7 +180,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not chosen.store:
         parser.error("name a store: --store URI, or set MLFLOW_TRACKING_URI")
     os.nice(_NICENESS)
-    for stopping in (signal.SIGINT, signal.SIGHUP):
+    # A scheduler sends SIGTERM to stage and projector alike, and the stage's last row must still be shown.
+    # What ends this process is the end of the one that started it.
+    for stopping in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(stopping, signal.SIG_IGN)
     projector = Projector(
         chosen.workspace.resolve(),
