@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -23,6 +26,8 @@ _PATIENCE_S = 10.0
 _LOOK_EVERY_S = 0.5
 _SYNC_S = 3600.0
 _SYNC_PATIENCE_S = 25.0  # a request gives up after 30 s, and would be tried four times
+_RESTART_AFTER_S = 60.0
+"""Between two starts of a command's projector, the first time; twice as long each time after that."""
 
 
 class _TooLongError(Exception):
@@ -32,15 +37,34 @@ class _TooLongError(Exception):
 class ProjectorHandle:
     """The projector of one command. It outlives the command only to end the command's runs.
 
-    Attributes:
-        pid: its process.
+    One that dies alone, of kill -9 or for want of memory, is started again while the command works.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], workspace: Path, *, store: str) -> None:
-        self.pid = process.pid
-        self._process = process
+    def __init__(self, start: Callable[[], subprocess.Popen[bytes]], workspace: Path, *, store: str) -> None:
+        self._start = start
+        self._process = start()
         self._workspace = workspace
         self._store = store
+        self._restarts = 0
+        self._finishing = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="projector-watcher", daemon=True)
+        self._watcher.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _watch(self) -> None:
+        started_s, pause_s = time.monotonic(), _RESTART_AFTER_S
+        while not self._finishing.wait(_LOOK_EVERY_S):
+            if time.monotonic() - started_s < pause_s or self._process.poll() is None:
+                continue
+            started_s, pause_s = time.monotonic(), 2 * pause_s
+            with suppress(OSError):  # no memory for a process just now: the next time
+                successor = self._start()
+                self._process.communicate()  # closes its pipes
+                self._process = successor
+                self._restarts += 1
 
     def finish(self, timeout_s: float, *, patience_s: float = _PATIENCE_S) -> SyncReport:
         """Wait for the final pass, and return how far it came.
@@ -51,6 +75,16 @@ class ProjectorHandle:
             timeout_s: longest wait for a store that takes rows, however slowly.
             patience_s: longest wait for one answer of the store.
         """
+        self._finishing.set()
+        self._watcher.join()
+        report = self._final_report(timeout_s, patience_s=patience_s)
+        if self._restarts == 0:
+            return report
+        times = "once" if self._restarts == 1 else f"{self._restarts} times"
+        note = f"the projector died and was started again {times}, see {self._log}"
+        return replace(report, notes=(*report.notes, note))
+
+    def _final_report(self, timeout_s: float, *, patience_s: float) -> SyncReport:
         try:
             out = self._last_words(timeout_s, patience_s=patience_s)
             return REPORTS.validate_json(out.strip().rpartition(b"\n")[2])
@@ -102,8 +136,8 @@ class ProjectorHandle:
 def start_projector(workspace: Path, *, store: str, also: Sequence[str] = ()) -> ProjectorHandle:
     """Start projecting ``workspace`` to ``store``, in a process and a session of its own.
 
-    A terminal's signals do not reach it. When this process dies, it ends the runs that this process
-    left, projects that, and ends. ``also`` are further arguments of it.
+    A terminal's signals do not reach it, and it ignores those of a scheduler. When this process dies, it ends
+    the runs that this process left, projects that, and ends. ``also`` are further arguments of it.
     """
     workspace.mkdir(parents=True, exist_ok=True)
     # The address may hold a password, and every user can read a command line.
@@ -113,16 +147,20 @@ def start_projector(workspace: Path, *, store: str, also: Sequence[str] = ()) ->
     root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
     command = [sys.executable, "-m", PROJECTOR, str(workspace.resolve()), *also]
-    with (workspace / LOG_NAME).open("ab") as log:
-        process = subprocess.Popen(
-            [*command, "--parent", str(os.getpid())],  # the last two: whose projector it is
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-        )
-    return ProjectorHandle(process, workspace, store=store)
+    command += ["--parent", str(os.getpid())]  # the last two: whose projector it is
+
+    def start() -> subprocess.Popen[bytes]:
+        with (workspace / LOG_NAME).open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+
+    return ProjectorHandle(start, workspace, store=store)
 
 
 def sync(workspace: Path, *, store: str) -> SyncReport:

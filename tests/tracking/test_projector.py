@@ -57,12 +57,55 @@ def test_rows_are_shown_while_the_stage_runs_and_all_of_them_at_the_end(begin, w
         lambda: [run.data.metrics for run in opened.search_runs(["1"])] == [{"train/loss": 2.0}]
     )
     stage.metrics({"train/loss": 1.0}, step=2)
-    os.kill(projector.pid, signal.SIGINT)  # a person's ctrl-c is for the stage alone
+    for for_the_stage_alone in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        os.kill(projector.pid, for_the_stage_alone)
     finish(stage)
     report = projector.finish(FINISH_S)
     assert (report.complete, report.projected) == (True, 4)
     [run] = opened.search_runs(["1"])
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"train/loss": 1.0})
+
+
+@pytest.mark.slow
+def test_a_projector_that_dies_alone_is_started_again_while_the_stage_runs(
+    begin, workspace, store, tracker, monkeypatch
+):
+    monkeypatch.setattr("omni_mlflow.tracking.command._RESTART_AFTER_S", 0.1)
+    projector = start_projector(workspace, store=store)
+    stage = begin("train")
+    stage.metrics({"train/loss": 2.0}, step=1)
+    opened = tracker.client(store)
+    assert wait_until(lambda: [run.data.metrics for run in opened.search_runs(["1"])] != [])
+    first = projector.pid
+    os.kill(first, signal.SIGKILL)
+    stage.metrics({"train/loss": 1.0}, step=2)
+    assert wait_until(
+        lambda: [run.data.metrics for run in opened.search_runs(["1"])] == [{"train/loss": 1.0}]
+    )
+    assert projector.pid != first
+    finish(stage)
+    report = projector.finish(FINISH_S)
+    assert report.complete
+    assert report.notes == (
+        f"the projector died and was started again once, see {workspace / 'projector.log'}",
+    )
+    undisturbed = tracker.new_store("undisturbed")
+    tracker.forget()
+    tracker.project(undisturbed)
+    assert tracker.dump(store) == tracker.dump(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_projector_that_dies_of_its_own_start_is_not_started_over_and_over(workspace, store, monkeypatch):
+    monkeypatch.setattr("omni_mlflow.tracking.command._RESTART_AFTER_S", 0.1)
+    monkeypatch.setattr("omni_mlflow.tracking.command._LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("omni_mlflow.tracking.command.PROJECTOR", "omni_mlflow.no_such_module")
+    projector = start_projector(workspace, store=store)
+    time.sleep(2.0)
+    report = projector.finish(FINISH_S)
+    started = (workspace / "projector.log").read_text().count("No module named")
+    assert 2 <= started <= 5  # after 0.1, 0.3, 0.7 and 1.5 s
+    assert f"started again {'once' if started == 2 else f'{started - 1} times'}" in report.notes[0]
 
 
 def test_the_projector_of_a_killed_command_ends_its_runs_and_then_itself(workspace, store, tracker):
