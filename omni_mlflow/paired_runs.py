@@ -85,6 +85,9 @@ def facts_of(answers: PairedAnswers) -> ComparisonFacts:
         metrics = [metric.without_verdicts() for metric in metrics]
     return ComparisonFacts(
         evidence=evidence,
+        shortcomings={
+            name: run.facts.shortcomings for name, run in answers.runs.items() if run.facts.shortcomings
+        },
         split_digest=runs[0].facts.split_digest,
         rows=tuple(_row(name, answers) for name in answers.members),
         anchors=len(answers.pairing.anchors),

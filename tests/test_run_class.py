@@ -15,7 +15,7 @@ from omni_mlflow.contract.file import load_contract
 from omni_mlflow.events import JOURNAL_NAME, ModelVersion, read_events
 from omni_mlflow.record import RunRecord
 from omni_mlflow.registry import load_bound
-from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
+from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of, shortcomings_of
 from omni_mlflow.spine.rows import file_digest, write_document, write_rows
 from omni_mlflow.stage_run import Finished
 from omni_mlflow.stages import STAGES
@@ -79,6 +79,27 @@ def test_no_combination_of_shortcuts_is_held_out(spoiled):
         changes |= SPOILING[each]
     found = evidence_of(SOUND.model_copy(update=changes))
     assert found is (Evidence.SYNTHETIC if "generated episodes" in spoiled else Evidence.SMOKE)
+
+
+@pytest.mark.parametrize("spoiled", sorted(SPOILING))
+def test_what_spoils_an_evaluation_is_told(spoiled):
+    """The class of generated episodes is told by its own line; everything else has its reason."""
+    told = {
+        "a test episode that is also in another split": "held-out episodes that share a recording with",
+        "an unguarded split": "the guard did not pass this split",
+        "a limit that leaves samples out": "it was told to stop after 3 samples; 3 of 4 held-out samples",
+        "a limit that leaves none out": "it was told to stop after 4 samples",
+        "an episode answered in part": "3 of 4 held-out samples were answered",
+        "an episode not asked about": "1 of 2 held-out episodes were answered",
+        "one episode to learn from": "the model learned from one episode",
+        "one held-out episode": "the split holds out one episode",
+        "no held-out sample": "0 of 0 held-out samples were answered",
+        "a test episode in training": "held-out episodes that were trained on: 1",
+        "no row in the seal ledger": "no look at the held-out truths is recorded",
+    }
+    found = "; ".join(shortcomings_of(SOUND.model_copy(update=SPOILING[spoiled])))
+    assert found.startswith(told.get(spoiled, "")), found
+    assert bool(found) is (spoiled != "generated episodes")
 
 
 @given(facts=FACTS)

@@ -62,6 +62,7 @@ class ComparisonFacts(Row):
 
     Attributes:
         evidence: the lowest class of its runs.
+        shortcomings: by name of a run, why it is no held-out result.
         rows: the first one is the reference.
         anchors, episodes: those that every run answers.
         not_compared: by question or primary metric, why.
@@ -71,6 +72,7 @@ class ComparisonFacts(Row):
 
     schema_version: int = SCHEMA_VERSION
     evidence: Evidence
+    shortcomings: dict[str, tuple[str, ...]]
     split_digest: str
     rows: tuple[ComparedRow, ...]
     anchors: int

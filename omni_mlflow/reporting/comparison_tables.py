@@ -51,7 +51,9 @@ def findings(facts: ComparisonFacts) -> list[str]:
             "All runs differ in nothing but their training seed, so there is no other row to hold against."
         ]
     if facts.evidence is Evidence.SMOKE:
-        return ["These runs cover only a part of the held-out evidence, so nothing is said about the models."]
+        short = "; ".join(f"{name}: {', '.join(why)}" for name, why in facts.shortcomings.items())
+        why = f": {short}" if short else ""
+        return [f"Not every run is a held-out result{why}. So nothing is said about the models."]
     if facts.evidence is Evidence.SYNTHETIC:
         return [
             "The episodes were generated, so the numbers show that the comparison works, and nothing is said "

@@ -57,6 +57,7 @@ class RunFacts(_Fact):
         seal_openings: how often targets of these held-out episodes were opened in this workspace, this time
             included.
         overlapping_episodes: how many test episodes share a recording with train or val.
+        shortcomings: why this is no held-out result, whatever the episodes are.
         skipped: everything that any stage left out, with its reason.
     """
 
@@ -80,6 +81,7 @@ class RunFacts(_Fact):
     primary_metrics: tuple[str, ...]
     seal_openings: int = Field(ge=0)
     overlapping_episodes: int = Field(default=0, ge=0)
+    shortcomings: tuple[str, ...] = ()
     flows: tuple[Flow, ...] = ()
     skipped: tuple[Skip, ...] = ()
     files: tuple[ReportedFile, ...] = ()

@@ -143,6 +143,7 @@ def findings(facts: RunFacts) -> list[str]:
         return [
             "The episodes were generated, so this run shows that the pipeline works from raw episodes to "
             "scores. It makes no statement about model quality.",
+            *_also_short(facts),
             *_numbers_here(facts),
         ]
     if facts.overlapping_episodes:
@@ -152,8 +153,8 @@ def findings(facts: RunFacts) -> list[str]:
         ]
     if facts.evidence is Evidence.SMOKE:
         return [
-            "This run covers only a part of the held-out evidence, so it shows that the pipeline works. It "
-            "makes no statement about model quality."
+            f"This is no held-out result: {'; '.join(facts.shortcomings)}. The run shows that the pipeline "
+            "works. It makes no statement about model quality."
         ]
     told = []
     for metric in facts.graded_metrics:
@@ -167,6 +168,11 @@ def findings(facts: RunFacts) -> list[str]:
         )
     graded = "question" if facts.questions else "metric"
     return [*told, *_alone(facts)] or [f"No {graded} has a floor to be held against."]
+
+
+def _also_short(facts: RunFacts) -> Iterable[str]:
+    if facts.shortcomings:
+        yield f"On real episodes this would be no held-out result either: {'; '.join(facts.shortcomings)}."
 
 
 def _alone(facts: RunFacts) -> Iterable[str]:

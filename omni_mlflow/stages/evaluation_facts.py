@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omni_mlflow.reporting.facts import Flow, ReportedFile, RunFacts
-from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of
+from omni_mlflow.spine.evidence import Evidence, EvidenceFacts, evidence_of, shortcomings_of
 from omni_mlflow.spine.leak_graph import LeakGraph
 from omni_mlflow.spine.rows import file_digest, read_document, read_rows
 from omni_mlflow.spine.types import SCHEMA_VERSION, Row, Skip, Split
@@ -52,6 +52,7 @@ class EvaluationFacts(Row):
     infrastructure_failed: tuple[str, ...]
     identity: dict[str, str]
     seal_openings: int
+    shortcomings: tuple[str, ...] = ()
 
 
 def evaluation_facts(run: Run, asked: Questions, *, lost: Sequence[Skip]) -> EvaluationFacts:
@@ -96,6 +97,7 @@ def evaluation_facts(run: Run, asked: Questions, *, lost: Sequence[Skip]) -> Eva
         infrastructure_failed=tuple(each.subject for each in lost),
         identity=identity,
         seal_openings=len(openings),
+        shortcomings=shortcomings_of(facts),
     )
 
 
@@ -130,6 +132,7 @@ def run_facts(
         primary_metrics=run.contract.primary_metrics,
         seal_openings=facts.seal_openings,
         overlapping_episodes=len(facts.overlapping_episodes),
+        shortcomings=facts.shortcomings,
         flows=(*_flows(run), _own_flow(facts)),
         skipped=(*_skips(run), *lost),
         files=tuple(_reported(run, name) for name in files),

@@ -34,6 +34,19 @@ def test_a_smoke_run_says_how_little_it_answered(make_facts):
     assert first.endswith("say nothing about model quality.")
 
 
+@pytest.mark.parametrize(
+    ("evidence", "told"),
+    [
+        (Evidence.SMOKE, "This is no held-out result: the model learned from one episode."),
+        (Evidence.SYNTHETIC, "On real episodes this would be no held-out result either: the model learned"),
+    ],
+)
+def test_a_report_says_why_it_is_no_held_out_result(make_facts, evidence, told):
+    short = ("the model learned from one episode",)
+    assert told in render_run_report(make_facts(evidence=evidence, shortcomings=short))
+    assert "no held-out result" not in render_run_report(make_facts())
+
+
 @pytest.mark.parametrize("evidence", [Evidence.SYNTHETIC, Evidence.SMOKE])
 def test_only_held_out_evidence_makes_sentences_about_quality(make_facts, evidence):
     sentence = "Contact accuracy is 0.917"
