@@ -41,7 +41,7 @@ from omni_mlflow.spine.rows import (
     write_rows,
 )
 from omni_mlflow.spine.types import Answer, LabelledSample, Sample, Span, Split, Target
-from omni_mlflow.stage_run import _ground, run_stage
+from omni_mlflow.stage_run import ground_for, run_stage
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answer_sheets import PARTIAL, read_sheet
 from omni_mlflow.stages.asked import ALONE, INTACT, questions
@@ -94,7 +94,7 @@ def ground_of(context: Context) -> Ground:
     """What ``evaluate`` reads."""
     stage = STAGES["evaluate"]
     inputs = {name: folder_of(STAGES[name], context) for name in stage.needed(context.options)}
-    return _ground(stage, context, inputs)
+    return ground_for(stage, context, inputs)
 
 
 def lengthen(context: Context, *, rows: int, shards: int) -> None:

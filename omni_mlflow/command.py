@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omni_mlflow.context import Context, OuterRun
-from omni_mlflow.contract import ContractError, SplitCounts
+from omni_mlflow.contract import Contract, ContractError, SplitCounts
 from omni_mlflow.contract.file import parse_changes
 from omni_mlflow.loaded_code import LOADED
 from omni_mlflow.locks import JournalBusyError
@@ -93,8 +93,22 @@ def _execute(
         refuse(workspace, request.command, error, parent=None, outer=request.outer)
         raise
     own_data = request.options.data_root is None
-    context = Context(
-        workspace=workspace,
+    context = context_of(request, bounds, shared, bar=bar, say=say)
+    if request.command != "main":
+        stage = STAGES[request.command]
+        with below_one_run(stage.name, bounds, context) as context:
+            return [run_stage(stage, replace(context, bound=bound)) for bound in bounds]
+    own_work = [stage for stage in STAGES.values() if stage.fills is None]
+    stages = [stage for stage in own_work if own_data or stage.name != "synthesize"]
+    return run_main(bounds, context, stages)
+
+
+def context_of(
+    request: Request, bounds: Sequence[Bound], shared: Contract, *, bar: Bar, say: Callable[[str], None]
+) -> Context:
+    """What the stages of a request share; it stands for the first backbone."""
+    return Context(
+        workspace=Workspace(request.workspace),
         bound=bounds[0],
         shared=shared,
         options=request.options,
@@ -104,13 +118,6 @@ def _execute(
         source=git_tags(request.project),
         outer=request.outer,
     )
-    if request.command != "main":
-        stage = STAGES[request.command]
-        with below_one_run(stage.name, bounds, context) as context:
-            return [run_stage(stage, replace(context, bound=bound)) for bound in bounds]
-    own_work = [stage for stage in STAGES.values() if stage.fills is None]
-    stages = [stage for stage in own_work if own_data or stage.name != "synthesize"]
-    return run_main(bounds, context, stages)
 
 
 def bind_all(request: Request) -> list[Bound]:

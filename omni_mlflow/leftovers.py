@@ -30,6 +30,12 @@ def make_room(stage: Stage, folder: StageFolder, fingerprint: str) -> None:
         (folder.path / FAILURE_NAME).unlink(missing_ok=True)
 
 
+def put_away(folder: StageFolder) -> None:
+    """Begin finished work anew, because what it looked at may have changed; its run stays as it ended."""
+    folder.set_aside(f"earlier-{now_ms()}")
+    folder.path.mkdir(parents=True)
+
+
 def _work_in(folder: StageFolder) -> str:
     """The fingerprint of what lies in a stage's folder, finished or not."""
     seal = folder.seal()

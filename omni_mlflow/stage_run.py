@@ -28,7 +28,7 @@ from omni_mlflow.context import (
 )
 from omni_mlflow.events import JOURNAL_NAME, Ended, RunOutcome, Started, read_events
 from omni_mlflow.interruption import name_of
-from omni_mlflow.leftovers import FAILURE_NAME, key_of, make_room
+from omni_mlflow.leftovers import FAILURE_NAME, key_of, make_room, put_away
 from omni_mlflow.loaded_code import LOADED
 from omni_mlflow.locks import exclusive, shared
 from omni_mlflow.logged_files import log_files
@@ -77,12 +77,12 @@ def run_stage(stage: Stage, context: Context) -> Finished:
                 readers.enter_context(shared(_lock_of(each, context)))
             seals, findings = _look_at(inputs, stage, context)
             stage.check_data(context.options, inputs)
-            ground = _ground(stage, context, inputs)
+            ground = ground_for(stage, context, inputs)
             _admit(stage, folder, ground)
             fingerprint = fingerprint_of(stage.work, context, seals)
             make_room(stage, folder, fingerprint)
             if folder.seal() is not None and (broken(findings or ()) or stage.looks_again(ground)):
-                folder.clear()
+                put_away(folder)
             if folder.seal() is not None:
                 return _reuse(stage, context, folder, folder.verify())
             settings = settings_of(stage.work, context)
@@ -92,6 +92,27 @@ def run_stage(stage: Stage, context: Context) -> Finished:
     except Exception as error:
         refuse(context.workspace, stage.name, error, parent=context.parent, outer=context.outer)
         raise
+
+
+def look_only(stage: Stage, context: Context) -> tuple[Ground, list[Check]]:
+    """Return what a stage stands on that judges its inputs, and what is wrong with them. Writes nothing."""
+    inputs = {name: folder_of(STAGES[name], context) for name in stage.needed(context.options)}
+    _, findings = judged_inputs(context, inputs)
+    return ground_for(stage, context, inputs), findings
+
+
+def ground_for(stage: Stage, context: Context, inputs: Mapping[str, StageFolder]) -> Ground:
+    """What a stage stands on in this workspace."""
+    return Ground(
+        stage=stage.name,
+        workspace=context.workspace,
+        contract=contract_of(stage, context),
+        backbone=context.bound.backbone if stage.per_backbone else None,
+        settings=context.bound.settings if stage.per_backbone else None,
+        options=context.options,
+        inputs=inputs,
+        readable=stage.inputs,
+    )
 
 
 def _look_at(
@@ -170,22 +191,9 @@ def _execute(stage: Stage, context: Context, attempt: _Attempt) -> Finished:
     return Finished(stage.name, record.key or "", folder.path, seal, reused=False)
 
 
-def _ground(stage: Stage, context: Context, inputs: Mapping[str, StageFolder]) -> Ground:
-    return Ground(
-        stage=stage.name,
-        workspace=context.workspace,
-        contract=contract_of(stage, context),
-        backbone=context.bound.backbone if stage.per_backbone else None,
-        settings=context.bound.settings if stage.per_backbone else None,
-        options=context.options,
-        inputs=inputs,
-        readable=stage.inputs,
-    )
-
-
 def _run(stage: Stage, context: Context, attempt: _Attempt, record: RunRecord) -> Run:
     return Run(
-        **vars(_ground(stage, context, attempt.inputs)),
+        **vars(ground_for(stage, context, attempt.inputs)),
         folder=attempt.folder.path,
         fingerprint=attempt.fingerprint,
         record=record,

@@ -13,18 +13,21 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from omni_mlflow.command import Request, bind_all, execute
+from omni_mlflow.command import Request, bind_all, context_of, execute
 from omni_mlflow.logged_settings import judge_settings
 from omni_mlflow.registry import Bound
+from omni_mlflow.shared_contract import shared_contract
 from omni_mlflow.shown_values import judge_shown, judge_versions
 from omni_mlflow.spine.types import Check, broken
 from omni_mlflow.stage_report import RulesBrokenError
+from omni_mlflow.stage_run import look_only
 from omni_mlflow.stages import FILLS, OF_ONE_BACKBONE, STAGES
 from omni_mlflow.stages.base import Bar
 from omni_mlflow.stages.run_under_test import RunUnderTest
-from omni_mlflow.stages.validate import LEVELS, stages_of
+from omni_mlflow.stages.validate import LEVELS, VALIDATE, judge_workspace, stages_of
 from omni_mlflow.stages.validation_rules import judge
 from omni_mlflow.tracking import fetch_stages
+from omni_mlflow.workspace_trouble import trouble_with
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,15 @@ class Verdict:
 
 
 def validate_workspace(request: Request, *, bar: Bar, say: Callable[[str], None]) -> Iterator[Verdict]:
-    """Run the stage for each backbone of the request; what it refuses is a verdict, not an error."""
+    """Run the stage for each backbone of the request; what it refuses is a verdict, not an error.
+
+    A workspace in which nothing can be written, such as a colleague's, is judged all the same, and no run
+    records it.
+    """
+    if request.workspace.is_dir() and trouble_with(request.workspace) is not None:
+        say(f"nothing can be written to {request.workspace}, so no run records this verdict")
+        yield from _judged_in_place(request, bar=bar, say=say)
+        return
     for backbone in request.backbones:
         try:
             execute(replace(request, backbones=(backbone,)), bar=bar, say=say)
@@ -56,6 +67,16 @@ def validate_workspace(request: Request, *, bar: Bar, say: Callable[[str], None]
         found = json.loads(written.read_text(encoding="utf-8"))
         rules = tuple(Check.model_validate(rule) for rule in found["rules"])
         yield Verdict(backbone, None, found["require_stage"], rules)
+
+
+def _judged_in_place(request: Request, *, bar: Bar, say: Callable[[str], None]) -> Iterator[Verdict]:
+    bounds = bind_all(request)
+    common = shared_contract([bound.contract for bound in bounds])
+    level = request.options.require_stage
+    for bound in bounds:
+        context = replace(context_of(request, bounds, common, bar=bar, say=say), bound=bound)
+        ground, findings = look_only(VALIDATE, context)
+        yield Verdict(bound.contract.id, None, level, tuple(judge_workspace(ground, findings)))
 
 
 def validate_run(request: Request, run_id: str) -> Iterator[Verdict]:
@@ -87,6 +108,8 @@ def _judge_stored(bound: Bound, run_id: str, *, store: str, level: str) -> list[
         )
         shown = judge_shown(under_test, fetched.shown, level)
         registered = judge_versions(under_test, fetched.versions)
+        if not fetched.folders and broken(fetched.checks):
+            return fetched.checks  # there is no such run, so nothing to judge
         return [
             *fetched.checks,
             *judge_settings(under_test, level),

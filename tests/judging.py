@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,37 @@ def verdicts(
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(TRIVIAL))
         patch.setenv("MLFLOW_TRACKING_URI", store)
-        request = Request(
-            command="validate",
-            project=project,
-            workspace=job.root / "nowhere",
-            store=store,
-            backbones=tuple(backbones),
-            contract=contract,
-            profile=None,
-            sizes=None,
-            changes=None,
-            options=Options(data_root=None, synthetic_root=job.root / "nowhere"),
-            outer=None,
+        nowhere = job.root / "nowhere"
+        request = request_of(
+            job, workspace=nowhere, data_root=nowhere, store=store, project=project, contract=contract
         )
+        request = replace(request, backbones=tuple(backbones))
         return list(validate_run(request, run_id))
+
+
+def request_of(
+    job: Place,
+    *,
+    workspace: Path,
+    data_root: Path,
+    store: str | None = None,
+    project: Path = PROJECT,
+    contract: Path | None = TRIVIAL / "trivial.yaml",
+) -> Request:
+    """Ask for a verdict, as the command line does without further options."""
+    return Request(
+        command="validate",
+        project=project,
+        workspace=workspace,
+        store=store or job.store,
+        backbones=("trivial",),
+        contract=contract,
+        profile=None,
+        sizes=None,
+        changes=None,
+        options=Options(data_root=data_root, synthetic_root=data_root),
+        outer=None,
+    )
 
 
 def judge(job: Place, run_id: str, **named: Any) -> list[Check]:

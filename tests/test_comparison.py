@@ -159,14 +159,17 @@ def test_a_person_at_the_terminal_reads_class_tables_and_anchors(two):
     ("evidence", "verdict", "told"),
     [
         (Evidence.HELD_OUT, "tied", "Action accuracy: B is tied with A, "),
-        (Evidence.SMOKE, "–", "only a part of the held-out evidence, so nothing is said about the models."),
+        (Evidence.SMOKE, "–", "Not every run is a held-out result: B: the guard did not pass this split. So"),
         (Evidence.SYNTHETIC, "–", "The episodes were generated, "),
     ],
 )
 def test_only_held_out_runs_are_called_better_worse_or_tied(two, evidence, verdict, told):
     first, second = (
-        replace(run, facts=run.facts.model_copy(update={"evidence": each}))
-        for run, each in zip(two, (Evidence.HELD_OUT, evidence), strict=True)
+        replace(run, facts=run.facts.model_copy(update={"evidence": each, "shortcomings": why}))
+        for run, each, why in (
+            (two[0], Evidence.HELD_OUT, ()),
+            (two[1], evidence, ("the guard did not pass this split",)),
+        )
     )
     facts = facts_of(paired_answers([first, second]))
     page = render_markdown(facts)
@@ -438,6 +441,7 @@ def test_a_contract_that_is_not_the_one_the_run_was_made_with_is_refused(open_al
     shown = Path(local_file_uri_to_path(evaluation.info.artifact_uri)) / "contract.json"
     before = shown.read_text()
     assert [run.asked for run in open_all(evaluation.info.run_id)] == [("action",)]
+    assert [run.asked for run in open_all(evaluation.data.tags["omni.run_key"])] == [("action",)]
     shown.write_text(before.replace('"steps": 12', '"steps": 13'))
     with pytest.raises(NotComparableError, match=r"made with contract \w{16}, but its contract\.json is"):
         open_all(evaluation.info.run_id)

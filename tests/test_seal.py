@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omni_mlflow.__main__ import build
 from omni_mlflow.contract import ContractError
 from omni_mlflow.spine.rows import file_digest
-from omni_mlflow.stage_run import _ground
+from omni_mlflow.stage_run import ground_for
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Shard, UndeclaredInputError
 from omni_mlflow.workspace import MissingStageError, StaleInputError
@@ -53,7 +53,7 @@ def ground_of(bench):
         name: context.workspace.stage(name, backbone="trivial" if STAGES[name].per_backbone else None)
         for name in TRAIN.inputs
     }
-    return _ground(TRAIN, context, inputs)
+    return ground_for(TRAIN, context, inputs)
 
 
 def sealed_files_opened(bench) -> list[str]:

@@ -22,8 +22,10 @@ from omni_mlflow.stage_run import run_stage
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.base import Options
 from omni_mlflow.stages.validate import LEVELS
+from omni_mlflow.validation import Verdict, validate_workspace
 from omni_mlflow.workspace import Workspace
 from tests.conftest import PROJECT, TRIVIAL, Place
+from tests.judging import request_of
 
 CONTRACT = load_contract(TRIVIAL / "trivial.yaml")
 TRAINING_FILES = {
@@ -288,17 +290,12 @@ def test_a_leak_rule_that_compared_no_pair_is_told_and_breaks_nothing(validate, 
     assert judged.found.endswith("sound_disjoint compared 0 of 11 pairs")
 
 
-@pytest.fixture
-def run_of(place) -> Callable[[str], Any]:
-    return lambda stage: next(run for run in place.runs() if run.data.tags["omni.stage"] == stage)
-
-
-def test_a_refused_validation_is_a_failed_run_with_its_reasons_and_passes_once_the_files_are_back(
-    place, run_of
+def test_a_refused_validation_is_a_failed_run_beside_the_earlier_one_and_passes_once_the_files_are_back(
+    place,
 ):
     metrics = place.workspace / "trivial/evaluate/metrics.json"
     sound = metrics.read_bytes()
-    before = {path for path in place.workspace.rglob("*") if "validate" not in path.parts}
+    before = {path for path in place.workspace.rglob("*") if "validate" not in str(path)}
     metrics.write_text('{"action_accuracy": NaN}')
     (place.workspace / "trivial/train/progress.jsonl").rename(place.root / "progress.jsonl")
     refused = place.run("validate", "--json")
@@ -307,18 +304,43 @@ def test_a_refused_validation_is_a_failed_run_with_its_reasons_and_passes_once_t
     subjects = {rule["subject"] for rule in told["backbones"][0]["rules"] if not rule["ok"]}
     assert not told["ok"]
     assert subjects >= {"progress.jsonl", "trivial/evaluate/metrics.json", *CONTRACT.primary_metrics}
-    run = run_of("validate")
-    assert (run.info.status, run.data.tags["omni.outcome"]) == ("FAILED", "refused")
-    assert "primary_metric (action_accuracy): expected a number" in run.data.tags["mlflow.note.content"]
-    shown = [path.name for path in place.artifacts(run)]
-    assert shown == ["outputs.json", "validation.json"], "the digests are those of the run's earlier success"
+    runs = {run.info.status: run for run in place.runs() if run.data.tags["omni.stage"] == "validate"}
+    assert sorted(runs) == ["FAILED", "FINISHED"], "what was found now leaves the earlier verdict as it was"
+    assert runs["FAILED"].data.tags["omni.outcome"] == "refused"
+    reason = runs["FAILED"].data.tags["mlflow.note.content"]
+    assert "primary_metric (action_accuracy): expected a number" in reason
+    assert [path.name for path in place.artifacts(runs["FAILED"])] == ["validation.json"]
     (place.root / "progress.jsonl").rename(place.workspace / "trivial/train/progress.jsonl")
     metrics.write_bytes(sound)
-    after = {path for path in place.workspace.rglob("*") if "validate" not in path.parts}
-    assert {path for path in after - before if path.suffix in (".tmp", ".json")} == set()
+    after = {path for path in place.workspace.rglob("*") if "validate" not in str(path)}
+    made = {path for path in after - before if ".projected" not in path.parts}
+    assert {path for path in made if path.suffix in (".tmp", ".json")} == set()
     again = place.run("validate")
     assert again.returncode == 0, again.stderr
     assert "trivial, up to eval: 0 of" in again.stdout
+
+
+def test_a_workspace_in_which_nothing_can_be_written_is_judged_and_left_as_it_is(place, monkeypatch):
+    """Such as a colleague's; root may write anywhere, so the look at the folder is answered for it."""
+    monkeypatch.setattr("omni_mlflow.validation.trouble_with", lambda root: f"{root}: Read-only file system")
+    monkeypatch.syspath_prepend(str(TRIVIAL))
+
+    def look() -> tuple[Verdict, dict[Path, int], list[str]]:
+        told: list[str] = []
+        request = request_of(place, workspace=place.workspace, data_root=place.data_root)
+        [verdict] = validate_workspace(request, bar=TerminalBar(Console()), say=told.append)
+        files = {path: path.lstat().st_mtime_ns for path in place.root.rglob("*")}
+        return verdict, files, told
+
+    first, files, told = look()
+    assert (first.ok, first.run) == (True, None)
+    assert told == [f"nothing can be written to {place.workspace}, so no run records this verdict"]
+    (place.workspace / "trivial/evaluate/metrics.json").write_text("{}")
+    files[place.workspace / "trivial/evaluate/metrics.json"] = 0
+    second, after, _ = look()
+    after[place.workspace / "trivial/evaluate/metrics.json"] = 0
+    assert not second.ok
+    assert after == files
 
 
 @pytest.mark.parametrize("ledger", ["gone", "empty", "foreign", "damaged"])

@@ -302,7 +302,7 @@ def test_a_run_that_is_not_there_or_ended_badly_or_before_is_a_broken_rule(place
     import mlflow
 
     client = mlflow.MlflowClient(place.store)
-    assert {check.rule for check in broken(judge(place, "0" * 32))} >= {"stage_run_exists"}
+    assert [check.rule for check in judge(place, "0" * 32)] == ["stage_run_exists"]
     lacking = {
         check.subject
         for check in broken(judge(place, run_of(place, "train").info.run_id))
@@ -314,6 +314,15 @@ def test_a_run_that_is_not_there_or_ended_badly_or_before_is_a_broken_rule(place
         (check.rule, check.subject) for check in broken(judge(place, run_of(place, "main").info.run_id))
     ]
     assert refused == [("stage_run_is_finished", "gate")]
+
+
+def test_a_run_may_be_named_by_the_key_that_its_stage_printed(place):
+    run = run_of(place, "evaluate")
+    for key in (run.data.tags["omni.run_key"], run.data.tags["omni.run_key"][:12]):
+        assert key not in run.info.run_id
+        rules = judge(place, key)
+        assert len(rules) > 100
+        assert broken(rules) == []
 
 
 def test_a_run_is_judged_from_the_command_line(place):

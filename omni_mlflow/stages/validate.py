@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omni_mlflow.contract import Contract
@@ -23,15 +23,24 @@ LEVELS = {
 """How much of a run can be required, in order, and the stages that each level adds."""
 
 
-def _validate(run: Run) -> Report:
+def judge_workspace(ground: Ground, findings: Sequence[Check]) -> list[Check]:
+    """Apply every rule; nothing is written.
+
+    Args:
+        findings: what is wrong with the seals of the stages.
+    """
     under_test = RunUnderTest(
-        folders={stage: run.folder_of(stage) for stage in stages_of(run.options.require_stage)},
-        contract=run.contract,
-        backbone=run.model,
-        settings=run.settings,
+        folders={stage: ground.folder_of(stage) for stage in stages_of(ground.options.require_stage)},
+        contract=ground.contract,
+        backbone=ground.model,
+        settings=ground.settings,
         logged=None,
     )
-    checks = [*(run.findings or ()), *judge(under_test, run.options.require_stage), *_looks(run)]
+    return [*findings, *judge(under_test, ground.options.require_stage), *_looks(ground)]
+
+
+def _validate(run: Run) -> Report:
+    checks = judge_workspace(run, run.findings or ())
     failed = broken(checks)
     out = run.folder / "validation.json"
     write_document(out, verdict(checks, require_stage=run.options.require_stage))

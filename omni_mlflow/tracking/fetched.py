@@ -11,7 +11,7 @@ from omni_mlflow.logged_files import OUTPUTS_TAG, LoggedFiles, read_logged
 from omni_mlflow.spine.types import Check
 from omni_mlflow.tracking.connection import open_client
 from omni_mlflow.tracking.downloads import download_files
-from omni_mlflow.tracking.named_runs import REUSED_TAG, get_run, run_meant, runs_behind
+from omni_mlflow.tracking.named_runs import REUSED_TAG, get_run, run_meant, run_named, runs_behind
 from omni_mlflow.tracking.outer_runs import KEY_TAG
 from omni_mlflow.tracking.shown_versions import ShownVersion, versions_of
 
@@ -29,9 +29,9 @@ class StoredRunFacts:
     status: str
 
 
-def find_run(store: str, run_id: str) -> StoredRunFacts | None:
-    """Look up a run; None where the store holds none of that id, or only a deleted one."""
-    found, _ = get_run(open_client(store), run_id, subject=run_id)
+def find_run(store: str, name: str) -> StoredRunFacts | None:
+    """Look up a run by its id or our key; None where the store holds none, or only a deleted one."""
+    found, _ = run_named(open_client(store), name)
     if found is None:
         return None
     tags = found.data.tags
@@ -78,7 +78,7 @@ class Fetched:
 
 def fetch_stages(
     store: str,
-    run_id: str,
+    name: str,
     *,
     stages: Sequence[str],
     fills: Mapping[str, str],
@@ -90,8 +90,8 @@ def fetch_stages(
     """Download the files of every stage behind a run, found through its tags ``omni.upstream.<stage>``.
 
     Args:
-        run_id: a pipeline run, the run of a stage after those that are asked for, or one that stands around
-            such runs of several backbones.
+        name: id in the store, or our key, of a pipeline run, of the run of a stage after those that are asked
+            for, or of one that stands around such runs of several backbones.
         fills: stages that do the work of another one, and that other one.
         of_one_backbone: stages whose run must say of which backbone it is.
         into: an empty folder; each stage gets a folder of its own in it.
@@ -99,7 +99,7 @@ def fetch_stages(
             finished run of theirs is there.
     """
     client = open_client(store)
-    meant, problems = run_meant(client, run_id, backbone=backbone)
+    meant, problems = run_meant(client, name, backbone=backbone)
     fetched = Fetched(checks=problems)
     if meant is None:
         return fetched

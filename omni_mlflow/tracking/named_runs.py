@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from omni_mlflow.spine.types import Check
-from omni_mlflow.tracking.outer_runs import OUTCOME_TAG
+from omni_mlflow.tracking.outer_runs import KEY_TAG, OUTCOME_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 REUSED_TAG = "omni.reused"
 _UPSTREAM = "omni.upstream."
+_KEY = re.compile(r"[0-9a-f]{12,32}")
 
 
 def get_run(client: MlflowClient, run_id: str | None, *, subject: str) -> tuple[Run | None, list[Check]]:
@@ -38,12 +40,22 @@ def get_run(client: MlflowClient, run_id: str | None, *, subject: str) -> tuple[
     return run, []
 
 
-def run_meant(client: MlflowClient, run_id: str, *, backbone: str) -> tuple[Run | None, list[Check]]:
+def run_named(client: MlflowClient, name: str) -> tuple[Run | None, list[Check]]:
+    """Look up a run by the store's own id, or by our key, or the beginning of it, which stages print."""
+    named, problems = get_run(client, name, subject=name)
+    if named is not None or not _KEY.fullmatch(name):
+        return named, problems
+    everywhere = [each.experiment_id for each in client.search_experiments()]
+    found = client.search_runs(everywhere, filter_string=f"tags.`{KEY_TAG}` LIKE '{name}%'", max_results=2)
+    return (found[0], []) if len(found) == 1 else (None, problems)
+
+
+def run_meant(client: MlflowClient, name: str, *, backbone: str) -> tuple[Run | None, list[Check]]:
     """The named run; where that stands around several backbones, the one below it of this backbone."""
-    named, problems = get_run(client, run_id, subject=run_id)
+    named, problems = run_named(client, name)
     if named is None or named.data.tags.get("omni.stage") != "backbones":
         return named, problems
-    query = f"tags.`mlflow.parentRunId` = '{run_id}'"
+    query = f"tags.`mlflow.parentRunId` = '{named.info.run_id}'"
     below = list(client.search_runs([named.info.experiment_id], filter_string=query))
     of_it = [run for run in below if _is_of(run, backbone)]
     if len(of_it) == 1:
@@ -51,7 +63,7 @@ def run_meant(client: MlflowClient, run_id: str, *, backbone: str) -> tuple[Run 
     found = "it stands around the runs of several backbones; " + _named_instead(below)
     wanted = f"one run of {backbone or 'one backbone'} below it"
     return None, [
-        Check(rule="run_stands_for_this_backbone", subject=run_id, expected=wanted, found=found, ok=False)
+        Check(rule="run_stands_for_this_backbone", subject=name, expected=wanted, found=found, ok=False)
     ]
 
 
