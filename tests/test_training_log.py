@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from rich.console import Console
 from omni_mlflow.console import TerminalBar
 from omni_mlflow.events import JOURNAL_NAME, Metrics, read_events
 from omni_mlflow.record import RunRecord
-from omni_mlflow.stages.training_log import RewoundTooLateError, StageTrainingLog
+from omni_mlflow.stages.training_log import DivergedError, RewoundTooLateError, StageTrainingLog
 
 CHECKPOINT_EVERY = 4
 
@@ -80,6 +81,17 @@ def test_a_power_cut_at_any_step_loses_no_point_of_the_curves(train, on_the_disk
     resumed, undisturbed = train("cut", last=12, closes=True), train("whole", last=12, closes=True)
     assert points(resumed) == points(undisturbed)
     assert (resumed / "progress.jsonl").read_bytes() == (undisturbed / "progress.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_the_training_in_words_and_leaves_its_last_state(train, loss):
+    whole = train("run", last=CHECKPOINT_EVERY, closes=True)
+    kept = [whole / name for name in ("progress.jsonl", "resume_points.json", "resume/4")]
+    before = [path.read_bytes() for path in kept]
+    told = rf"at step 5 \(step\) loss is {loss}\. Lower the learning rate.*goes on from the state of step 4"
+    with pytest.raises(DivergedError, match=told):
+        train("run", last=6, closes=False, loss=loss)
+    assert [path.read_bytes() for path in kept] == before
 
 
 LATEST = {11: "goes on from step 8", 7: "goes on from step 4", 3: "begins again"}

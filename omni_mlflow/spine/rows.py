@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,6 +31,10 @@ class BadRowError(Exception):
 
 class NewerSchemaError(Exception):
     """A file was written by a newer version of this project."""
+
+
+class NotFiniteError(ValueError):
+    """A document or a row holds NaN or infinity, for which JSON has no number."""
 
 
 UNREADABLE = (OSError, BadRowError, NewerSchemaError)
@@ -110,13 +115,18 @@ def read_lines(path: Path) -> Iterator[str]:
 def writing_json_rows(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Give a function that appends one object to a JSONL file, which appears when the block succeeds.
 
-    NaN and infinity are refused.
+    Raises:
+        NotFiniteError: a row holds NaN or infinity.
     """
     spelled = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    number = 0
     with appearing_at_once(path) as temporary, temporary.open("w", encoding="utf-8") as out:
 
         def write(row: Mapping[str, Any]) -> None:
-            out.write(spelled(row) + "\n")
+            nonlocal number
+            number += 1
+            with _naming_no_number(f"{path}:{number}", row):
+                out.write(spelled(row) + "\n")
 
         yield write
         out.flush()
@@ -183,15 +193,49 @@ def check_schema_version(document: Any, name: Path | str) -> None:
 
 
 def write_document(path: Path, document: BaseModel | dict[str, Any]) -> None:
-    """Write one JSON file, indented and with sorted keys, atomically. NaN and infinity are refused."""
-    write_text(path, document_text(document))
+    """Write one JSON file, indented and with sorted keys, atomically.
+
+    Raises:
+        NotFiniteError: the document holds NaN or infinity.
+    """
+    plain = _plain(document)
+    with _naming_no_number(str(path), plain):
+        text = document_text(plain)
+    write_text(path, text)
 
 
 def document_text(document: BaseModel | dict[str, Any]) -> str:
     """Return what :func:`write_document` writes."""
-    if isinstance(document, BaseModel):
-        document = document.model_dump(mode="json", by_alias=True)
-    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(_plain(document), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _plain(document: BaseModel | dict[str, Any]) -> dict[str, Any]:
+    return document.model_dump(mode="json", by_alias=True) if isinstance(document, BaseModel) else document
+
+
+@contextmanager
+def _naming_no_number(name: str, document: Any) -> Iterator[None]:
+    """Have the encoder's complaint about a number say which one it is."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Out of range float"):
+            raise
+        place = next(_no_numbers(document, ""))
+        raise NotFiniteError(
+            f"{name} cannot be written: {place}, for which JSON has no number; null says that there is none"
+        ) from error
+
+
+def _no_numbers(value: Any, place: str) -> Iterator[str]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{place} is {value}"
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _no_numbers(part, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _no_numbers(part, f"{place}[{number}]")
 
 
 def write_text(path: Path, text: str) -> None:

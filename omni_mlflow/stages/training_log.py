@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -34,6 +35,10 @@ class RewoundTooLateError(Exception):
     """A backbone's training wrote a row before it asked from where to go on."""
 
 
+class DivergedError(Exception):
+    """A training reported a number that is none."""
+
+
 class StageTrainingLog:
     """Journals of a training: progress and the ledger of consumed samples."""
 
@@ -58,6 +63,7 @@ class StageTrainingLog:
 
     def progress(self, event: str, *, step: int, **values: float | int | str) -> None:
         self._begin()
+        self._refuse_no_number(event, step, values)
         row = {"event": event, "step": step, **values}
         self._progress.append(row)
         self._show(row)
@@ -107,6 +113,20 @@ class StageTrainingLog:
         """Who writes without having asked keeps no state: what was written before is written again."""
         if not self._begun:
             self.rewind(())
+
+    def _refuse_no_number(self, event: str, step: int, values: Mapping[str, float | int | str]) -> None:
+        """No row of NaN or infinity is written, and no state is saved after one: both would outlive it."""
+        floats = {key: value for key, value in values.items() if isinstance(value, float)}
+        told = " and ".join(f"{key} is {value}" for key, value in floats.items() if not math.isfinite(value))
+        if not told:
+            return
+        saved = max((point.step for point in self._points()), default=0)
+        goes_on = f"goes on from the state of step {saved}, which is kept," if saved else "begins again"
+        raise DivergedError(
+            f"training diverged: at step {step} ({event}) {told}. Lower the learning rate, take a precision "
+            "of wider range (float32), or look for broken values in the data; with a changed setting it "
+            f"begins anew. The same command as before {goes_on} and is likely to end here again"
+        )
 
     def close(self) -> None:
         for journal in self._journals.values():
