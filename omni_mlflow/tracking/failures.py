@@ -79,6 +79,11 @@ _MEANINGS: tuple[tuple[tuple[str | int, ...], str], ...] = (
     (("disk is full", "no space left"), "has no space left; free some"),
     (("database is locked",), "is locked by another process for too long; close what holds it"),
     (
+        (500, "too many 500 error responses", "failed with error code 500"),
+        "is there but fails at what it is asked (HTTP 500); why stands in the server's own log: mend it "
+        "there, or tell whoever runs it",
+    ),
+    (
         ("connection refused", "failed to establish", "failed to resolve", "could not connect",
          "could not translate host", "connection reset", "connection aborted", "remote end closed",
          "timed out", "timeout", "server closed the connection", "max retries exceeded", 502, 503, 504),

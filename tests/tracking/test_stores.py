@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -193,3 +195,26 @@ def test_a_store_that_something_else_left_half_made_says_what_to_do(tmp_path):
         half.execute("CREATE TABLE span_metrics (x INTEGER)")
     told = trouble_with(f"sqlite:///{tmp_path}/mlflow.db")
     assert "was left half made by a process that was killed; move the file away" in told
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (500, "is there but fails at what it is asked (HTTP 500); why stands in the server's own log"),
+        (503, "cannot be reached; start it"),
+        (404, "is no MLflow tracking server"),
+    ],
+)
+def test_a_server_that_answers_with_an_error_is_told_from_one_that_is_away(status, told):
+    class Failing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(status)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        assert f"the tracking store {address} {told}" in trouble_with(address)
+        server.shutdown()
