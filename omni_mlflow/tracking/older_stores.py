@@ -17,14 +17,20 @@ if TYPE_CHECKING:
 _RUNS_AT_ONCE = 1000
 
 
-def behind(store: Store, journals: Iterable[RunJournal]) -> list[RunJournal]:
-    """Return the journals whose run the store lacks, or still shows as it was before its journal ended.
+def look_at(
+    store: Store, journals: Iterable[RunJournal]
+) -> tuple[list[RunJournal], list[tuple[RunJournal, Run]]]:
+    """Ask the store for the run of every journal that was projected to it.
 
-    A run that somebody deleted in the tracker is there; it stays deleted.
+    Returns:
+        The journals whose run the store lacks, or still shows as it was before its journal ended; and those
+        whose run somebody deleted in the tracker, with that run: it is there, and it stays deleted.
     """
-    marked = [each for each in journals if each.mark is not None and each.mark.store_id == store.id]
-    runs = _runs(store, {each.mark.experiment_id for each in marked if each.mark is not None})
-    return [each for each in marked if _is_behind(each, runs.get(each.mark.run_id if each.mark else ""))]
+    marked = [(each, each.mark) for each in journals if each.mark and each.mark.store_id == store.id]
+    runs = _runs(store, {mark.experiment_id for _, mark in marked})
+    found = [(each, runs.get(mark.run_id)) for each, mark in marked]
+    deleted = [(each, run) for each, run in found if run and run.info.lifecycle_stage == "deleted"]
+    return [each for each, run in found if _is_behind(each, run)], deleted
 
 
 def _is_behind(journal: RunJournal, run: Run | None) -> bool:

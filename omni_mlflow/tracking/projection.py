@@ -18,7 +18,7 @@ from omni_mlflow.tracking.delta import fold
 from omni_mlflow.tracking.failures import concerns_one_run, explain
 from omni_mlflow.tracking.files import RunFiles
 from omni_mlflow.tracking.follow import Follower, RunJournal
-from omni_mlflow.tracking.older_stores import behind
+from omni_mlflow.tracking.older_stores import look_at
 from omni_mlflow.tracking.reports import SyncReport
 from omni_mlflow.tracking.signs_of_life import Heartbeats
 from omni_mlflow.tracking.stored_runs import StoredRuns
@@ -49,11 +49,17 @@ class Projection:
         self._refused: dict[str, str] = {}
 
     def distrust(self) -> None:
-        """Have the runs projected anew that a restored store lacks, or shows as they were before."""
+        """Have the runs projected anew that a restored store lacks, or shows as they were before.
+
+        Runs that somebody deleted in the store are noted; they stay deleted.
+        """
         with in_turn(self._follower.workspace / ".locks" / "projection"):
             self._follower.read()
-            for journal in behind(self._store, self._follower.runs.values()):
+            behind, deleted = look_at(self._store, self._follower.runs.values())
+            for journal in behind:
                 self._follower.project_again(journal)
+            for journal, run in deleted:
+                self._runs.note_deleted(journal, run)
 
     def run_pass(self) -> None:
         """Project everything the journals hold now. Another projector's pass is waited for.
@@ -77,6 +83,7 @@ class Projection:
             projected=self.projected,
             left=rows_left(self._follower),
             runs=len(self.touched),
+            deleted=self._runs.num_deleted,
             failure="; ".join(reasons) or None,
             notes=tuple(
                 _told_copies(self._follower.copies)

@@ -56,6 +56,7 @@ class SyncReport:
         projected: journal rows brought to the store by this call.
         left: rows that the store does not show yet; they stay in the journals.
         runs: MLflow runs that this call changed.
+        deleted: runs that somebody deleted in the store, and that stay so; they are named in ``notes``.
         failure: why rows are left, in words, and what to do about it.
         notes: what is not as expected though nothing is left, such as an artifact deleted by hand.
         healed: runs of the store that nobody would ever have ended.
@@ -67,6 +68,7 @@ class SyncReport:
     projected: int = 0
     left: int = 0
     runs: int = 0
+    deleted: int = 0
     failure: str | None = None
     notes: tuple[str, ...] = ()
     healed: tuple[HealedRun, ...] = ()
@@ -81,7 +83,9 @@ class SyncReport:
     @property
     def sentence(self) -> str:
         if self.complete:
-            return f"the tracking store shows everything: {self.projected} new rows, {self.runs} runs changed"
+            but = f" but what was deleted there (runs: {self.deleted})" if self.deleted else ""
+            new = f"{self.projected} new rows, {self.runs} runs changed"
+            return f"the tracking store shows everything{but}: {new}"
         return (
             f"{self.left} journal rows are not in the tracking store: {self.failure or 'it was cut short'}. "
             "Nothing is lost, they are in the workspace; bring them over with: omni-mlflow sync"

@@ -104,6 +104,14 @@ class StoredRuns:
         stored.status, stored.tags = run.info.status, dict(run.data.tags)
         stored.ended_ms = run.info.end_time or 0
 
+    @property
+    def num_deleted(self) -> int:
+        return len(self._deleted)
+
+    def note_deleted(self, journal: RunJournal, run: Run) -> None:
+        """Tell of a run that nobody would look up, because all its rows were projected before."""
+        self._deleted[journal.key] = _stored(run)
+
     def notes(self) -> list[str]:
         """Say which runs of MLFLOW_RUN_ID were refused, which were deleted, and what that means."""
         refused = [why for _, why in sorted(self._refused.items())]

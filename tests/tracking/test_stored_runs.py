@@ -212,6 +212,35 @@ def test_a_run_deleted_in_the_tracker_stays_deleted_and_is_brought_up_to_date_wh
     assert tracker.dump(store) == tracker.dump(undisturbed)
 
 
+def test_a_sync_names_the_runs_that_were_deleted_after_all_their_rows_were_shown(
+    begin, tracker, store, workspace
+):
+    for name in ("select", "split"):
+        finish(begin(name))
+    tracker.project(store)
+    split = next(run for run in tracker.client(store).search_runs(["1"]) if run.info.run_name == "split")
+    tracker.client(store).delete_run(split.info.run_id)
+
+    def synced():
+        projection = Projection(connect(store, workspace=workspace), Follower(workspace, store=store))
+        projection.distrust()
+        projection.run_pass()
+        return projection.report(failure=None)
+
+    report = synced()
+    assert report.complete
+    assert report.sentence.startswith(
+        "the tracking store shows everything but what was deleted there (runs: 1): "
+    )
+    [note] = report.notes
+    assert f"deleted in the tracking store, and left so: split ({split.info.run_id}). " in note
+    assert tracker.client(store).get_run(split.info.run_id).info.lifecycle_stage == "deleted"
+    tracker.client(store).restore_run(split.info.run_id)
+    report = synced()
+    assert report.sentence.startswith("the tracking store shows everything: 0 new rows")
+    assert report.notes == ()
+
+
 def test_a_run_deleted_and_restored_while_one_projector_follows_it_loses_nothing(
     begin, tracker, store, workspace
 ):
