@@ -28,6 +28,13 @@ from omni_mlflow.workspace_trouble import UnusableWorkspaceError, trouble_with
 PROJECTION_TIMEOUT_S = 120.0
 _LEFT_OUT = "skipped_"  # so the file of the rows that a stage left out begins; then comes what it counts
 
+_UNDER_MLFLOW_RUN = (
+    "the work is done and sealed, whatever mlflow run says now: it asks the tracking store once more, waits "
+    "for minutes while that does not answer (seconds with MLFLOW_HTTP_REQUEST_MAX_RETRIES=2), and ends with "
+    "an error, status 1. Once the store is back, omni-mlflow sync shows how the run ended, and so does the "
+    "same command again"
+)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -65,11 +72,13 @@ def execute(request: Request, *, bar: Bar, say: Callable[[str], None]) -> list[F
         raise UnusableWorkspaceError(trouble)
     workspace = Workspace(request.workspace)
     projector = start_projector(request.workspace, store=request.store)
-    wait = True
+    wait, done = True, False
     try:
         for healed in heal_journals(request.workspace):
             say(f"{healed.name}: {healed.reason}")
-        return _execute(request, workspace, bar=bar, say=say)
+        finished = _execute(request, workspace, bar=bar, say=say)
+        done = True
+        return finished
     except JournalBusyError:
         wait = False  # our projector shows the refusal when its turn comes, after this process has ended
         raise
@@ -80,6 +89,8 @@ def execute(request: Request, *, bar: Bar, say: Callable[[str], None]) -> list[F
             ended = (f"{run.name} (run {run.run_id}): {run.reason}" for run in told.healed)
             for line in (*ended, *told.notes, told.sentence):
                 say(line)
+            if done and told.failure is not None and request.outer is not None:
+                say(_UNDER_MLFLOW_RUN)
 
 
 def _execute(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ import pytest
 
 from omni_mlflow.stages import STAGES
 from omni_mlflow.tracking.launchers import PROJECTOR
-from tests.conftest import PROJECT, TRIVIAL
+from tests.conftest import PROJECT, TRIVIAL, Place
+from tests.mlflow_server import Server
 
 SLOWLY = ("--set", "training.steps=200,training.pause_s=0.1")
 VOLATILE = ("journal.jsonl", ".stat.json", ".look", "projector.log", "seal_ledger.jsonl")
@@ -206,6 +208,68 @@ def test_a_disk_that_fills_while_training_is_a_failed_run_that_goes_on_once_ther
     assert contents(place) == contents(undisturbed)
     for key in ("train/loss", "time/step_s"):
         assert history(place, train_run(place), key) == list(range(1, 61))
+
+
+@dataclass(frozen=True)
+class ServedPlace(Place):
+    """The same workspace with a server as its store, and MLflow's own client told not to wait for minutes."""
+
+    address: str = ""
+
+    @property
+    def store(self) -> str:
+        return self.address
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**super().environment, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.mark.slow
+def test_a_server_killed_under_mlflow_run_costs_its_status_and_seconds_and_no_work(place, server):
+    """`mlflow run` asks the server itself at its end, and fails over that: the stage has finished."""
+    served = ServedPlace(place.root, place.data_root, server.address)
+    process = start_with_mlflow_run(served, "training.steps=60,training.pause_s=0.1")
+    wait_for_shown_steps(served, process)
+    server.kill()
+    _, told = process.communicate(timeout=120)
+    ended_s = time.time()
+    assert process.returncode == 1
+    assert "MlflowException" in told
+    assert "the work is done and sealed, whatever mlflow run says now" in told
+    assert gone(served), stage_processes(served)
+    seal = place.workspace / "trivial/train/seal.json"
+    assert ended_s - seal.stat().st_mtime < 60, "not MLflow's own four minutes"
+    server.start()
+    assert train_run(served).info.status == "RUNNING", "nobody could tell the server"
+    synced = served.run_as_typed("sync", "--workspace", str(place.workspace))
+    assert synced.returncode == 0, synced.stdout
+    run = train_run(served)
+    assert (run.info.status, run.data.tags["omni.outcome"]) == ("FINISHED", "ok")
+    assert run.data.tags["mlflow.project.entryPoint"] == "train"
+    for key in ("train/loss", "time/step_s"):
+        assert history(served, run, key) == list(range(1, 61)), "no point is doubled and none is lost"
+
+
+def wait_for_shown_steps(place, process, *, timeout_s=60):
+    """Wait until the store shows a part of the training that goes on."""
+    end = time.monotonic() + timeout_s
+    while not [
+        run
+        for run in place.runs()
+        if run.data.tags.get("mlflow.project.entryPoint") == "train" and "train/loss" in run.data.metrics
+    ]:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end, "the server never showed the training"
+        time.sleep(0.2)
 
 
 @pytest.fixture
