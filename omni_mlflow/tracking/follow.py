@@ -32,14 +32,15 @@ class RunJournal:
 
     Attributes:
         home: the last row that says where the run belongs: below a parent, or in a run of ``mlflow run``.
-        process: the last one that entered the run.
+        processes: all that entered the run, the last one last.
         outer_run_ids: every ``MLFLOW_RUN_ID`` that a process entered this run with, and when (ms), oldest
             first.
         live: artifacts that grow, as announced.
         ends_ms: when it ended, each time that it did.
         pending: rows that are not projected, each with the byte after it.
         mark: what an earlier process projected.
-        withheld: its run was deleted in the tracker, so its rows wait until it is restored.
+        withheld: its run was deleted in the tracker, or belongs to another copy of the workspace: its rows
+            wait.
         compared: its run may hold points that the journal has lost: only what the run lacks is sent.
     """
 
@@ -48,7 +49,7 @@ class RunJournal:
     name: str = ""
     started_ms: int = 0
     home: Started | None = None
-    process: Process | None = None
+    processes: list[Process] = field(default_factory=list)
     outer_run_ids: dict[str, int] = field(default_factory=dict)
     live: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     ended: bool = False
@@ -65,6 +66,16 @@ class RunJournal:
     def folder(self) -> Path:
         return self.path.parent
 
+    @property
+    def process(self) -> Process | None:
+        """The last one that entered the run."""
+        return self.processes[-1] if self.processes else None
+
+    @property
+    def enters(self) -> bool:
+        """A process entered the run, and the store was not told."""
+        return any(isinstance(event, Started) for event, _ in self.pending)
+
     def is_here(self) -> bool:
         """Tell whether the journal still lies where it was last read: a rerun may have moved it."""
         try:
@@ -76,7 +87,7 @@ class RunJournal:
         """Note one more row, and that it is still to be projected unless it was."""
         if isinstance(event, Started):
             self.ended = False
-            self.process = event.process
+            self.processes.append(event.process)
             self.name = event.name
             self.started_ms = self.started_ms or event.at_ms
             if event.mlflow_run_id is not None:
@@ -98,7 +109,7 @@ class RunJournal:
         self.projected_bytes = self.projected_rows = self.read_bytes = 0
         self.mark = self.home = None
         self.started_ms = 0
-        self.pending, self.outer_run_ids, self.live = [], {}, {}
+        self.pending, self.processes, self.outer_run_ids, self.live = [], [], {}, {}
         for row, end in follow_journal(self.path, start=0):
             self.take(parse_event(row), end)
 

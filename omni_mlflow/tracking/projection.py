@@ -83,7 +83,7 @@ class Projection:
             projected=self.projected,
             left=rows_left(self._follower),
             runs=len(self.touched),
-            deleted=self._runs.num_deleted,
+            unshown=self._runs.num_unshown,
             failure="; ".join(reasons) or None,
             notes=tuple(
                 _told_copies(self._follower.copies)
@@ -121,7 +121,7 @@ class Projection:
             if journal.mark is None:
                 self._runs.forget(journal.key)  # what the run holds is looked at before its first rows go
             # This may also find that everything must be projected again.
-            journal.withheld = self._runs.of(journal).deleted
+            journal.withheld = self._runs.withholds(journal)
         if journal.withheld:
             return
         while journal.pending:

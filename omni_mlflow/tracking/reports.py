@@ -56,7 +56,8 @@ class SyncReport:
         projected: journal rows brought to the store by this call.
         left: rows that the store does not show yet; they stay in the journals.
         runs: MLflow runs that this call changed.
-        deleted: runs that somebody deleted in the store, and that stay so; they are named in ``notes``.
+        unshown: runs that ``notes`` name: somebody deleted them in the store, and they stay so, or they
+            belong to another copy of the workspace.
         failure: why rows are left, in words, and what to do about it.
         notes: what is not as expected though nothing is left, such as an artifact deleted by hand.
         healed: runs of the store that nobody would ever have ended.
@@ -68,7 +69,7 @@ class SyncReport:
     projected: int = 0
     left: int = 0
     runs: int = 0
-    deleted: int = 0
+    unshown: int = 0
     failure: str | None = None
     notes: tuple[str, ...] = ()
     healed: tuple[HealedRun, ...] = ()
@@ -83,7 +84,7 @@ class SyncReport:
     @property
     def sentence(self) -> str:
         if self.complete:
-            but = f" but what was deleted there (runs: {self.deleted})" if self.deleted else ""
+            but = f" but the runs that a note names ({self.unshown})" if self.unshown else ""
             new = f"{self.projected} new rows, {self.runs} runs changed"
             return f"the tracking store shows everything{but}: {new}"
         return (

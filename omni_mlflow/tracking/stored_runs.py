@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from omni_mlflow.events import RunOutcome
 from omni_mlflow.tracking.connection import Store
+from omni_mlflow.tracking.copied_runs import keeps_it, stranger_in, told_copied
 from omni_mlflow.tracking.follow import Follower, RunJournal
 from omni_mlflow.tracking.outer_runs import CONTINUED_TAG, KEY_TAG, told_refused, trouble_with_outer_run
 
@@ -50,6 +51,7 @@ class StoredRuns:
         self._known_by: dict[str, str | None] = {}
         self._ids: dict[str, str | None] = {}
         self._deleted: dict[str, StoredRun] = {}
+        self._copied: dict[str, str] = {}
         self._refused: dict[str, str] = {}
 
     def forget(self, key: str) -> None:
@@ -89,6 +91,24 @@ class StoredRuns:
             self._adopt(stored, journal, moved=outer == stored.run_id)
         return stored
 
+    def withholds(self, journal: RunJournal) -> bool:
+        """Tell whether new rows wait: the run was deleted, or belongs to another copy of the workspace."""
+        known = self._known.get(journal.key)
+        stored = self.of(journal)
+        self._copied.pop(journal.key, None)
+        if stored.deleted or not journal.enters:
+            return stored.deleted
+        if stored is known:
+            self.read_again(stored)
+        stranger = stranger_in(stored, journal)
+        if stranger is None:
+            return False
+        if keeps_it(stranger, stored):
+            self._copied[journal.key] = told_copied(stranger, stored, journal)
+            return True
+        journal.compared = True  # the run holds points of which the journal knows nothing
+        return False
+
     def id_of(self, key: str) -> str | None:
         """Return the run id of a key; None when neither workspace nor store know it."""
         if key in self._journals:
@@ -105,16 +125,16 @@ class StoredRuns:
         stored.ended_ms = run.info.end_time or 0
 
     @property
-    def num_deleted(self) -> int:
-        return len(self._deleted)
+    def num_unshown(self) -> int:
+        return len(self._deleted) + len(self._copied)
 
     def note_deleted(self, journal: RunJournal, run: Run) -> None:
         """Tell of a run that nobody would look up, because all its rows were projected before."""
         self._deleted[journal.key] = _stored(run)
 
     def notes(self) -> list[str]:
-        """Say which runs of MLFLOW_RUN_ID were refused, which were deleted, and what that means."""
-        refused = [why for _, why in sorted(self._refused.items())]
+        """Say which runs of MLFLOW_RUN_ID were refused, which others have or deleted, and what that means."""
+        refused = [why for _, why in sorted([*self._refused.items(), *self._copied.items()])]
         if not self._deleted:
             return refused
         names = [

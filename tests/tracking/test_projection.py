@@ -7,10 +7,12 @@ import math
 import os
 import shutil
 import sqlite3
+import time
 
 import pytest
 
-from omni_mlflow.events import JOURNAL_NAME, Ended, Metrics, RunOutcome, Started, read_events
+from omni_mlflow.events import JOURNAL_NAME, Ended, Metrics, RunOutcome, Started, key_in, read_events
+from omni_mlflow.spine.processes import this_process
 from omni_mlflow.tracking.connection import connect
 from omni_mlflow.tracking.failures import DeletedExperimentError
 from omni_mlflow.tracking.follow import Follower
@@ -215,6 +217,83 @@ def test_a_copy_of_a_workspace_left_behind_does_not_undo_how_the_run_ended(begin
                 journal.write(ended.model_dump_json() + "\n")
         Projection(opened, Follower(left, store=opened.address)).run_pass()
         assert tracker.dump(store)["runs"][train.key]["state"][0] == "FINISHED"
+
+
+def goes_on(workspace, process, *, at_ms, ends):
+    """As if another process went on with the training of a workspace from its first step to the third."""
+    path = workspace / "trivial/train" / JOURNAL_NAME
+    rows = [
+        Started(at_ms=at_ms, key=key_in(path), name="train", process=process),
+        *(Metrics(at_ms=at_ms + step, step=step, values={"train/loss": 1 / step}) for step in (2, 3)),
+        *([Ended(at_ms=at_ms + 9, **ends)] if ends else []),
+    ]
+    with path.open("a") as journal:
+        journal.writelines(row.model_dump_json() + "\n" for row in rows)
+
+
+@pytest.fixture
+def copies(begin, tracker, store, workspace):
+    """A training that was cut off after its first step, its workspace, and a copy of that."""
+    train = begin("trivial/train")
+    train.metrics({"train/loss": 1.0}, step=1)
+    tracker.project(store)
+    copy = workspace.with_name("copy")
+    shutil.copytree(workspace, copy)
+    return workspace, copy
+
+
+ALIVE = this_process()
+FAR = ALIVE.model_copy(update={"host": "node-17"})
+DEAD = ALIVE.model_copy(update={"start_ticks": 1})
+DONE = {"status": "FINISHED", "outcome": "ok"}
+CUT = {"status": "KILLED", "outcome": "killed", "reason": "stopped by SIGTERM"}
+
+
+def shown_from(workspace, store):
+    """As ``omni-mlflow sync`` does, and once more."""
+    projection = Projection(connect(store, workspace=workspace), Follower(workspace, store=store))
+    projection.distrust()
+    for _ in range(2):
+        projection.run_pass()
+    return projection.report(failure=None)
+
+
+@pytest.mark.parametrize("owner", [(DEAD, DONE, "finished"), (FAR, None, "is at work on")])
+def test_a_run_that_one_copy_of_a_workspace_has_gets_no_point_from_another(copies, tracker, store, owner):
+    process, ends, did = owner
+    first, second = copies
+    now_ms = time.time_ns() // 1_000_000
+    goes_on(first, process, at_ms=now_ms, ends=ends)
+    assert shown_from(first, store).notes == ()
+    before = tracker.dump(store)
+    goes_on(second, FAR.model_copy(update={"pid": 7}), at_ms=now_ms + 60_000, ends=DONE)
+    for _ in range(2):
+        report = shown_from(second, store)
+        assert report.complete
+        assert "everything but the runs that a note names (1)" in report.sentence
+        [note] = report.notes
+        assert f"process {process.pid} on {process.host} {did} its run " in note
+        assert "MLFLOW_TRACKING_URI=... omni-mlflow sync" in note
+        assert tracker.dump(store) == before
+    assert shown_from(first, store).notes == ()
+    alone = tracker.new_store("alone")
+    assert shown_from(second, alone).notes == ()
+    [run] = tracker.dump(alone)["runs"].values()
+    assert [step for step, *_ in run["metrics"]["train/loss"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("ends", [CUT, None])
+def test_a_workspace_from_a_backup_goes_on_with_a_run_whose_process_is_gone(copies, tracker, store, ends):
+    lost, backup = copies
+    now_ms = time.time_ns() // 1_000_000
+    goes_on(lost, DEAD, at_ms=now_ms, ends=ends)
+    shown_from(lost, store)
+    goes_on(backup, FAR, at_ms=now_ms + 60_000, ends=DONE)
+    report = shown_from(backup, store)
+    assert (report.complete, report.notes) == (True, ())
+    [run] = tracker.dump(store)["runs"].values()
+    assert run["state"][0] == "FINISHED"
+    assert [step for step, *_ in run["metrics"]["train/loss"]] == [1, 2, 3], "what it has is not added again"
 
 
 def test_a_resume_after_the_clock_was_set_back_is_shown_as_it_goes(begin, tracker, store, monkeypatch):

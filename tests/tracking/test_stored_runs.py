@@ -230,7 +230,7 @@ def test_a_sync_names_the_runs_that_were_deleted_after_all_their_rows_were_shown
     report = synced()
     assert report.complete
     assert report.sentence.startswith(
-        "the tracking store shows everything but what was deleted there (runs: 1): "
+        "the tracking store shows everything but the runs that a note names (1): "
     )
     [note] = report.notes
     assert f"deleted in the tracking store, and left so: split ({split.info.run_id}). " in note

@@ -1,0 +1,42 @@
+"""A workspace that was copied, and a run with which both copies went on: the store shows one of them.
+
+Both journals bear the run's key, and each writes the same steps at times of its own. The run belongs to the
+copy whose process entered it first in the store; it is free again once that process died or failed, so that a
+workspace that was brought back from a backup can go on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from omni_mlflow.events import RunOutcome
+from omni_mlflow.spine.processes import Process, is_alive
+from omni_mlflow.tracking.outer_runs import OUTCOME_TAG
+from omni_mlflow.tracking.signs_of_life import process_of
+
+if TYPE_CHECKING:
+    from omni_mlflow.tracking.follow import RunJournal
+    from omni_mlflow.tracking.stored_runs import StoredRun
+
+
+def stranger_in(stored: StoredRun, journal: RunJournal) -> Process | None:
+    """Return the process that entered the stored run last, where the journal does not know it."""
+    process = process_of(stored.tags)
+    return process if process is not None and process not in journal.processes else None
+
+
+def keeps_it(stranger: Process, stored: StoredRun) -> bool:
+    """Tell whether a stranger finished the run, or may still be at work on it."""
+    if stored.status == "RUNNING":
+        return is_alive(stranger) is not False
+    return stored.tags.get(OUTCOME_TAG) == RunOutcome.OK
+
+
+def told_copied(stranger: Process, stored: StoredRun, journal: RunJournal) -> str:
+    did = "is at work on" if stored.status == "RUNNING" else "finished"
+    return (
+        f"{journal.name} ({journal.path}) is not shown: process {stranger.pid} on {stranger.host} {did} its "
+        f"run {stored.run_id} in another copy of this workspace, and a run shows one of them. Go on in that "
+        "copy; to see what this one made, sync it to a store of its own: "
+        "MLFLOW_TRACKING_URI=... omni-mlflow sync"
+    )
