@@ -8,8 +8,9 @@ from typing import Any
 from omni_mlflow.metrics.comparison import ComparedMetric, Contrast, Score, Verdict
 from omni_mlflow.metrics.power import LARGER_SPLITS
 from omni_mlflow.reporting.comparison_facts import ComparisonFacts
+from omni_mlflow.reporting.spelling import NOTHING, bounds, number, signed
 from omni_mlflow.reporting.tables import Table
-from omni_mlflow.reporting.wording import NOTHING, bounds, floor_title, number, signed
+from omni_mlflow.reporting.wording import floor_title
 from omni_mlflow.spine.evidence import Evidence
 
 HOW_TO_READ = (

@@ -8,17 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from omni_mlflow.reporting.facts import RunFacts
-from omni_mlflow.reporting.wording import (
-    NOTHING,
-    bounds,
-    control_title,
-    floor_title,
-    interval_of,
-    number,
-    signed,
-    undecided,
-    verdict,
-)
+from omni_mlflow.reporting.spelling import NOTHING, bounds, number, signed
+from omni_mlflow.reporting.wording import control_title, floor_title, interval_of, undecided, verdict
 
 _MOST_REASONS = 40
 _EXAMPLES = 2

@@ -8,6 +8,7 @@ from typing import Any
 from omni_mlflow.metrics.metric import LABEL_METRICS
 from omni_mlflow.metrics.metrics_file import reasons_of
 from omni_mlflow.reporting.facts import RunFacts
+from omni_mlflow.reporting.spelling import NOTHING, bounds, number, signed, within
 from omni_mlflow.spine.evidence import Evidence
 
 FLOOR_TITLES = {
@@ -21,7 +22,6 @@ DIFFERS = "differs"
 BLOCKS = "blocks"
 BEATS = "beats its floor"
 DOES_NOT_BEAT = "does not beat its floor"
-NOTHING = "–"
 
 NO_INTERVAL = "no interval"
 
@@ -161,10 +161,10 @@ def findings(facts: RunFacts) -> list[str]:
         baseline = facts.section("baselines")[metric]
         floor = baseline["best"]
         told.append(
-            f"{facts.title(metric)} is {_within(number(facts.value(metric)), facts.interval(metric))} "
+            f"{facts.title(metric)} is {within(number(facts.value(metric)), facts.interval(metric))} "
             f"and {verdict(baseline, facts.evidence)}: "
             f"“{floor_title(floor)}” scores {number(baseline['floors'][floor])}, a difference of "
-            f"{_within(signed(baseline['difference']['value']), baseline['difference'])}."
+            f"{within(signed(baseline['difference']['value']), baseline['difference'])}."
         )
     graded = "question" if facts.questions else "metric"
     return [*told, *_alone(facts)] or [f"No {graded} has a floor to be held against."]
@@ -286,27 +286,3 @@ def _declared(facts: RunFacts) -> Iterable[str]:
         f"{ledger['num_classes']} action classes are declared; {share}; {spellings} of them differ from "
         "another in spelling only and are told apart."
     )
-
-
-def number(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.3f}"
-
-
-def signed(value: float | None) -> str:
-    """A difference; three zeros carry no sign."""
-    if value is None:
-        return NOTHING
-    return f"{value:+.3f}" if f"{abs(value):.3f}" != "0.000" else "0.000"
-
-
-def _within(value: str, interval: Mapping[str, Any] | None) -> str:
-    """A number in a sentence, with its limits where it has some."""
-    limits = bounds(interval)
-    return value if limits == NOTHING else f"{value} {limits}"
-
-
-def bounds(interval: Mapping[str, Any] | None) -> str:
-    if not interval or interval["low"] is None:
-        return NOTHING
-    low, high = (f"{interval[end]:.3f}".replace("-0.000", "0.000") for end in ("low", "high"))
-    return f"[{low}, {high}]"
