@@ -20,6 +20,10 @@ class TooFewSamplesError(Exception):
     """There are not enough train samples for one batch."""
 
 
+class DivergedGradientsError(Exception):
+    """A gradient is infinite or no number; following it would spoil every weight."""
+
+
 class Pace(Protocol):
     """The part of a training's settings that its order of samples follows from."""
 
@@ -47,14 +51,23 @@ def optimise(optimizer: Any, loss: Any, rate: float) -> float:
 
 
 def take_step(optimizer: Any, rate: float) -> None:
-    """Follow the gradients that there are, clipped to norm 1, at learning rate ``rate``."""
+    """Follow the gradients that there are, clipped to norm 1, at learning rate ``rate``.
+
+    Raises:
+        DivergedGradientsError: their norm is not finite; no weight was changed.
+    """
     import torch
 
     weights = []
     for group in optimizer.param_groups:
         group["lr"] = rate
         weights += group["params"]
-    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+    norm = float(torch.nn.utils.clip_grad_norm_(weights, 1.0))
+    if not math.isfinite(norm):
+        raise DivergedGradientsError(
+            f"the norm of this step's gradients is {norm}, so no weight was changed; lower the learning "
+            "rate, use a wider precision, or look at the samples after the last of training_ledger.jsonl"
+        )
     optimizer.step()
 
 

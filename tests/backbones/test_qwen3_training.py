@@ -10,10 +10,12 @@ from qwen3_nano import QWEN_CONTRACT, qwen_settings
 from omni_mlflow.backbones.base import SampleSet
 from omni_mlflow.backbones.base_weights import BaseModelError
 from omni_mlflow.backbones.optimisation import (
+    DivergedGradientsError,
     TooFewSamplesError,
     evenly,
     learning_rate,
     prefetched,
+    take_step,
     training_order,
 )
 from omni_mlflow.backbones.qwen3_omni_lora.base_model import (
@@ -184,6 +186,18 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_a_twentieth_of_it():
     # half way: 0.05 + 0.95 / 2
     assert rates[49] == pytest.approx(0.525)
     assert rates[99] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("slope", [float("nan"), float("inf")])
+def test_gradients_that_are_no_numbers_change_no_weight(slope):
+    import torch
+
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([weight])
+    weight.grad = torch.tensor([1.0, slope, 0.0])
+    with pytest.raises(DivergedGradientsError, match=r"gradients is (nan|inf), so no weight was changed"):
+        take_step(optimizer, 0.1)
+    assert weight.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_batches_are_made_ahead_and_come_in_order():
