@@ -54,7 +54,7 @@ def validate_workspace(request: Request, *, bar: Bar, say: Callable[[str], None]
     A workspace in which nothing can be written, such as a colleague's, is judged all the same, and no run
     records it.
     """
-    if request.workspace.is_dir() and trouble_with(request.workspace) is not None:
+    if request.workspace.is_dir() and not _may_write(request):
         say(f"nothing can be written to {request.workspace}, so no run records this verdict")
         yield from _judged_in_place(request, bar=bar, say=say)
         return
@@ -67,6 +67,12 @@ def validate_workspace(request: Request, *, bar: Bar, say: Callable[[str], None]
         found = json.loads(written.read_text(encoding="utf-8"))
         rules = tuple(Check.model_validate(rule) for rule in found["rules"])
         yield Verdict(backbone, None, found["require_stage"], rules)
+
+
+def _may_write(request: Request) -> bool:
+    """Tell whether the stage could leave its files: parts of a shared workspace may be somebody else's."""
+    own = [request.workspace / backbone / VALIDATE.name for backbone in request.backbones]
+    return all(trouble_with(folder) is None for folder in (request.workspace, *own))
 
 
 def _judged_in_place(request: Request, *, bar: Bar, say: Callable[[str], None]) -> Iterator[Verdict]:

@@ -168,8 +168,7 @@ class StageFolder:
             return None, [finished(found=f"none; run it first: omni-mlflow {self.stage}", ok=False)]
         damaged = []
         for name, digest in seal.outputs.items():
-            path = self.path / name
-            found = file_digest(path) if path.is_file() else "missing"
+            found = _digest_or_why_not(self.path / name)
             if found != digest:
                 subject = f"{self.title}/{name}"
                 damaged.append(
@@ -280,6 +279,15 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def _digest_or_why_not(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
 
 
 def _stat(path: Path) -> list[int]:

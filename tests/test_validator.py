@@ -320,9 +320,13 @@ def test_a_refused_validation_is_a_failed_run_beside_the_earlier_one_and_passes_
     assert "trivial, up to eval: 0 of" in again.stdout
 
 
-def test_a_workspace_in_which_nothing_can_be_written_is_judged_and_left_as_it_is(place, monkeypatch):
+@pytest.mark.parametrize("closed", ["", "trivial/validate"])
+def test_a_workspace_in_which_nothing_can_be_written_is_judged_and_left_as_it_is(place, closed, monkeypatch):
     """Such as a colleague's; root may write anywhere, so the look at the folder is answered for it."""
-    monkeypatch.setattr("omni_mlflow.validation.trouble_with", lambda root: f"{root}: Read-only file system")
+    folder = place.workspace / closed
+    monkeypatch.setattr(
+        "omni_mlflow.validation.trouble_with", lambda root: "Read-only" if root == folder else None
+    )
     monkeypatch.syspath_prepend(str(TRIVIAL))
 
     def look() -> tuple[Verdict, dict[Path, int], list[str]]:

@@ -69,6 +69,18 @@ def test_a_deleted_output_is_refused(folder):
         folder.verify()
 
 
+def test_an_output_that_cannot_be_read_is_a_finding_like_any_other(folder, monkeypatch):
+    finish(folder)
+
+    def forbidden(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("omni_mlflow.workspace.file_digest", forbidden)
+    seal, [finding] = folder.examine()
+    assert seal is not None
+    assert (finding.rule, finding.found) == ("sealed_file_is_unchanged", "unreadable: Permission denied")
+
+
 def test_a_folder_whose_clearing_was_interrupted_has_no_seal(folder, monkeypatch):
     finish(folder)
     monkeypatch.setattr("omni_mlflow.workspace._remove", lambda _: 1 / 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from omni_mlflow.reporting.facts import RunFacts
 from omni_mlflow.reporting.spelling import NOTHING, bounds, number, signed
-from omni_mlflow.reporting.wording import control_title, floor_title, interval_of, undecided, verdict
+from omni_mlflow.reporting.wording import BEATS, control_title, floor_title, interval_of, undecided, verdict
 
 _MOST_REASONS = 40
 _EXAMPLES = 2
@@ -116,7 +116,11 @@ def controls_table(facts: RunFacts) -> Table:
                     number(baseline["floors"][baseline["best"]]) if baseline else NOTHING,
                     signed(difference["value"]),
                     bounds(difference),
-                    _control_words(difference, metrics[name].get("over_floor")),
+                    _control_words(
+                        difference,
+                        metrics[name].get("over_floor"),
+                        beat_floor=verdict(baseline, facts.evidence) == BEATS,
+                    ),
                 )
             )
     header = (
@@ -203,16 +207,17 @@ def _examples(subjects: list[str]) -> str:
     return ", ".join(shown) + (", …" if len(subjects) > len(shown) else "")
 
 
-def _control_words(lost: Mapping[str, Any], over_floor: Mapping[str, Any] | None) -> str:
+def _control_words(lost: Mapping[str, Any], over_floor: Mapping[str, Any] | None, *, beat_floor: bool) -> str:
     """Read a control by what it lost against the intact run and what it still has over the floor.
 
-    The words hold for a share that falls and for an error that rises.
+    The words hold for a share that falls and for an error that rises. Only what was clearly better than its
+    floor, on held-out evidence, can have stopped to be.
     """
     if lost["low"] is None or lost["high"] is None:
         return undecided(lost)
     if lost["low"] <= 0:
         return "better" if lost["high"] < 0 else "no clear change"
-    if not over_floor:
+    if not over_floor or not beat_floor:
         return "worse"
     stays = over_floor["low"] is not None and over_floor["low"] > 0
     return "worse, still better than its floor" if stays else "worse, no longer clearly better than its floor"

@@ -201,12 +201,15 @@ def difference(value, low, high):
     return {"value": value, "low": low, "high": high, "method": "cluster_t", "p_value": 0.02}
 
 
+CLEARLY_BETTER = difference(0.001, 0.0005, 0.0015)
+
+
 @pytest.fixture
 def depth(make_facts):
     """Facts of a backbone that asks nothing: an error with a floor and a control that makes it rise."""
 
-    def make(worse, over_floor, **changes):
-        floors = against({"mean_of_train": 0.055}, {"mean_of_train": difference(0.001, 0.0005, 0.0015)})
+    def make(worse, over_floor, *, intact=CLEARLY_BETTER, **changes):
+        floors = against({"mean_of_train": 0.055}, {"mean_of_train": intact})
         control = {"value": 0.1, "difference": worse, "over_floor": over_floor}
         metrics = {
             MAE: 0.054,
@@ -254,6 +257,21 @@ def test_a_control_that_makes_an_error_rise_is_read_as_worse(depth, worse, over_
     lines = render_run_report(depth(worse, over_floor)).splitlines()
     [row] = [line for line in lines if line.startswith("| no picture | Depth error")]
     assert row.endswith(f"| {reading} |")
+
+
+@pytest.mark.parametrize(
+    ("over_floor", "changes"),
+    [
+        (difference(-0.045, -0.05, -0.04), {"evidence": Evidence.SMOKE}),
+        (difference(0.0005, 0.0001, 0.0009), {"evidence": Evidence.SYNTHETIC}),
+        (difference(-0.045, -0.05, -0.04), {"intact": difference(-0.001, -0.0015, -0.0005)}),
+        (difference(0.0005, 0.0001, 0.0009), {"intact": difference(0.001, -0.0005, 0.0025)}),
+    ],
+)
+def test_a_control_is_held_against_a_floor_only_where_the_intact_run_beat_it(depth, over_floor, changes):
+    lines = render_run_report(depth(difference(0.046, 0.04, 0.05), over_floor, **changes)).splitlines()
+    [row] = [line for line in lines if line.startswith("| no picture | Depth error")]
+    assert row.endswith("| worse |")
 
 
 def test_a_control_of_a_metric_without_a_floor_is_shown_where_nothing_is_asked(depth):
