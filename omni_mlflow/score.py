@@ -229,6 +229,11 @@ def _notes_on_truths(more: Mapping[str, Any], num_rows: int) -> Iterator[str]:
             "action, so accuracy, macro_f1, labels and the seen and unseen numbers leave them out; the "
             "published definitions would count them"
         )
+    for question, unknown in more["unknown_now"].items():
+        yield (
+            f"in {unknown} of {num_rows} rows nobody annotated what is now, of {question}: there the floor "
+            "same_as_now is given the model's own answer"
+        )
     for question, lacking in more["truths_missing"].items():
         counted = "count as naming none" if question == "objects" else "are in no number about it"
         yield f"{lacking} of {num_rows} rows have no {question} in their true_json, and {counted}"

@@ -67,7 +67,7 @@ def test_contact_falls_to_its_floor_without_its_sound_and_not_without_its_video(
 def test_the_report_shows_numbers_beside_their_floors_and_claims_nothing(demo):
     report = (demo.workspace / "qwen3_omni_lora/evaluate/RUN_REPORT.md").read_text()
     assert "next-action accuracy is 0." in report
-    assert "and “same as the true current action” scores 0." in report
+    assert "and “same as what is true now” scores 0." in report
     assert "beat" not in report
 
 

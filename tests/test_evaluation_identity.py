@@ -13,7 +13,7 @@ import omni_mlflow
 from omni_mlflow.events import JOURNAL_NAME
 from omni_mlflow.journal import Journal
 from omni_mlflow.loaded_code import LOADED
-from omni_mlflow.stage_run import _ground
+from omni_mlflow.stage_run import ground_for
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answering import AnswerJournal, ForeignAnswersError
 from omni_mlflow.stages.asked import questions
@@ -39,7 +39,7 @@ def identity_of(bench, **given):
         name: context.workspace.stage(name, backbone="trivial" if STAGES[name].per_backbone else None)
         for name in stage.inputs
     }
-    return questions(_ground(stage, context, inputs)).identity
+    return questions(ground_for(stage, context, inputs)).identity
 
 
 def flip_a_bit(path):

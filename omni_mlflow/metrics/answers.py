@@ -34,6 +34,9 @@ ANSWER_KEYS = (
 LABEL_QUESTIONS = ("action", "subtask", "contact", "transition", "next_action", "next_contact")
 """The questions whose answer is one label."""
 
+NOW_OF: Mapping[str, str] = {"next_action": "action", "next_contact": "contact"}
+"""What a question about the future asks of now."""
+
 _ALL_KEYS = frozenset(ANSWER_KEYS)
 _FENCE = re.compile(r"^```[a-zA-Z]*\s*")
 
@@ -121,6 +124,11 @@ def true_answer(row: PredictionRow, question: str) -> Any:
     """The truth; None where nobody annotated it."""
     value = row["true_label"] if question == "action" else row["true_json"].get(question)
     return None if value == UNKNOWN else value
+
+
+def is_unknown_now(row: PredictionRow, later: str) -> bool:
+    """Tell whether nobody annotated what is now, of a question about the future."""
+    return true_answer(row, NOW_OF[later]) is None
 
 
 def given_answer(row: PredictionRow, question: str) -> Any:

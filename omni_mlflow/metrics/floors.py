@@ -12,7 +12,9 @@ these two say it as well, as often as train has it.
 
 - ``same_as_now`` (``next_action``, ``next_contact``): the TRUE current action or contact. A model has to
   recognise it first, so this floor knows more than a model; it is what "nothing changes" scores, and a
-  forecast that does not beat it has not shown that it foresees a change.
+  forecast that does not beat it has not shown that it foresees a change. Where nobody annotated what is now,
+  it is given the answer of the model: such a sample decides nothing. Without any annotation of now there is
+  no such floor.
 - ``next_given_current`` (``next_action``): the most frequent train successor of the TRUE current action, or
   of any action where train never shows that one.
 - ``copy_prompt`` (``evidence_window``): the window that the prompt already names.
@@ -28,7 +30,16 @@ from functools import partial
 from itertools import accumulate, count
 from typing import Any
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS, UNKNOWN, PredictionRow, RowScore, true_answer
+from omni_mlflow.metrics.answers import (
+    LABEL_QUESTIONS,
+    NOW_OF,
+    UNKNOWN,
+    PredictionRow,
+    RowScore,
+    given_answer,
+    is_unknown_now,
+    true_answer,
+)
 from omni_mlflow.metrics.priors import TrainPriors, most_common
 from omni_mlflow.metrics.questions import QUESTION_OF, ROW_SCORES
 
@@ -89,16 +100,20 @@ def floors_of(priors: TrainPriors) -> dict[str, Callable[[PredictionRow], Predic
     answers: dict[str, Callable[[PredictionRow], Answers]] = {
         "majority": lambda _: constant,
         "train_prior": _drawing(priors),
-        "same_as_now": lambda row: {
-            "next_action": row["true_label"],
-            "next_contact": true_answer(row, "contact"),
-        },
+        "same_as_now": _same_as_now,
         "next_given_current": lambda row: {
             "next_action": successor.get(row["true_label"], constant["next_action"])
         },
         "copy_prompt": lambda row: {"evidence_window": row["center_window"]},
     }
     return {name: partial(_answered, answer) for name, answer in answers.items()}
+
+
+def _same_as_now(row: PredictionRow) -> Answers:
+    return {
+        later: given_answer(row, later) if is_unknown_now(row, later) else true_answer(row, now)
+        for later, now in NOW_OF.items()
+    }
 
 
 def floor_scores(floor: str, priors: TrainPriors | None) -> dict[str, RowScore]:

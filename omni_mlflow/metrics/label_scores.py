@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from omni_mlflow.metrics.answers import PredictionRow
+from omni_mlflow.metrics.answers import NOW_OF, PredictionRow
 from omni_mlflow.metrics.episode_sums import EpisodeSums
 from omni_mlflow.metrics.errors import NothingToScoreError, UnpairedError, or_none
 from omni_mlflow.metrics.floors import floors_for
@@ -119,7 +119,10 @@ def _estimates(exam: LabelExam, reasons: dict[str, str]) -> Iterator[tuple[str, 
 
 def _baseline(exam: LabelExam, metric: str, estimate: EpisodeEstimate) -> dict[str, Any]:
     """Every floor of a metric, the model's difference to each, and which of them is the hardest to beat."""
-    names = floors_for(QUESTION_OF[metric], exam.priors)
+    question = QUESTION_OF[metric]
+    names = floors_for(question, exam.priors)
+    if question and question in NOW_OF and not exam.model.knows_now(question):
+        names = tuple(name for name in names if name != "same_as_now")
     measured = {name: or_none(exam.measure, metric, exam.floors[name]) for name in names}
     floors = {name: floor for name, floor in measured.items() if floor is not None}
     return against(
@@ -209,6 +212,7 @@ def _more(exam: LabelExam, estimates: Mapping[str, EpisodeEstimate]) -> dict[str
         ),
         "samples_without_action_label": tally.unannotated_actions,
         "truths_missing": tally.truths_missing(),
+        "unknown_now": {question: count for question, count in tally.unknown_now.items() if count},
         "outcomes": dict(sorted(tally.outcomes.items())),
         "degenerate_questions": tally.degenerate_questions(),
     }

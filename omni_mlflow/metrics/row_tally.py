@@ -6,7 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS, UNKNOWN, PredictionRow, RowScore, true_answer
+from omni_mlflow.metrics.answers import (
+    LABEL_QUESTIONS,
+    NOW_OF,
+    UNKNOWN,
+    PredictionRow,
+    RowScore,
+    is_unknown_now,
+    true_answer,
+)
 from omni_mlflow.metrics.class_counts import ClassCounts
 from omni_mlflow.metrics.episode_sums import EpisodeSums
 from omni_mlflow.metrics.errors import NothingToScoreError, or_none
@@ -28,6 +36,8 @@ class RowTally:
         truths: number of rows by true answer, for each question with labels.
         unannotated_actions: number of rows whose action nobody annotated; no number about it includes them.
         untold: number of rows that hold no truth of a question, not even that nobody annotated it.
+        unknown_now: number of rows by question about the future, of those with its truth, in which nobody
+            annotated what is now.
         unseen_labels: number of rows by true action that train does not show.
         outcomes: number of rows by outcome.
     """
@@ -42,6 +52,7 @@ class RowTally:
         self.truths: dict[str, Counter[str]] = {question: Counter() for question in LABEL_QUESTIONS}
         self.unannotated_actions = 0
         self.untold: Counter[str] = Counter()
+        self.unknown_now: Counter[str] = Counter()
         self.unseen_labels: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
 
@@ -68,6 +79,7 @@ class RowTally:
             truth = true_answer(row, question)
             if truth is not None:
                 counts[truth] += 1
+                self.unknown_now[question] += question in NOW_OF and is_unknown_now(row, question)
         self.untold.update(name for name in _IN_TRUE_JSON if row["true_json"].get(name) is None)
         if row["true_label"] == UNKNOWN:
             self.unannotated_actions += 1
@@ -193,6 +205,10 @@ class RowTally:
     def truths_missing(self) -> dict[str, int]:
         """Number of rows by question whose truth they lack, of the questions that any row has."""
         return {name: count for name, count in sorted(self.untold.items()) if count < self.num_samples}
+
+    def knows_now(self, later: str) -> bool:
+        """Tell whether any row with the truth of a question about the future says what is now."""
+        return self.unknown_now[later] < self.truths[later].total()
 
     def degenerate_questions(self) -> dict[str, dict[str, Any]]:
         """Questions of which one true answer makes up more than 95 %: a constant looks excellent there."""

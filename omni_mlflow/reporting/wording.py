@@ -14,7 +14,7 @@ from omni_mlflow.spine.evidence import Evidence
 FLOOR_TITLES = {
     "majority": "most frequent train answer",
     "train_prior": "drawn from train frequencies",
-    "same_as_now": "same as the true current action",
+    "same_as_now": "same as what is true now",
     "next_given_current": "usual successor of the true current action",
     "copy_prompt": "the window in the prompt",
 }
@@ -225,6 +225,11 @@ def remarks(facts: RunFacts) -> list[str]:
         told.append(
             f"Nobody annotated the action of {unannotated} samples: no number about the action includes "
             "them, where the published definitions would."
+        )
+    for question, count in sorted((more.get("unknown_now") or {}).items()):
+        told.append(
+            f"In {count} samples asked about {question.replace('_', ' ')} nobody annotated what is now: "
+            f"there “{FLOOR_TITLES['same_as_now']}” is given the model's own answer, so they decide nothing."
         )
     ceiling = more.get("closed_vocabulary_ceiling")
     if ceiling is not None:

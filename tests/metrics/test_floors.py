@@ -98,6 +98,34 @@ def test_same_as_now_copies_the_true_current_action(priors, make_row):
     assert floors_of(priors)["same_as_now"](row)["pred_json"]["next_action"] == "Cut"
 
 
+def test_where_nobody_annotated_now_the_same_as_now_decides_nothing(priors, make_row):
+    """Contact stays as it is; the model says what it is now, everywhere, and so does the floor it faces."""
+    rng = random.Random(0)
+    rows = []
+    for episode in range(14):
+        for number in range(60):
+            now = rng.choice(["yes", "no"])
+            then = now if rng.random() < 0.85 else ("no" if now == "yes" else "yes")
+            told = "unknown" if rng.random() < 0.1 else now
+            truth = {"contact": told, "next_contact": then}
+            row = make_row(f"{episode}:{number}", episode=f"e{episode}", truth=truth)
+            rows.append({**row, "pred_json": {**row["pred_json"], "next_contact": now}})
+    metrics, _ = label_scores(rows, priors=priors, controls={}, label_options=["Cut"])
+    floors = metrics["baselines"]["next_contact_accuracy"]
+    assert floors["floors"]["same_as_now"] == pytest.approx(0.85, abs=0.05)
+    assert floors["differences"]["same_as_now"]["value"] == 0
+    assert metrics["verdicts"]["next_contact"]["verdict"] == "does_not_beat_floor"
+    unknown = sum(row["true_json"]["contact"] == "unknown" for row in rows)
+    assert metrics["more"]["unknown_now"] == {"next_contact": unknown}
+
+
+def test_without_any_annotation_of_now_there_is_no_floor_of_now(priors, make_row):
+    rows = [make_row(f"s{n}", truth={"action": "unknown", "next_action": "Cut"}) for n in range(4)]
+    metrics, _ = label_scores(rows, priors=priors, controls={}, label_options=["Cut"])
+    assert "same_as_now" not in metrics["baselines"]["next_action_accuracy"]["floors"]
+    assert "majority" in metrics["baselines"]["next_action_accuracy"]["floors"]
+
+
 @pytest.mark.parametrize(("now", "next_action"), [("Cut", "Stir"), ("Stir", "Wash"), ("Never seen", "Stir")])
 def test_next_given_current_follows_train(priors, make_row, now, next_action):
     row = make_row("a", truth={"action": now})

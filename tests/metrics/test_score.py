@@ -221,8 +221,9 @@ def test_a_row_whose_action_nobody_annotated_is_asked_nothing_about_it_and_count
     assert found["subtask_accuracy"] == 1
     assert found["num_samples"] == 5
     assert found["more"]["samples_without_action_label"] == 1
-    [note] = notes_of(tmp_path)
+    note, of_floor = notes_of(tmp_path)
     assert note.startswith("1 of 5 rows have the true label 'unknown': nobody annotated their action")
+    assert of_floor.startswith("in 1 of 5 rows nobody annotated what is now, of next_action: there the floor")
     assert note in given([*rows, unknown]).output
 
 

@@ -69,7 +69,7 @@ def test_a_metric_stands_beside_its_interval_its_best_floor_and_a_verdict(make_f
 def test_a_metric_that_does_not_beat_its_floor_is_told_in_as_many_words(make_facts):
     report = render_run_report(make_facts())
     row = cells(report, "Next-action accuracy")
-    assert row[3] == "same as the true current action"
+    assert row[3] == "same as what is true now"
     assert row[7] == "does not beat its floor"
 
 

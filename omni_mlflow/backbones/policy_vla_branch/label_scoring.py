@@ -166,6 +166,8 @@ def _under_our_names(found: Mapping[str, Any], names: Mapping[str, str]) -> dict
         kept |= {name: found[name] for name in ("labels", "unseen_eval_labels", "eval_label_counts")}
         kept["more"]["closed_vocabulary_ceiling"] = more["closed_vocabulary_ceiling"]
         kept["more"]["num_unseen_label_samples"] = found["num_unseen_label_samples"]
+    else:
+        kept["more"]["unknown_now"] = more["unknown_now"]
     return kept
 
 
