@@ -15,6 +15,7 @@ import pytest
 import omni_mlflow.stages.seal_ledger as held_out
 from omni_mlflow.spine.rows import file_digest
 from omni_mlflow.stage_report import RulesBrokenError
+from omni_mlflow.stages.base import Shard
 from omni_mlflow.workspace import StaleInputError
 from tests.conftest import TRIVIAL
 from tests.test_cut_journals import check_once
@@ -251,6 +252,23 @@ def test_what_cannot_be_one_evaluation_is_refused_for_its_own_reason(bench, spoi
     assert rules(refused) == {rule, *also}
     assert bench.openings() == before
     assert not bench.evaluation.exists(), "nothing was joined"
+
+
+def test_a_shard_of_an_earlier_training_is_refused_with_a_remedy_that_works(bench):
+    other = {"settings.training.seed": 1}
+    old = bench.shard(1, 2)
+    bench.run("train", changes=other)
+    bench.run("gate", changes=other)
+    bench.run("evaluate", changes=other, shard=Shard(0, 2))
+    with pytest.raises(RulesBrokenError) as refused:
+        bench.run("merge", changes=other)
+    found = {failure.rule: failure.found for failure in refused.value.failures}
+    told = found["shard_is_of_this_checkpoint"]
+    assert "this folder holds answers of another checkpoint: ask that shard again with the present" in told
+    assert f"or move {old} out of the workspace" in told
+    bench.run("evaluate", changes=other, shard=Shard(1, 2))
+    bench.run("merge", changes=other)
+    assert (bench.evaluation / "metrics.json").is_file()
 
 
 def test_every_refusal_is_listed_at_once(bench):

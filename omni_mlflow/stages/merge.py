@@ -59,9 +59,15 @@ def _read(folder: StageFolder, asked: Questions, judge: Judge, batch_sizes: list
 
 
 def _foreign_parts(sheet: AnswerSheet, asked: Questions) -> Iterator[Check]:
+    """Each part in which a shard was asked otherwise, such as of an earlier checkpoint, and the remedy."""
+    folder = sheet.folder
     for part in differing(sheet.identity, asked.identity):
         wanted, found = (str(each.get(part, "none"))[:16] for each in (asked.identity, sheet.identity))
-        yield refused(f"shard_is_of_this_{part}", sheet.folder.stage, wanted, found)
+        remedy = (
+            f"this folder holds answers of another {part}: ask that shard again with the present one, or "
+            f"move {folder.path} out of the workspace"
+        )
+        yield refused(f"shard_is_of_this_{part}", folder.stage, wanted, f"{found}; {remedy}")
 
 
 def _altered_truth(ground: Ground, asked: Questions) -> Iterator[Check]:
