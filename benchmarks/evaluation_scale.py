@@ -98,6 +98,7 @@ def score_apart(folder: Path, results: multiprocessing.Queue) -> None:
             predictions=folder / "predictions.jsonl",
             label_options=folder / "options.json",
             train_labels=folder / "fitted.json",
+            declared_classes=folder / "options.json",
             engine=None,
             out=folder / "scored",
         )

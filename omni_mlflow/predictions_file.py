@@ -34,7 +34,10 @@ REQUIRED = (
     "predicted_label",
     "true_label_seen_in_train",
 )
-"""The published columns that a metric reads; ``correct`` is computed again, others are ignored."""
+"""The published columns that a metric reads; ``correct`` is computed again, others are ignored.
+
+An ``outcome`` is read where it is one of ours.
+"""
 
 _UNREAD = 0
 _NO_WINDOW = "no window: start_frame and end_frame, whole numbers from 0 in this order"
@@ -52,6 +55,8 @@ class PredictionsFile:
         num_labels_not_in_answer: rows whose ``predicted_label`` is not the action of ``pred_json``. Published
             definitions grade ``predicted_label``.
         num_empty: rows without any reply.
+        num_foreign_outcomes: rows whose ``outcome`` is none of ours, a column of the engine's own.
+        foreign_outcome: the first of those, as text.
         num_answers_with: rows by key of their ``pred_json``.
     """
 
@@ -63,6 +68,8 @@ class PredictionsFile:
         self.num_answers_not_in_reply = 0
         self.num_labels_not_in_answer = 0
         self.num_empty = 0
+        self.num_foreign_outcomes = 0
+        self.foreign_outcome = ""
         self.num_answers_with: Counter[str] = Counter()
         self._ids = array("Q")
         self._first_of: dict[str, tuple[bool, int]] = {}  # by true label: whether train shows it; the line
@@ -81,7 +88,7 @@ class PredictionsFile:
                 self._ids.append(_key(row["id"]) if row is not None else _UNREAD)
                 if row is not None and not wrong:
                     self._count(row)
-                    yield row
+                    yield self._with_our_outcome(row)
         self.sha256 = digest.hexdigest()
         for what, numbers in self._doubled():
             self.problems[what] = numbers
@@ -99,6 +106,16 @@ class PredictionsFile:
         self.num_labels_not_in_answer += said != label
         self.num_empty += not reply.strip()
         self.num_answers_with.update(answer.keys())
+
+    def _with_our_outcome(self, row: PredictionRow) -> PredictionRow:
+        """The row without an outcome that is none of ours: an engine's own word for how a request ended."""
+        outcome = row.get("outcome")
+        if outcome in tuple(Outcome):
+            return row
+        if outcome is not None:
+            self.num_foreign_outcomes += 1
+            self.foreign_outcome = self.foreign_outcome or f"{outcome!r:.40}"
+        return {name: value for name, value in row.items() if name != "outcome"}
 
     def _contradicted(self, row: PredictionRow, number: int) -> Iterator[str]:
         """Train shows a label or does not: each row of it says the same."""
@@ -165,11 +182,8 @@ def _wrong_truth(row: dict[str, Any]) -> Iterator[str]:
         yield f"of split {row['split']!r}, not of {Split.TEST.value!r}"
     if row["true_label_seen_in_train"] not in (0, 1):
         yield "true_label_seen_in_train is neither 0 nor 1"
-    outcome = row.get("outcome")
-    if outcome == Outcome.INFRASTRUCTURE_FAILED:
+    if row.get("outcome") == Outcome.INFRASTRUCTURE_FAILED:
         yield "infrastructure_failed: nobody answered; ask this sample again"
-    elif outcome is not None and outcome not in tuple(Outcome):
-        yield f"outcome is {outcome!r}, none of {', '.join(Outcome)}"
     if frames_of(row["center_window"]) is None:
         yield f"center_window is {_NO_WINDOW}"
     if isinstance(row["true_json"], dict):

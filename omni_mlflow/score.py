@@ -6,23 +6,28 @@ inputs, or whether the truths are those of the sealed test set. Only ``evaluate`
 
 from __future__ import annotations
 
-import json
-from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from omni_mlflow.label_files import (
+    UnusableFileError,
+    read_declared_classes,
+    read_json,
+    read_label_options,
+    read_train_labels,
+    refuse_what_is_no_plain_file,
+)
 from omni_mlflow.metrics.answers import UNKNOWN, true_answer
 from omni_mlflow.metrics.label_exam import LabelExam
 from omni_mlflow.metrics.label_scores import exam_scores, headline
-from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.metrics.questions import METRIC_OF, QUESTION_OF
 from omni_mlflow.metrics.verdicts import without_unfounded_verdicts
 from omni_mlflow.predictions_file import PredictionsFile, ranges
-from omni_mlflow.spine.rows import document_text, file_digest, read_document, write_document, write_text
-from omni_mlflow.spine.types import SCHEMA_VERSION
+from omni_mlflow.spine.rows import document_text, file_digest, write_document, write_text
+from omni_mlflow.spine.types import SCHEMA_VERSION, Outcome
 
 UNVERIFIED = "unverified"
 CLAIM = (
@@ -30,13 +35,13 @@ CLAIM = (
     "inputs, or that the truths are those of the sealed test set: this is no held-out result."
 )
 METRICS, RECORD = "metrics.json", "score.json"
-
-
-_GZIP = b"\x1f\x8b"
-
-
-class UnusableFileError(Exception):
-    """A file that ``score`` was given, or the folder to write to, cannot be used; nothing was scored."""
+_OVER_DECLARED = (
+    "supported_class_macro_f1",
+    "num_declared_classes",
+    "num_supported_classes",
+    "num_off_taxonomy_predictions",
+)
+_UNDECLARED = "no classes were declared; --declared-classes gives them, as a list or as label_ledger.json"
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Request:
         predictions: JSONL of published prediction rows.
         label_options: JSON list of the action labels that were offered to the model.
         train_labels: JSON list of the action of each train sample, or ``fitted.json`` of a checkpoint.
+        declared_classes: JSON list of the action classes that our own macro-F1 runs over, or
+            ``label_ledger.json`` of an evaluation; without it there is no such number.
         engine: what answered, in the words of whoever asked; None when nobody says.
         out: folder for ``metrics.json`` and ``score.json``.
     """
@@ -54,6 +61,7 @@ class Request:
     predictions: Path
     label_options: Path
     train_labels: Path | None
+    declared_classes: Path | None
     engine: str | None
     out: Path
 
@@ -87,10 +95,11 @@ def score(request: Request) -> Scored:
             the files of somebody else.
     """
     _refuse_foreign_folder(request.out)
-    _refuse_what_is_no_plain_file(request.predictions)
+    refuse_what_is_no_plain_file(request.predictions)
     options = read_label_options(request.label_options)
     priors = None if request.train_labels is None else read_train_labels(request.train_labels)
-    exam = LabelExam(priors, label_options=options)
+    classes = None if request.declared_classes is None else read_declared_classes(request.declared_classes)
+    exam = LabelExam(priors, label_options=options, declared=classes)
     found = PredictionsFile(request.predictions)
     offered = frozenset(options)
     num_contradicted = num_not_offered = 0
@@ -106,9 +115,12 @@ def score(request: Request) -> Scored:
     if found.problems:
         return Scored(problems=found.problems, notes=_left_behind(request.out))
     metrics = exam_scores(exam, {})
+    if classes is None:
+        metrics["more"]["reasons"] |= dict.fromkeys(_OVER_DECLARED, _UNDECLARED)
     notes = [
         *_notes_on_truths(metrics["more"], found.num_rows),
         *_notes_on_unasked(exam, found),
+        *_notes_on_undeclared(exam, found.num_rows),
         *_notes(found, num_contradicted=num_contradicted, num_not_offered=num_not_offered),
     ]
     whose = {"engine": request.engine, "evidence": UNVERIFIED}
@@ -126,75 +138,14 @@ def _write(request: Request, found: PredictionsFile, *, metrics: dict[str, Any],
     write_text(request.out / METRICS, text)
 
 
-def read_label_options(path: Path) -> list[str]:
-    """Read a JSON list of strings.
-
-    Raises:
-        UnusableFileError: it is something else; a CSV is not read.
-    """
-    labels = _read_json(path)
-    if not _is_list_of_labels(labels):
-        raise UnusableFileError(
-            f'{path} is no list of label options; write them as JSON, ["Cut bread", "Pour water"], in the '
-            "order in which the model was offered them"
-        )
-    return list(labels)
-
-
-def read_train_labels(path: Path) -> TrainPriors:
-    """Read what train says: the action of each train sample, or everything that a checkpoint was fitted on.
-
-    Raises:
-        UnusableFileError: it is neither.
-    """
-    found = _read_json(path)
-    if isinstance(found, dict) and found.keys() >= TrainPriors.model_fields.keys():
-        return read_document(path, TrainPriors)
-    if not _is_list_of_labels(found) or not found:
-        raise UnusableFileError(
-            f"{path} holds no train labels; give a JSON list with the action of each train sample, repeated "
-            "as often as it occurs, or the fitted.json of a checkpoint, which has floors for every question"
-        )
-    return TrainPriors.of_actions(found)
-
-
-def _read_json(path: Path) -> Any:
-    _refuse_what_is_no_plain_file(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _is_list_of_labels(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(label, str) and label for label in value)
-
-
 def _refuse_foreign_folder(out: Path) -> None:
     """Our record comes first and is replaced whole: where it is none, nothing in the folder is ours."""
     present = [out / name for name in (RECORD, METRICS) if (out / name).exists()]
-    record = _read_json(out / RECORD) if out / RECORD in present else None
+    record = read_json(out / RECORD) if out / RECORD in present else None
     is_ours = isinstance(record, dict) and record.keys() >= {"claim", "inputs", "outputs"}
     if present and not is_ours:
         raise UnusableFileError(
             f"{present[0]} was not written by 'score' and will not be replaced; name another --out"
-        )
-
-
-def _refuse_what_is_no_plain_file(path: Path) -> None:
-    """Refuse what cannot be read twice, for its digest and to compare ids: a pipe, ``<(…)``, a device."""
-    if not path.is_file():
-        raise UnusableFileError(
-            f"{path} is no regular file but a pipe or a device, which can be read only once; write its "
-            "content to a file first, and name that"
-        )
-    with path.open("rb") as file:
-        begins = file.read(3)
-    if begins.startswith(_GZIP):
-        raise UnusableFileError(f"{path} is compressed; unpack it first, such as with 'gunzip --keep'")
-    if begins == BOM_UTF8:
-        raise UnusableFileError(
-            f"{path} begins with a byte order mark (UTF-8 BOM), which is no part of JSON; save it without one"
         )
 
 
@@ -251,12 +202,30 @@ def _notes_on_unasked(exam: LabelExam, found: PredictionsFile) -> Iterator[str]:
             )
 
 
+def _notes_on_undeclared(exam: LabelExam, num_rows: int) -> Iterator[str]:
+    """Name the truths that no average over declared classes counts."""
+    if exam.declared is None:
+        return
+    declared = frozenset(exam.declared)
+    undeclared = sum(count for label, count in exam.model.true_labels.items() if label not in declared)
+    if undeclared:
+        yield (
+            f"{undeclared} of {num_rows} rows have a true label that is none of the declared classes: "
+            "supported_class_macro_f1 does not average over it"
+        )
+
+
 def _notes(found: PredictionsFile, *, num_contradicted: int, num_not_offered: int) -> list[str]:
     notes = []
     if num_not_offered:
         notes.append(
             f"{num_not_offered} of {found.num_rows} rows have a true label that is none of the label "
             "options: a model that only says those cannot be right there"
+        )
+    if found.num_foreign_outcomes:
+        notes.append(
+            f"{found.num_foreign_outcomes} of {found.num_rows} rows have an outcome that is none of "
+            f"{', '.join(Outcome)}, such as {found.foreign_outcome}; it is ignored like an unknown column"
         )
     if found.num_answers_not_in_reply:
         notes.append(
@@ -283,7 +252,11 @@ def _notes(found: PredictionsFile, *, num_contradicted: int, num_not_offered: in
 
 def _record(request: Request, found: PredictionsFile, notes: list[str]) -> dict[str, Any]:
     """What was scored, by digest, and what nobody vouches for."""
-    labels = {"label_options": request.label_options, "train_labels": request.train_labels}
+    labels = {
+        "label_options": request.label_options,
+        "train_labels": request.train_labels,
+        "declared_classes": request.declared_classes,
+    }
     return {
         "schema_version": SCHEMA_VERSION,
         "engine": request.engine,

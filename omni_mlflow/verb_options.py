@@ -54,6 +54,11 @@ SCORE_OPTIONS = [
         type=_FILE,
         help="JSON list with the action of each train sample, or fitted.json of a checkpoint.",
     ),
+    click.Option(
+        ["--declared-classes"],
+        type=_FILE,
+        help="JSON list of the classes of supported_class_macro_f1, or label_ledger.json of an evaluation.",
+    ),
     click.Option(["--engine"], help="What answered: vllm-0.11, an API, …; written beside the numbers."),
     click.Option(
         ["--out"], type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to."

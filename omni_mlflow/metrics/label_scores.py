@@ -199,23 +199,32 @@ def _worth(sums: EpisodeSums) -> dict[str, float | None]:
 def _more(exam: LabelExam, estimates: Mapping[str, EpisodeEstimate]) -> dict[str, Any]:
     tally = exam.model
     ours = ("strict_json_validity_rate", "supported_class_macro_f1", "evidence_window_iou")
-    declared = frozenset(exam.declared)
     of_prompt = or_none(exam.measure, "evidence_window_iou", exam.floors["copy_prompt"])
     return {
         **{name: estimates[name].value if name in estimates else None for name in ours},
         "evidence_window_iou_of_prompt": of_prompt and of_prompt.value,
         "closed_vocabulary_ceiling": or_none(tally.closed_vocabulary_ceiling),
-        "num_declared_classes": len(exam.declared),
-        "num_supported_classes": len(exam.supported),
-        "num_off_taxonomy_predictions": sum(
-            count for label, count in tally.predicted_labels.items() if label and label not in declared
-        ),
+        **_counts_of_declared(tally, exam.declared),
         "samples_without_action_label": tally.unannotated_actions,
         "truths_missing": tally.truths_missing(),
         "unknown_now": {question: count for question, count in tally.unknown_now.items() if count},
         "outcomes": dict(sorted(tally.outcomes.items())),
         "degenerate_questions": tally.degenerate_questions(),
     }
+
+
+def _counts_of_declared(tally: RowTally, classes: Sequence[str] | None) -> dict[str, int | None]:
+    """How many classes are declared, how many of them are true somewhere, and how many answers are none."""
+    declared = frozenset(classes or ())
+    off_taxonomy = (
+        count for label, count in tally.predicted_labels.items() if label and label not in declared
+    )
+    found = {
+        "num_declared_classes": len(declared),
+        "num_supported_classes": len(tally.supported_classes(classes or ())),
+        "num_off_taxonomy_predictions": sum(off_taxonomy),
+    }
+    return {name: None if classes is None else number for name, number in found.items()}
 
 
 def _same_samples(name: str, rows: Sequence[PredictionRow], answered: Sequence[PredictionRow]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from omni_mlflow.backbones.base import Exam
 from omni_mlflow.backbones.label_answers import answer_of, compact
 from omni_mlflow.backbones.qwen3_omni_lora import BACKBONE
 from omni_mlflow.backbones.qwen3_omni_lora.inference import answer_from
+from omni_mlflow.backbones.qwen3_omni_lora.prompt import label_options
+from omni_mlflow.metrics.label_ledger import LabelLedger
 from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.spine.rows import read_json_rows, writing_json_rows
+from omni_mlflow.score import Request, score
+from omni_mlflow.spine.rows import read_json_rows, write_document, writing_json_rows
 from omni_mlflow.spine.types import Answer, Labels, Outcome, Sample, Span, Split, Target
 
 SPAN = Span(start=20, stop=40)
@@ -171,3 +175,41 @@ def test_every_table_can_be_written_as_csv(scores):
     assert (flat["start_frame"], flat["end_frame"]) == (20, 39)
     pairs = {(row["true_label"], row["predicted_label"]) for row in scores.tables["confusion_matrix.csv"]}
     assert pairs == {("pour", "pour"), ("stir", "pour"), ("polish", "")}
+
+
+def test_scoring_the_rows_of_an_evaluation_over_its_label_ledger_gives_its_numbers(exam, scores, tmp_path):
+    counts = {
+        Split.TRAIN: exam.fitted.action,
+        Split.VAL: {"dust the lamp": 1},
+        Split.TEST: {"pour": 1, "stir": 1, "polish": 1},
+    }
+    ledger = LabelLedger.of(counts)
+    assert ledger.classes == exam.classes
+    options = label_options(exam.fitted, max_options=qwen_settings().prompt.max_label_options)
+    request = Request(
+        predictions=tmp_path / "predictions.jsonl",
+        label_options=tmp_path / "options.json",
+        train_labels=tmp_path / "fitted.json",
+        declared_classes=tmp_path / "label_ledger.json",
+        engine=None,
+        out=tmp_path / "out",
+    )
+    with writing_json_rows(request.predictions) as write:
+        for row in scores.predictions:
+            write(row)
+    request.label_options.write_text(json.dumps(options))
+    write_document(request.train_labels, exam.fitted)
+    write_document(request.declared_classes, ledger)
+    assert not score(request).problems
+    found = json.loads((request.out / "metrics.json").read_text())
+    theirs = {**scores.metrics, "controls": {}}
+    for section, numbers in theirs.items():
+        if section == "baselines":
+            assert {name: each for name, each in found[section].items() if each} == numbers
+        elif section == "more":
+            assert {**found[section], "reasons": {}} == {**numbers, "reasons": {}}
+        elif section != "verdicts":
+            assert found[section] == numbers, section
+    assert found["more"]["supported_class_macro_f1"] is not None
+    assert found["baselines"]["supported_class_macro_f1"]["floors"].keys() == {"majority", "train_prior"}
+    assert found["more"]["num_declared_classes"] == 4

@@ -49,7 +49,7 @@ def answered(make_row):
 
 
 def scores(rows, priors, controls=None):
-    return label_scores(rows, priors=priors, controls=controls or {}, label_options=ACTIONS)
+    return label_scores(rows, priors=priors, controls=controls or {}, label_options=ACTIONS, declared=ACTIONS)
 
 
 def test_a_model_that_is_right_in_every_episode_beats_its_floor(answered, priors):
@@ -165,7 +165,9 @@ def test_the_published_run_does_not_beat_constant_answers(qwen_v2):
     priors = TrainPriors.fit([]).model_copy(
         update={"contact": dict(contact), "transition": {"no": 9, "yes": 1}, "next_action": {"Move phone": 1}}
     )
-    metrics, _ = label_scores(rows, priors=priors, controls={}, label_options=published["labels"])
+    metrics, _ = label_scores(
+        rows, priors=priors, controls={}, label_options=published["labels"], declared=published["labels"]
+    )
     assert metrics["baselines"]["contact_accuracy"]["floors"]["majority"] == 0.71875
     assert {
         name: metrics["verdicts"][name]["verdict"] for name in ("contact", "transition", "next_action")

@@ -12,11 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from omni_mlflow.__main__ import build
+from omni_mlflow.label_files import UnusableFileError
+from omni_mlflow.metrics.label_ledger import LabelLedger
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.predictions_file import PredictionsFile, ranges
-from omni_mlflow.score import UnusableFileError
 from omni_mlflow.spine.rows import write_document
-from omni_mlflow.spine.types import Labels, Span, Target
+from omni_mlflow.spine.types import Labels, Span, Split, Target
 
 OPTIONS = ["Pour water", "Stir", "Cut"]
 
@@ -134,6 +135,62 @@ def test_what_a_checkpoint_was_fitted_on_gives_the_floors_of_every_question(metr
     assert found["baselines"]["next_action_accuracy"]["floors"]["next_given_current"] == 0.0
 
 
+OVER_DECLARED = (
+    "supported_class_macro_f1",
+    "num_declared_classes",
+    "num_supported_classes",
+    "num_off_taxonomy_predictions",
+)
+
+
+def test_without_declared_classes_their_numbers_are_null_and_the_reason_names_the_option(metrics_of, rows):
+    found = metrics_of(rows, train_labels=["Stir", "Cut"])
+    assert [found["more"][name] for name in OVER_DECLARED] == [None] * 4
+    assert found["baselines"]["supported_class_macro_f1"] is None
+    assert "supported_class_macro_f1" not in found["intervals"]
+    assert all("--declared-classes" in found["more"]["reasons"][name] for name in OVER_DECLARED)
+    assert found["macro_f1"] is not None
+
+
+def test_declared_classes_are_those_of_our_averages_and_of_no_published_number(metrics_of, rows, tmp_path):
+    plain = metrics_of(rows, train_labels=["Stir", "Cut"])
+    classes = tmp_path / "classes.json"
+    classes.write_text(json.dumps(["Pour water", "Cut", "Wash"]))
+    found = metrics_of(rows, "--declared-classes", classes, train_labels=["Stir", "Cut"])
+    # Pour water 1, Cut 0: Wash is true nowhere, Stir undeclared and said three times
+    assert [found["more"][name] for name in OVER_DECLARED] == [1 / 2, 3, 2, 3]
+    assert found["baselines"]["supported_class_macro_f1"]["floors"]["majority"] == pytest.approx(1 / 5)
+    assert found["intervals"]["supported_class_macro_f1"]["method"]
+    assert not {*OVER_DECLARED} & found["more"]["reasons"].keys()
+    assert {name: found[name] for name in plain if type(plain[name]) is float} == {
+        name: value for name, value in plain.items() if type(value) is float
+    }
+    record = json.loads((tmp_path / "out" / "score.json").read_text())
+    digest = hashlib.sha256(classes.read_bytes()).hexdigest()
+    assert record["inputs"]["declared_classes"] == {"file": "classes.json", "sha256": digest}
+    assert "2 of 4 rows have a true label that is none of the declared classes" in str(notes_of(tmp_path))
+
+
+def test_a_label_ledger_declares_its_classes(metrics_of, rows, tmp_path):
+    counts = {Split.TRAIN: {"Stir": 2, "Cut": 1}, Split.VAL: {"Wash": 1}, Split.TEST: {"Pour water": 1}}
+    ledger, classes = tmp_path / "label_ledger.json", tmp_path / "classes.json"
+    write_document(ledger, LabelLedger.of(counts))
+    classes.write_text(json.dumps(["Stir", "Cut", "Wash", "Pour water"]))
+    found = metrics_of(rows, "--declared-classes", ledger)
+    assert found["more"]["num_declared_classes"] == 4
+    assert found == metrics_of(rows, "--declared-classes", classes)
+
+
+@pytest.mark.parametrize("classes", ["Stir\n", "[]", '{"labels": ["Stir"]}', '["Stir", 3]'])
+def test_declared_classes_of_another_form_are_refused_in_words(given, rows, tmp_path, classes):
+    path = tmp_path / "classes.json"
+    path.write_text(classes)
+    error = given(rows, "--declared-classes", path).exception
+    assert isinstance(error, UnusableFileError)
+    assert "JSON list with every action label of the dataset" in str(error)
+    assert not (tmp_path / "out").exists()
+
+
 def test_unknown_columns_and_a_claimed_correct_change_no_number(metrics_of, rows):
     plain = metrics_of(rows)
     assert metrics_of([{**row, "correct": 1, "latency_s": 0.3} for row in rows]) == plain
@@ -180,10 +237,24 @@ def test_rows_without_any_reply_are_counted(metrics_of, rows, tmp_path):
     assert note.startswith("1 rows hold no reply at all, and are graded as wrong")
 
 
-@pytest.mark.parametrize("outcome", ["infrastructure-failed", "infra", {"a": 1}, 3])
-def test_an_outcome_that_nobody_knows_is_refused(problems_of, rows, outcome):
-    [problem] = problems_of([{**rows[0], "outcome": outcome}, *rows[1:]])
-    assert "none of answered, model_invalid, infrastructure_failed" in str(problem)
+@pytest.mark.parametrize(
+    ("outcome", "spelled"), [("success", "'success'"), ("infra", "'infra'"), ({"a": 1}, "{'a': 1}"), (3, "3")]
+)
+def test_an_outcome_of_the_engine_s_own_is_ignored_and_told_once(
+    metrics_of, rows, tmp_path, outcome, spelled
+):
+    plain = metrics_of(rows)
+    assert metrics_of([*({**row, "outcome": outcome} for row in rows[:3]), rows[3]]) == plain
+    assert plain["more"]["outcomes"] == {"not_recorded": 4}
+    [note] = notes_of(tmp_path)
+    assert note.startswith("3 of 4 rows have an outcome that is none of answered, model_invalid, infra")
+    assert f"such as {spelled};" in note
+
+
+def test_an_outcome_of_null_is_one_that_nobody_recorded(metrics_of, rows, tmp_path):
+    found = metrics_of([{**row, "outcome": None} for row in rows])
+    assert found["more"]["outcomes"] == {"not_recorded": 4}
+    assert notes_of(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -380,7 +451,9 @@ def test_line_numbers_are_told_as_ranges(numbers, told):
     assert ranges(numbers) == told
 
 
-@pytest.mark.parametrize("option", ["--predictions", "--label-options", "--train-labels"])
+@pytest.mark.parametrize(
+    "option", ["--predictions", "--label-options", "--train-labels", "--declared-classes"]
+)
 def test_a_pipe_is_refused_for_it_can_be_read_only_once(given, rows, tmp_path, option):
     """A doubled id was not found in what came through a pipe, and its digest was that of nothing."""
     fifo = tmp_path / "pipe"
@@ -402,7 +475,7 @@ def test_a_pipe_is_refused_for_it_can_be_read_only_once(given, rows, tmp_path, o
 def test_a_file_that_is_compressed_or_marked_is_refused_in_words(given, rows, tmp_path, content, told):
     path = tmp_path / "odd"
     path.write_bytes(content)
-    for option in ("--predictions", "--label-options", "--train-labels"):
+    for option in ("--predictions", "--label-options", "--train-labels", "--declared-classes"):
         error = given(rows, option, path, train_labels=OPTIONS).exception
         assert isinstance(error, UnusableFileError), option
         assert told in str(error)

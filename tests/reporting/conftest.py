@@ -73,7 +73,9 @@ def rows() -> list[Row]:
 @pytest.fixture
 def metrics(rows, priors) -> dict[str, Any]:
     blind = [prediction(e, i, is_right=i == 0) for e in range(6) for i in range(6)]
-    return label_scores(rows, priors=priors, controls={"other_video": blind}, label_options=ACTIONS)[0]
+    return label_scores(
+        rows, priors=priors, controls={"other_video": blind}, label_options=ACTIONS, declared=ACTIONS
+    )[0]
 
 
 @pytest.fixture
