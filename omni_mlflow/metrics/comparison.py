@@ -63,7 +63,7 @@ class Contrast(Row):
 
     Attributes:
         low, high: 95 % interval over episodes; None where there is none.
-        p_value: of the exact sign-flip test over episodes.
+        p_value: of the sign-flip test over episodes, exact up to 16 of them.
         adjusted_p: after Holm over every contrast of the comparison.
         verdict: None where the evidence allows no statement about quality.
     """

@@ -27,7 +27,7 @@ def interval_row(estimate: EpisodeEstimate) -> dict[str, Any]:
 
 
 def difference_row(difference: EpisodeEstimate) -> dict[str, Any]:
-    """A paired difference over the same samples, its interval and the exact sign-flip p-value."""
+    """A paired difference over the same samples, its interval and the sign-flip p-value."""
     p_value = rounded(sign_flip_p_value(difference))
     return {"value": rounded(difference.value), **interval_row(difference), "p_value": p_value}
 
