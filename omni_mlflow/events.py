@@ -64,10 +64,11 @@ class Upstream(Row):
 
 
 class Metrics(Row):
-    """Values at one step. One key has one value per step, also after a resume.
+    """Values at one step. One key has one value per step, also after a resume, unless ``last_counts``.
 
     Attributes:
-        last_counts: of several values at one step the last one is meant; otherwise the first one.
+        last_counts: of several values at one step the last one is meant, as a training that goes on from an
+            earlier state may come to others; otherwise the first one.
 
     JSON has no number for NaN and infinity; they are written as the texts ``nan``, ``inf``, ``-inf``.
     """

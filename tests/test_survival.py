@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
+from omni_mlflow.events import key_in
 from omni_mlflow.stages import STAGES
 from omni_mlflow.tracking.launchers import PROJECTOR
 from tests.conftest import PROJECT, TRIVIAL, Place
@@ -320,6 +321,31 @@ def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(place, tmp_path):
     run = train_run(place)
     for key in ("train/loss", "time/step_s"):
         assert history(place, run, key) == list(range(1, 41)), "no point is doubled and none is lost"
+
+
+@pytest.mark.slow
+def test_a_workspace_backed_up_while_it_trained_goes_on_without_doubling_a_point(place, tmp_path):
+    options = ("--set", "training.steps=200,training.pause_s=0.1")
+    process = start(place, *options)
+    journal = place.workspace / "trivial/train/journal.jsonl"
+    mark = place.workspace / ".projected" / f"{key_in(journal)}.json"
+    while not mark.is_file():  # the first rows are shown
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    shutil.copytree(place.workspace, tmp_path / "backup")
+    shown = mark.read_bytes()
+    wait_for_steps(place, process, count=len(journal.read_bytes().splitlines()) + 30)
+    assert mark.read_bytes() != shown
+    process.kill()
+    process.wait(timeout=60)
+    assert gone(place)
+    shutil.rmtree(place.workspace)
+    (tmp_path / "backup").rename(place.workspace)
+    resumed = place.run("train", *options)
+    assert resumed.returncode == 0, resumed.stderr
+    run = train_run(place)
+    for key in ("train/loss", "time/step_s"):
+        assert history(place, run, key) == list(range(1, 201)), "no point is doubled and none is lost"
 
 
 def history(place, run, key):

@@ -10,6 +10,7 @@ from omni_mlflow.journal import last_row
 from omni_mlflow.tracking.connection import Store
 from omni_mlflow.tracking.follow import RunJournal
 from omni_mlflow.tracking.outer_runs import OUTCOME_TAG
+from omni_mlflow.tracking.watermark import PROJECTED_TAG, Watermark, rows_told
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -23,23 +24,27 @@ def look_at(
     """Ask the store for the run of every journal that was projected to it.
 
     Returns:
-        The journals whose run the store lacks, or still shows as it was before its journal ended; and those
-        whose run somebody deleted in the tracker, with that run: it is there, and it stays deleted.
+        The journals whose run the store lacks, or shows as it was before its journal ended or with fewer rows
+        than were projected; and those whose run somebody deleted in the tracker, with that run: it is there,
+        and it stays deleted.
     """
     marked = [(each, each.mark) for each in journals if each.mark and each.mark.store_id == store.id]
     runs = _runs(store, {mark.experiment_id for _, mark in marked})
-    found = [(each, runs.get(mark.run_id)) for each, mark in marked]
-    deleted = [(each, run) for each, run in found if run and run.info.lifecycle_stage == "deleted"]
-    return [each for each, run in found if _is_behind(each, run)], deleted
+    found = [(each, mark, runs.get(mark.run_id)) for each, mark in marked]
+    deleted = [(each, run) for each, _, run in found if run and run.info.lifecycle_stage == "deleted"]
+    return [each for each, mark, run in found if _is_behind(each, mark, run)], deleted
 
 
-def _is_behind(journal: RunJournal, run: Run | None) -> bool:
+def _is_behind(journal: RunJournal, mark: Watermark, run: Run | None) -> bool:
     if run is None:
         return True
     row = last_row(journal.path)
     ended = parse_event(row) if row is not None else None
-    if not isinstance(ended, Ended) or run.info.lifecycle_stage == "deleted":
+    if run.info.lifecycle_stage == "deleted":
         return False
+    if not isinstance(ended, Ended):
+        told = run.data.tags.get(PROJECTED_TAG, mark.told)
+        return told != mark.told and rows_told(told) <= mark.rows
     told = run.data.tags.get(OUTCOME_TAG)
     if ended.outcome is RunOutcome.KILLED and told not in (None, RunOutcome.KILLED):
         return False  # it went on in another copy of the workspace

@@ -21,7 +21,7 @@ from omni_mlflow.tracking.follow import Follower, RunJournal
 from omni_mlflow.tracking.older_stores import look_at
 from omni_mlflow.tracking.reports import SyncReport
 from omni_mlflow.tracking.signs_of_life import Heartbeats
-from omni_mlflow.tracking.stored_runs import StoredRuns
+from omni_mlflow.tracking.stored_runs import StoredRun, StoredRuns
 from omni_mlflow.tracking.values import RunWriter
 from omni_mlflow.tracking.watermark import Watermark, tail_of
 
@@ -107,6 +107,7 @@ class Projection:
                 if isinstance(error, FileNotFoundError) and not journal.is_here():
                     continue  # its folder was moved just now; the next pass finds it
                 if not concerns_one_run(error):
+                    self._runs.forget_all()
                     raise
                 self._runs.forget(journal.key)
                 self._refused[journal.key] = (
@@ -128,7 +129,9 @@ class Projection:
             self._project_some(journal, journal.pending[:_ROWS_AT_ONCE])
         now_s = time.monotonic()
         if self._heartbeats.is_due(journal, now_s=now_s):
-            self._heartbeats.beat(self._runs.of(journal), journal, now_s=now_s)
+            stored = self._runs.of(journal)
+            self._heartbeats.beat(stored, journal, now_s=now_s)
+            self._runs.hold_against_mark(stored, journal)
 
     def _show_live(self, journal: RunJournal) -> None:
         if journal.live and not journal.ended and not journal.withheld:
@@ -148,28 +151,34 @@ class Projection:
     def _project_some(self, journal: RunJournal, some: Sequence[tuple[Event, int]]) -> None:
         stored = self._runs.of(journal)
         delta = fold([event for event, _ in some])
-        self._writer.write(stored, journal, delta)
+        mark = self._mark_after(some, stored, journal)
+        self._writer.write(stored, journal, delta, told=mark.told)
         self._files.write(stored, journal, delta)
         if isinstance(delta.mark, Ended):
             self._files.show_last(stored, journal)
         self._writer.set_status(stored, journal, delta)
         self.touched.add(journal.key)
         self.projected += len(some)
-        journal.projected_rows += len(some)
-        journal.projected_bytes = some[-1][1]
+        journal.projected_rows, journal.projected_bytes = mark.rows, mark.size
         del journal.pending[: len(some)]
-        journal.mark = Watermark(
+        journal.mark = mark
+        self._follower.marks.write(mark)
+
+    def _mark_after(
+        self, some: Sequence[tuple[Event, int]], stored: StoredRun, journal: RunJournal
+    ) -> Watermark:
+        size = some[-1][1]
+        return Watermark(
             store_id=self._store.id,
             key=journal.key,
             run_id=stored.run_id,
             experiment_id=stored.experiment_id,
-            ended=journal.ended and not journal.pending,
-            size=journal.projected_bytes,
-            rows=journal.projected_rows,
-            tail=tail_of(journal.path, journal.projected_bytes),
+            ended=journal.ended and len(some) == len(journal.pending),
+            size=size,
+            rows=journal.projected_rows + len(some),
+            tail=tail_of(journal.path, size),
             compared=journal.compared,
         )
-        self._follower.marks.write(journal.mark)
 
 
 def _told_copies(copies: Mapping[Path, Path]) -> list[str]:

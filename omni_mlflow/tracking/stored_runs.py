@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from omni_mlflow.events import RunOutcome
@@ -12,6 +12,7 @@ from omni_mlflow.tracking.connection import Store
 from omni_mlflow.tracking.copied_runs import keeps_it, stranger_in, told_copied
 from omni_mlflow.tracking.follow import Follower, RunJournal
 from omni_mlflow.tracking.outer_runs import CONTINUED_TAG, KEY_TAG, told_refused, trouble_with_outer_run
+from omni_mlflow.tracking.watermark import PROJECTED_TAG, rows_told
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -27,6 +28,8 @@ class StoredRun:
     Attributes:
         ended_ms: when it ended; 0 while it has not.
         deleted: a person deleted it in the tracker; it stays deleted, and its rows wait.
+        held: of each metric that was asked for, the last value at each step.
+        seen: of the same metrics, every point: step, time and value.
     """
 
     run_id: str
@@ -37,6 +40,8 @@ class StoredRun:
     params: dict[str, str]
     tags: dict[str, str]
     model_outputs: set[str]
+    held: dict[str, dict[int, str]] = field(default_factory=dict)
+    seen: dict[str, set[tuple[int, int, str]]] = field(default_factory=dict)
 
 
 class StoredRuns:
@@ -58,6 +63,11 @@ class StoredRuns:
         """Look the run up again next time: what we remember of it turned out to be wrong."""
         self._known.pop(key, None)
         self._ids.pop(key, None)
+
+    def forget_all(self) -> None:
+        """Look every run up again: a store that was away may come back as another one."""
+        self._known.clear()
+        self._ids.clear()
 
     def of(self, journal: RunJournal) -> StoredRun:
         """Return the run that this journal is projected to.
@@ -87,6 +97,7 @@ class StoredRuns:
             self._follower.project_again(journal)
         if journal.mark is None and run.data.metrics:
             journal.compared = True  # nobody knows which rows its points are from
+        self.hold_against_mark(stored, journal)
         if not stored.deleted:
             self._adopt(stored, journal, moved=outer == stored.run_id)
         return stored
@@ -96,10 +107,13 @@ class StoredRuns:
         known = self._known.get(journal.key)
         stored = self.of(journal)
         self._copied.pop(journal.key, None)
-        if stored.deleted or not journal.enters:
+        if stored.deleted or not (journal.enters or journal.ends):
             return stored.deleted
         if stored is known:
             self.read_again(stored)
+            self.hold_against_mark(stored, journal)
+        if not journal.enters:
+            return False
         stranger = stranger_in(stored, journal)
         if stranger is None:
             return False
@@ -108,6 +122,20 @@ class StoredRuns:
             return True
         journal.compared = True  # the run holds points of which the journal knows nothing
         return False
+
+    def hold_against_mark(self, stored: StoredRun, journal: RunJournal) -> None:
+        """See whether the run has the rows that our watermark tells of, neither more nor fewer.
+
+        More: the workspace is from a backup, and the run holds points that its journal does not know. Fewer:
+        the store is, and everything is projected again. Either way only points that the run lacks are sent.
+        """
+        mark, told = journal.mark, stored.tags.get(PROJECTED_TAG)
+        if stored.deleted or mark is None or told is None or told == mark.told:
+            return
+        journal.compared = True
+        stored.held, stored.seen = {}, {}
+        if rows_told(told) <= mark.rows:
+            self._follower.project_again(journal)
 
     def id_of(self, key: str) -> str | None:
         """Return the run id of a key; None when neither workspace nor store know it."""

@@ -17,6 +17,7 @@ from omni_mlflow.tracking.follow import RunJournal
 from omni_mlflow.tracking.outer_runs import OUTCOME_TAG
 from omni_mlflow.tracking.signs_of_life import HEARTBEAT_TAG, PROCESS_TAG
 from omni_mlflow.tracking.stored_runs import StoredRun, StoredRuns
+from omni_mlflow.tracking.watermark import PROJECTED_TAG
 
 if TYPE_CHECKING:
     import mlflow.entities
@@ -36,25 +37,16 @@ class RunWriter:
         self._client = client
         self._runs = runs
         self._kept: dict[tuple[str, str], str] = {}
-        self._held: dict[tuple[str, str], dict[int, str]] = {}
-        self._seen: dict[tuple[str, str], set[tuple[int, int, str]]] = {}
 
-    def write(self, stored: StoredRun, journal: RunJournal, delta: Delta) -> None:
-        """Write everything of ``delta`` but files, models and the status."""
+    def write(self, stored: StoredRun, journal: RunJournal, delta: Delta, *, told: str) -> None:
+        """Write everything of ``delta`` but files, models and the status; ``told`` is how far that is."""
         if delta.entered:
             self._runs.place(stored, journal)
             if journal.process is not None:
                 self._write_tags(stored, {PROCESS_TAG: journal.process.model_dump_json()})
         self._write_params(stored, delta.params)
         self._write_tags(stored, {**_coloured(delta.tags), **self._upstream(delta.upstream)})
-        points = [
-            point
-            for row in delta.metrics
-            for point in _points(row)
-            if not journal.compared or self._lacks(stored.run_id, point, last_counts=row.last_counts)
-        ]
-        for part in _in_parts(points, _METRICS_AT_ONCE):
-            self._client.log_batch(stored.run_id, metrics=part)
+        self._write_points(stored, self._new_points(stored, journal, delta), told=told)
         if delta.datasets:
             self._client.log_inputs(stored.run_id, datasets=[_dataset(each) for each in delta.datasets])
 
@@ -102,16 +94,38 @@ class RunWriter:
         if stored.tags.get(OUTCOME_TAG, RunOutcome.OK) != RunOutcome.OK:
             self._runs.untag(stored, NOTE_TAG, OUTCOME_TAG)
 
-    def _lacks(self, run_id: str, point: mlflow.entities.Metric, *, last_counts: bool) -> bool:
+    def _new_points(
+        self, stored: StoredRun, journal: RunJournal, delta: Delta
+    ) -> list[mlflow.entities.Metric]:
+        return [
+            point
+            for row in delta.metrics
+            for point in _points(row)
+            if not journal.compared or self._lacks(stored, point, last_counts=row.last_counts)
+        ]
+
+    def _write_points(
+        self, stored: StoredRun, points: Sequence[mlflow.entities.Metric], *, told: str
+    ) -> None:
+        """Write points and, in the request of the last of them, how far the run is projected."""
+        from mlflow.entities import RunTag
+
+        *parts, last = _in_parts(points, _METRICS_AT_ONCE) if points else [points]
+        for part in parts:
+            self._client.log_batch(stored.run_id, metrics=part)
+        self._client.log_batch(stored.run_id, metrics=last, tags=[RunTag(PROJECTED_TAG, told)])
+        stored.tags[PROJECTED_TAG] = told
+
+    def _lacks(self, stored: StoredRun, point: mlflow.entities.Metric, *, last_counts: bool) -> bool:
         """Tell whether the run has no point at this step; a result, which has no step, may be replaced, and
         so may one of a curve, but not by a point that the run has had since it was projected first."""
-        if (run_id, point.key) not in self._held:
-            history = self._client.get_metric_history(run_id, point.key)
+        if point.key not in stored.held:
+            history = self._client.get_metric_history(stored.run_id, point.key)
             latest = sorted(history, key=lambda each: (each.step, each.timestamp))
-            self._held[run_id, point.key] = {each.step: repr(each.value) for each in latest}
-            self._seen[run_id, point.key] = {_exactly(each) for each in latest}
-        held = self._held[run_id, point.key]
-        if _exactly(point) in self._seen[run_id, point.key]:
+            stored.held[point.key] = {each.step: repr(each.value) for each in latest}
+            stored.seen[point.key] = {_exactly(each) for each in latest}
+        held = stored.held[point.key]
+        if _exactly(point) in stored.seen[point.key]:
             return False
         may_be_replaced = last_counts or point.step == 0
         lacks = point.step not in held or (may_be_replaced and held[point.step] != repr(point.value))

@@ -1,7 +1,8 @@
 """How far each run is projected to a store: a hint in the workspace that saves work.
 
 Projection is idempotent, so a lost watermark costs time and nothing else; one that tells of a journal with
-other rows is not used. They lie apart from the stage folders, which move.
+other rows is not used. They lie apart from the stage folders, which move. The run in the store bears the same
+hint as a tag: where the two differ, workspace or store was brought back from a backup.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from omni_mlflow.spine.rows import write_text
 from omni_mlflow.spine.types import Row
 
+PROJECTED_TAG = "omni.projected"
 _TAIL_BYTES = 4096
 
 
@@ -42,9 +44,20 @@ class Watermark(Row):
     tail: str
     compared: bool
 
+    @property
+    def told(self) -> str:
+        """What the run's tag says once the store has these rows."""
+        return f"{self.rows} rows, {self.tail[:16]}"
+
     def fits(self, journal: Path) -> bool:
         """Tell whether ``journal`` still holds the rows that were projected."""
         return tail_of(journal, self.size) == self.tail
+
+
+def rows_told(tag: str) -> int:
+    """Return how many rows the tag of a run tells of; 0 for a tag that is none of ours."""
+    number = tag.partition(" ")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def tail_of(journal: Path, size: int) -> str:

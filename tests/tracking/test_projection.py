@@ -465,3 +465,114 @@ def test_a_curve_that_began_again_ends_with_its_new_values(begin, tracker, store
         by_time = sorted(found["train/loss"], key=lambda point: point[1])
         assert [value for _, _, value in by_time] == ["2.0", "3.0"]
         assert [value for _, _, value in found["time/step_s"]] == ["0.1"]
+
+
+def opened(store, workspace):
+    return Projection(connect(store, workspace=workspace), Follower(workspace, store=store))
+
+
+def steps_at(stage, steps):
+    for step in steps:
+        stage.metrics({"train/loss": 1 / step, "time/step_s": 0.1}, step=step)
+
+
+def test_a_workspace_from_a_backup_made_while_its_run_went_on_doubles_no_point(
+    begin, tracker, store, workspace
+):
+    """The process that the store names, and the rows that the watermark tells of, are known to it."""
+    lost = begin("train")
+    steps_at(lost, range(1, 10))
+    tracker.project(store)
+    backup = workspace.with_name("backup")
+    shutil.copytree(workspace, backup)
+    steps_at(lost, range(10, 17))
+    tracker.project(store)
+    lost.close()
+    shutil.rmtree(workspace)
+    backup.rename(workspace)
+    again = begin("train")
+    steps_at(again, range(5, 13))
+    tracker.project(store)
+    steps_at(again, range(13, 21))
+    again.results({"val/accuracy": 0.5})
+    finish(again)
+    assert tracker.project(store).notes == ()
+    every = list(range(1, 21))
+    shown = steps_of(tracker, store, again.key)
+    assert shown == {"train/loss": every, "time/step_s": every, "val/accuracy": [0]}
+    assert tracker.dump(store)["runs"][again.key]["state"][0] == "FINISHED"
+
+
+@pytest.fixture
+def restored(begin, tracker, store, workspace, tmp_path):
+    """A run that goes on while its store is put back to what it was some steps ago, and its projection."""
+    stage, projection = begin("train"), opened(store, workspace)
+    steps_at(stage, range(1, 5))
+    projection.run_pass()
+    shutil.copy(store.removeprefix("sqlite:///"), tmp_path / "backup.db")
+    steps_at(stage, range(5, 9))
+    stage.params({"rank": 8})
+    projection.run_pass()
+    shutil.copy(tmp_path / "backup.db", store.removeprefix("sqlite:///"))
+    return stage, projection
+
+
+def no_answer(*_, **__):
+    raise ConnectionError("the server is away")
+
+
+def all_shown(tracker, store, stage, *, last):
+    every = list(range(1, last + 1))
+    assert steps_of(tracker, store, stage.key) == {"train/loss": every, "time/step_s": every}
+    assert tracker.dump(store)["runs"][stage.key]["params"] == {"rank": "8"}
+
+
+def test_a_store_put_back_while_a_stage_runs_gets_what_it_lost_from_a_sync(
+    restored, tracker, store, workspace
+):
+    stage, _ = restored
+    assert shown_from(workspace, store).projected > 0
+    all_shown(tracker, store, stage, last=8)
+    assert shown_from(workspace, store).projected == 0
+
+
+def test_a_store_put_back_while_a_stage_runs_gets_what_it_lost_from_the_next_process(
+    restored, tracker, store
+):
+    stage, _ = restored
+    steps_at(stage, [9])
+    tracker.project(store)
+    all_shown(tracker, store, stage, last=9)
+
+
+@pytest.mark.parametrize("sign", ["heartbeat", "end", "failure"])
+def test_a_store_put_back_while_a_stage_runs_gets_what_it_lost_from_the_same_process(
+    restored, tracker, store, monkeypatch, sign
+):
+    stage, projection = restored
+    if sign == "heartbeat":
+        monkeypatch.setattr("omni_mlflow.tracking.signs_of_life.BEAT_EVERY_S", 0.0)
+    elif sign == "end":
+        finish(stage)
+    else:
+        steps_at(stage, [9])
+        with monkeypatch.context() as away:
+            away.setattr(projection._store.client, "log_batch", no_answer)
+            with pytest.raises(ConnectionError):
+                projection.run_pass()
+    for _ in range(2):
+        projection.run_pass()
+    all_shown(tracker, store, stage, last=9 if sign == "failure" else 8)
+
+
+def test_a_run_tells_how_far_it_is_shown_without_a_request_of_its_own(begin, tracker, store, workspace):
+    stage, projection = begin("train"), opened(store, workspace)
+    projection.run_pass()
+    steps_at(stage, range(1, 5))
+    client, requests = projection._store.client, []
+    real = client.log_batch
+    client.log_batch = lambda *given, **values: (requests.append(sorted(values)), real(*given, **values))[1]
+    projection.run_pass()
+    assert requests == [["metrics", "tags"]]
+    [run] = client.search_runs(["1"])
+    assert run.data.tags["omni.projected"].startswith("5 rows, ")
