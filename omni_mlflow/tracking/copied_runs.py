@@ -20,15 +20,22 @@ if TYPE_CHECKING:
 
 
 def stranger_in(stored: StoredRun, journal: RunJournal) -> Process | None:
-    """Return the process that entered the stored run last, where the journal does not know it."""
+    """Return the process that entered the stored run last, where the journal does not know how it ended."""
     process = process_of(stored.tags)
-    return process if process is not None and process not in journal.processes else None
+    if process is None or process == journal.process:
+        return None
+    return process if process not in journal.processes or process in journal.unended else None
 
 
-def keeps_it(stranger: Process, stored: StoredRun) -> bool:
-    """Tell whether a stranger finished the run, or may still be at work on it."""
+def keeps_it(stranger: Process, stored: StoredRun, journal: RunJournal) -> bool:
+    """Tell whether a stranger finished the run, or may still be at work on it.
+
+    One that the journal knows is taken for dead unless it can be seen: on another machine it is more likely
+    the one that a scheduler lost than the one at work in a copy.
+    """
     if stored.status == "RUNNING":
-        return is_alive(stranger) is not False
+        alive = is_alive(stranger)
+        return alive is True or (alive is None and stranger not in journal.unended)
     return stored.tags.get(OUTCOME_TAG) == RunOutcome.OK
 
 

@@ -33,6 +33,8 @@ class RunJournal:
     Attributes:
         home: the last row that says where the run belongs: below a parent, or in a run of ``mlflow run``.
         processes: all that entered the run, the last one last.
+        unended: those of them that another one followed, though the journal holds no end of theirs: dead, or
+            at work in a copy of the workspace.
         outer_run_ids: every ``MLFLOW_RUN_ID`` that a process entered this run with, and when (ms), oldest
             first.
         live: artifacts that grow, as announced.
@@ -50,6 +52,7 @@ class RunJournal:
     started_ms: int = 0
     home: Started | None = None
     processes: list[Process] = field(default_factory=list)
+    unended: list[Process] = field(default_factory=list)
     outer_run_ids: dict[str, int] = field(default_factory=dict)
     live: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     ended: bool = False
@@ -91,6 +94,8 @@ class RunJournal:
     def take(self, event: Event, end: int) -> None:
         """Note one more row, and that it is still to be projected unless it was."""
         if isinstance(event, Started):
+            if self.process is not None and not self.ended:
+                self.unended.append(self.process)
             self.ended = False
             self.processes.append(event.process)
             self.name = event.name
@@ -114,7 +119,7 @@ class RunJournal:
         self.projected_bytes = self.projected_rows = self.read_bytes = 0
         self.mark = self.home = None
         self.started_ms = 0
-        self.pending, self.processes, self.outer_run_ids, self.live = [], [], {}, {}
+        self.pending, self.processes, self.unended, self.outer_run_ids, self.live = [], [], [], {}, {}
         for row, end in follow_journal(self.path, start=0):
             self.take(parse_event(row), end)
 

@@ -117,7 +117,7 @@ class StoredRuns:
         stranger = stranger_in(stored, journal)
         if stranger is None:
             return False
-        if keeps_it(stranger, stored):
+        if keeps_it(stranger, stored, journal):
             self._copied[journal.key] = told_copied(stranger, stored, journal)
             return True
         journal.compared = True  # the run holds points of which the journal knows nothing
@@ -205,9 +205,12 @@ class StoredRuns:
             ]
             for run in {run.info.run_id: run for run in earlier}.values():
                 if run.info.run_id != stored.run_id and run.info.lifecycle_stage == "active":
-                    self._retire(_stored(run), stored.run_id)
+                    self._retire(_stored(run), stored.run_id, journal)
 
-    def _retire(self, old: StoredRun, new_id: str) -> None:
+    def _retire(self, old: StoredRun, new_id: str, journal: RunJournal) -> None:
+        stranger = stranger_in(old, journal)
+        if stranger is not None and keeps_it(stranger, old, journal):
+            return  # it goes on in another copy of the workspace
         self.tag(old, {CONTINUED_TAG: new_id})
         self.untag(old, KEY_TAG)
         if old.status == "RUNNING":

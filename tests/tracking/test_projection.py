@@ -219,21 +219,30 @@ def test_a_copy_of_a_workspace_left_behind_does_not_undo_how_the_run_ended(begin
         assert tracker.dump(store)["runs"][train.key]["state"][0] == "FINISHED"
 
 
-def goes_on(workspace, process, *, at_ms, ends):
+def goes_on(workspace, process, *, at_ms, ends, outer=None):
     """As if another process went on with the training of a workspace from its first step to the third."""
-    path = workspace / "trivial/train" / JOURNAL_NAME
-    rows = [
-        Started(at_ms=at_ms, key=key_in(path), name="train", process=process),
-        *(Metrics(at_ms=at_ms + step, step=step, values={"train/loss": 1 / step}) for step in (2, 3)),
-        *([Ended(at_ms=at_ms + 9, **ends)] if ends else []),
-    ]
-    with path.open("a") as journal:
+    key = key_in(workspace / "trivial/train" / JOURNAL_NAME)
+    steps = [Metrics(at_ms=at_ms + step, step=step, values={"train/loss": 1 / step}) for step in (2, 3)]
+    end = [Ended(at_ms=at_ms + 9, **ends)] if ends else []
+    enters = Started(at_ms=at_ms, key=key, name="train", process=process, mlflow_run_id=outer)
+    write(workspace, [enters, *steps, *end])
+
+
+def write(workspace, rows):
+    with (workspace / "trivial/train" / JOURNAL_NAME).open("a") as journal:
         journal.writelines(row.model_dump_json() + "\n" for row in rows)
 
 
+@pytest.fixture(params=["killed"])
+def began(request, monkeypatch):
+    """What became of the process that began the training: killed, or alive."""
+    process = ALIVE if request.param == "alive" else ALIVE.model_copy(update={"start_ticks": 2})
+    monkeypatch.setattr("omni_mlflow.record.this_process", lambda: process)
+
+
 @pytest.fixture
-def copies(begin, tracker, store, workspace):
-    """A training that was cut off after its first step, its workspace, and a copy of that."""
+def copies(begin, began, tracker, store, workspace):
+    """A training after its first step, its workspace, and a copy of that."""
     train = begin("trivial/train")
     train.metrics({"train/loss": 1.0}, step=1)
     tracker.project(store)
@@ -280,6 +289,57 @@ def test_a_run_that_one_copy_of_a_workspace_has_gets_no_point_from_another(copie
     assert shown_from(second, alone).notes == ()
     [run] = tracker.dump(alone)["runs"].values()
     assert [step for step, *_ in run["metrics"]["train/loss"]] == [1, 2, 3]
+
+
+OTHER = DEAD.model_copy(update={"pid": 7})
+
+
+@pytest.mark.parametrize("began", ["alive"], indirect=True)
+def test_a_workspace_copied_while_its_run_goes_on_adds_no_point_to_it(copies, tracker, store):
+    """Both journals know the process that the store names; in the copy another one follows it."""
+    first, second = copies
+    now_ms = time.time_ns() // 1_000_000
+    goes_on(second, OTHER, at_ms=now_ms + 60_000, ends=DONE)
+    before = tracker.dump(store)
+    [note] = shown_from(second, store).notes
+    assert f"process {ALIVE.pid} on {ALIVE.host} is at work on its run " in note
+    assert tracker.dump(store) == before
+    steps = [Metrics(at_ms=now_ms + step, step=step, values={"train/loss": 1 / step}) for step in (2, 3)]
+    write(first, [*steps, Ended(at_ms=now_ms + 9, **DONE)])
+    assert shown_from(first, store).notes == ()
+    whole = tracker.dump(store)
+    [run] = whole["runs"].values()
+    assert (run["state"][0], [step for step, *_ in run["metrics"]["train/loss"]]) == ("FINISHED", [1, 2, 3])
+    [note] = shown_from(second, store).notes
+    assert "finished its run " in note
+    assert tracker.dump(store) == whole
+
+
+@pytest.mark.parametrize("began", ["alive"], indirect=True)
+def test_the_copy_has_the_run_once_the_process_it_was_copied_from_failed(copies, tracker, store):
+    first, second = copies
+    now_ms = time.time_ns() // 1_000_000
+    goes_on(second, OTHER, at_ms=now_ms + 60_000, ends=DONE)
+    shown_from(second, store)
+    write(first, [Ended(at_ms=now_ms, **CUT)])
+    shown_from(first, store)
+    assert shown_from(second, store).notes == ()
+    [run] = tracker.dump(store)["runs"].values()
+    assert (run["state"][0], [step for step, *_ in run["metrics"]["train/loss"]]) == ("FINISHED", [1, 2, 3])
+
+
+@pytest.mark.parametrize("began", ["alive"], indirect=True)
+def test_a_copy_that_goes_on_under_mlflow_run_leaves_the_other_run_as_it_is(copies, tracker, store):
+    _, second = copies
+    client = tracker.client(store)
+    tags = {"mlflow.source.type": "PROJECT", "mlflow.project.entryPoint": "train"}
+    outer = client.create_run("1", tags=tags).info.run_id
+    [before] = client.search_runs(["1"], "tags.`omni.process` != ''")
+    now_ms = time.time_ns() // 1_000_000
+    goes_on(second, OTHER, at_ms=now_ms + 60_000, ends=DONE, outer=outer)
+    assert shown_from(second, store).notes == ()
+    assert client.get_run(before.info.run_id).to_dictionary() == before.to_dictionary()
+    assert client.get_run(outer).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("ends", [CUT, None])
