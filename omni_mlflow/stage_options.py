@@ -99,6 +99,15 @@ VERIFY_DIGESTS = click.Option(
     show_default=True,
     help="Read every byte again, and compare with what was read before.",
 )
+RETRY_FAILED = click.Option(
+    ["--retry-failed"],
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=False,
+    show_default=True,
+    help="Ask the samples again that a finished evaluation could not ask.",
+)
 LIMIT = click.Option(
     ["--limit"], type=click.IntRange(min=0), default=0, help="Ask only so many held-out samples; 0: all."
 )
@@ -139,8 +148,8 @@ EXTRA_OPTIONS = {
         ),
     ],
     "guard": [VERIFY_DIGESTS],
-    "evaluate": [LIMIT, *SHARD],
-    "merge": [LIMIT],
+    "evaluate": [LIMIT, *SHARD, RETRY_FAILED],
+    "merge": [LIMIT, RETRY_FAILED],
     "validate": [
         click.Option(
             ["--require-stage"],
@@ -268,6 +277,7 @@ def request_of(name: str, given: Mapping[str, Any], *, project: Path) -> Request
             synthesis=Synthesis(**synthesis),
             limit=given.get("limit") or None,
             shard=shard_of(given),
+            retry_failed=given.get("retry_failed", False),
             require_stage=given.get("require_stage", "eval"),
             verify_digests=given.get("verify_digests", False),
         ),

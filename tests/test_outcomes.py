@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from omni_mlflow.spine.types import Answer, Outcome, Sample, Span, Split
 from omni_mlflow.stage_report import RulesBrokenError
 from omni_mlflow.stages.asking import WrongAnswersError, ask
+from omni_mlflow.stages.base import Shard
 from tests.conftest import TRIVIAL
 from tests.workbench import Workbench, answers_of
 
@@ -162,7 +164,9 @@ def test_a_bearable_share_is_counted_left_out_and_reported(bench, lost):
     skipped = [json.loads(line) for line in (bench.evaluation / "skipped_samples.jsonl").open()]
     assert [row["subject"] for row in skipped] == lost
     report = (bench.evaluation / "RUN_REPORT.md").read_text()
-    assert "2 samples could not be asked (memory, media, disk); no number here includes them." in report
+    assert (
+        "2 samples could not be asked (memory, media, disk); no number here includes them, and `ev" in report
+    )
     assert json.loads((bench.evaluation / "evaluation.json").read_text())["infrastructure_failed"] == lost
 
 
@@ -170,3 +174,55 @@ def test_an_evaluation_with_lost_samples_is_valid_up_to_the_bound_of_its_contrac
     changes = {"evaluation.max_infrastructure_failed_share": 0.2}
     bench.run("evaluate", changes=changes)
     assert bench.run("validate", changes=changes).seal.outputs
+
+
+def asked_in(predictor_class, monkeypatch) -> list[str]:
+    asked: list[str] = []
+    answer = predictor_class.answer
+
+    def noted(predictor, samples):
+        asked.extend(each.id for each in samples)
+        return answer(predictor, samples)
+
+    monkeypatch.setattr(predictor_class, "answer", noted)
+    return asked
+
+
+def test_only_the_samples_that_a_finished_evaluation_lost_are_asked_again(bench, lost, monkeypatch):
+    """The numbers are then those of an evaluation that lost none, and what was found first is kept."""
+    from omni_trivial import Predictor
+
+    changes = {"evaluation.max_infrastructure_failed_share": 0.2}
+    first = bench.run("evaluate", changes=changes)
+    asked = asked_in(Predictor, monkeypatch)
+    assert bench.run("evaluate", changes=changes).reused
+    were, lost[:] = list(lost), []
+    again = bench.run("evaluate", changes=changes, retry_failed=True)
+    assert (again.reused, again.seal.made, again.seal.skipped) == (False, 18, 0)
+    assert set(asked) == set(were)
+    assert again.key != first.key
+    [earlier] = (bench.backbone / "superseded").glob("evaluate-earlier-*")
+    assert json.loads((earlier / "metrics.json").read_text())["num_rows"] == 16
+    assert bench.run("evaluate", changes=changes, retry_failed=True).reused, "nothing is lost any more"
+    files = ["predictions.jsonl", "metrics.json"]
+    found = {name: (bench.evaluation / name).read_bytes() for name in files}
+    shutil.rmtree(bench.backbone / "superseded")
+    bench.forget_evaluation()
+    bench.run("evaluate", changes=changes)
+    assert found == {name: (bench.evaluation / name).read_bytes() for name in files}
+
+
+def test_a_shard_is_asked_again_for_what_it_lost_and_the_merge_is_made_anew(bench, lost, monkeypatch):
+    from omni_trivial import Predictor
+
+    changes = {"evaluation.max_infrastructure_failed_share": 0.3}
+    shards = [Shard(offset=offset, stride=2) for offset in range(2)]
+    for shard in shards:
+        bench.run("evaluate", changes=changes, shard=shard)
+    assert bench.run("merge", changes=changes).seal.skipped == 2
+    asked = asked_in(Predictor, monkeypatch)
+    were, lost[:] = list(lost), []
+    reused = [bench.run("evaluate", changes=changes, shard=each, retry_failed=True).reused for each in shards]
+    assert (reused, set(asked)) == ([False, False], set(were)), "each shard had lost one of the two"
+    merged = bench.run("merge", changes=changes, retry_failed=True)
+    assert (merged.reused, merged.seal.made, merged.seal.skipped) == (False, 18, 0)

@@ -275,7 +275,10 @@ def _outcomes(facts: RunFacts) -> Iterable[str]:
             else f"{invalid} samples got an answer that cannot be used; they count among those answered."
         )
     if lost := counts.get("infrastructure_failed"):
-        yield f"{lost} samples could not be asked (memory, media, disk); no number here includes them."
+        yield (
+            f"{lost} samples could not be asked (memory, media, disk); no number here includes them, and "
+            "`evaluate --retry-failed` asks them again."
+        )
 
 
 def _declared(facts: RunFacts) -> Iterable[str]:

@@ -16,7 +16,7 @@ from omni_mlflow.spine.types import Split
 from omni_mlflow.stages.answer_sheets import PARTIAL
 from omni_mlflow.stages.answering import AnswerJournal, answer_all
 from omni_mlflow.stages.asked import ALONE, Questions, questions
-from omni_mlflow.stages.base import Options, Report, Run, Stage
+from omni_mlflow.stages.base import Ground, Options, Report, Run, Stage
 from omni_mlflow.stages.evaluation_identity import ANSWER_WITH
 from omni_mlflow.stages.finalising import JOURNALS, Said, finalise, lost_samples
 from omni_mlflow.stages.known_answers import broken_answers, known_answers
@@ -151,6 +151,13 @@ def _folder(options: Options) -> str:
     return "evaluate" if options.shard is None else f"evaluate-{options.shard}"
 
 
+def _is_to_retry(ground: Ground) -> bool:
+    """Tell whether the finished work left samples unanswered that are to be asked again."""
+    folder = ground.workspace.stage(_folder(ground.options), backbone=ground.model.id)
+    seal = folder.seal()
+    return ground.options.retry_failed and seal is not None and seal.skipped > 0
+
+
 SKIPPED = ("skipped_*.jsonl",)
 
 EVALUATE = Stage(
@@ -174,6 +181,7 @@ EVALUATE = Stage(
     suites=("predictions",),
     folder=_folder,
     admits=broken_answers,
+    looks_again=_is_to_retry,
     makes=(
         "metrics.json",
         "run_facts.json",
