@@ -10,7 +10,8 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from sys import intern
+from typing import Any, NamedTuple
 
 from omni_mlflow.spine.dataset_records import ConvertedWindow
 from omni_mlflow.spine.leak_graph import LeakGraph
@@ -123,38 +124,39 @@ def ledger_frame(
     ]
 
 
-def prediction_frame(expected: Iterable[str], lines: Iterable[str]) -> list[TableRow]:
-    """Return the table of ``predictions.yaml``: ids that were asked, in order, then ids nobody asked for.
+class _Told(NamedTuple):
+    """What all lines about one sample say; the last one has the last word."""
+
+    num_lines: int
+    json_error: str | None
+    outcome: Any
+    split: Any
+
+
+def prediction_frame(expected: Iterable[str], lines: Iterable[str]) -> Iterator[TableRow]:
+    """Yield the table of ``predictions.yaml``: ids that were asked, in order, then ids nobody asked for.
 
     Args:
         expected: ids of the samples that were asked.
         lines: lines of the predictions file, unparsed.
     """
-    answers: dict[str, list[TableRow]] = {}
+    asked = {intern(each): _NOTHING for each in expected}
+    others: dict[str, _Told] = {}
     for number, line in enumerate(lines, start=1):
-        answer = _read_prediction(line, number)
-        answers.setdefault(answer["id"], []).append(answer)
-    asked = dict.fromkeys(expected)
-    return [
-        _prediction_row(sample_id, answers.get(sample_id, ()), expected=sample_id in asked)
-        for sample_id in [*asked, *(extra for extra in answers if extra not in asked)]
-    ]
+        sample_id, told = _read_prediction(line, number)
+        of_whom = asked if sample_id in asked else others
+        before = of_whom.get(sample_id, _NOTHING)
+        errors = "; ".join(error for error in (before.json_error, told.json_error) if error) or None
+        of_whom[sample_id] = told._replace(num_lines=before.num_lines + 1, json_error=errors)
+    for expected_here, of_whom in ((True, asked), (False, others)):
+        for sample_id, told in of_whom.items():
+            yield {"id": sample_id, "expected": expected_here, **told._asdict()}
 
 
-def _prediction_row(sample_id: str, answers: Sequence[TableRow], *, expected: bool) -> TableRow:
-    errors = [answer["json_error"] for answer in answers if answer["json_error"]]
-    last = answers[-1] if answers else {}
-    return {
-        "id": sample_id,
-        "num_lines": len(answers),
-        "expected": expected,
-        "json_error": "; ".join(errors) or None,
-        "outcome": last.get("outcome"),
-        "split": last.get("split"),
-    }
+_NOTHING = _Told(0, None, None, None)
 
 
-def _read_prediction(line: str, number: int) -> TableRow:
+def _read_prediction(line: str, number: int) -> tuple[str, _Told]:
     error = None
     try:
         row = strict_json(line)
@@ -162,8 +164,14 @@ def _read_prediction(line: str, number: int) -> TableRow:
         error = f"line {number}: {problem}"
         row = _lenient_json(line)
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-        return {"id": f"line {number}", "json_error": error or f"line {number}: no object with an id"}
-    return {"id": row["id"], "outcome": row.get("outcome"), "split": row.get("split"), "json_error": error}
+        return f"line {number}", _Told(1, error or f"line {number}: no object with an id", None, None)
+    outcome, split = (_shared(row.get(name)) for name in ("outcome", "split"))
+    return row["id"], _Told(1, error, outcome, split)
+
+
+def _shared(value: Any) -> Any:
+    """The same word once in memory, however many lines hold it."""
+    return intern(value) if isinstance(value, str) else value
 
 
 def _lenient_json(line: str) -> Any:

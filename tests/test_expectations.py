@@ -94,7 +94,7 @@ def sound(suite: str) -> Rows:
         "training_ledger": lambda: ledger_frame(
             EPISODES, fitted_on={"e0", "e1", "e2"}, samples_consumed=consumed, windows=WINDOWS
         ),
-        "predictions": lambda: prediction_frame(["a", "b", "c"], [ANSWER % name for name in "abc"]),
+        "predictions": lambda: list(prediction_frame(["a", "b", "c"], [ANSWER % name for name in "abc"])),
     }
     return tables[suite]()
 

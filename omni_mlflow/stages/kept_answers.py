@@ -6,8 +6,10 @@ very file, though its folder may have been moved away and begun anew meanwhile.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from io import BufferedReader
+from itertools import product
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -22,6 +24,7 @@ Key = tuple[str, str]
 """The pass (``intact`` or a control) and the sample's id."""
 
 _FILES = 1 << 16
+_NOWHERE = -1
 
 
 def answer_in(line: bytes) -> Answer:
@@ -37,7 +40,7 @@ def is_given(answer: Answer | None) -> bool:
 
 
 class KeptAnswers:
-    """The last word on each sample in each pass, in some journals; no answer itself is held.
+    """The last word on each sample in each pass, in some journals; of each, eight bytes are held.
 
     Attributes:
         failed: keys of those that a failure of ours left without an answer.
@@ -47,7 +50,8 @@ class KeptAnswers:
         self.failed: set[Key] = set()
         self._files: list[BufferedReader] = []
         self._number_of: dict[BufferedReader, int] = {}
-        self._places: dict[str, dict[str, int]] = {}  # by pass and id: byte and number of the file, as one
+        self._numbers: dict[str, int] = {}  # of the samples, by id
+        self._places: dict[str, array[int]] = {}  # by pass and number: byte and number of the file, as one
 
     def put(self, key: Key, file: BufferedReader, start: int, *, given: bool) -> None:
         """Remember where the last word on a sample starts, and whether it is an answer."""
@@ -55,7 +59,10 @@ class KeptAnswers:
             self._number_of[file] = len(self._files)
             self._files.append(file)
         number = self._number_of[file]
-        self._places.setdefault(key[0], {})[intern(key[1])] = start * _FILES + number
+        sample = self._numbers.setdefault(intern(key[1]), len(self._numbers))
+        places = self._places.setdefault(key[0], array("q"))
+        places.extend([_NOWHERE] * (sample + 1 - len(places)))
+        places[sample] = start * _FILES + number
         (self.failed.discard if given else self.failed.add)(key)
 
     def put_row(self, file: BufferedReader, start: int, row: Mapping[str, Any]) -> None:
@@ -64,14 +71,14 @@ class KeptAnswers:
 
     def add_missing(self, other: KeptAnswers) -> None:
         """Remember of ``other`` what is not given here."""
-        for name, places in other._places.items():
-            for each, place in places.items():
-                key = (name, each)
-                if not self.is_given(key):
-                    self.put(key, other._files[place % _FILES], place // _FILES, given=other.is_given(key))
+        for name, each in product(other._places, other._numbers):
+            key = (name, each)
+            if key in other and not self.is_given(key):
+                start, number = divmod(other._place(key), _FILES)
+                self.put(key, other._files[number], start, given=other.is_given(key))
 
     def __contains__(self, key: Key) -> bool:
-        return key[1] in self._places.get(key[0], ())
+        return self._place(key) != _NOWHERE
 
     def is_given(self, key: Key) -> bool:
         """Tell whether the model was heard, whatever it said."""
@@ -81,9 +88,13 @@ class KeptAnswers:
         """Return the row of an answer as its journal holds it.
 
         Raises:
+            KeyError: there is none.
             BadRowError: the journal was rewritten since: another row stands there, or none.
         """
-        start, number = divmod(self._places[key[0]][key[1]], _FILES)
+        place = self._place(key)
+        if place == _NOWHERE:
+            raise KeyError(key)
+        start, number = divmod(place, _FILES)
         file = self._files[number]
         file.seek(start)
         line = file.readline()
@@ -99,8 +110,11 @@ class KeptAnswers:
 
     def of_one_journal(self, path: Path, name: str, ids: Iterable[str]) -> Sequence[Answer]:
         """Return the answers of one pass in the order of ``ids``; all of them lie in ``path``."""
-        places = self._places.get(name, {})
-        return RowFile(path, answer_in, (places[each] // _FILES for each in ids))
+        return RowFile(path, answer_in, (self._place((name, each)) // _FILES for each in ids))
+
+    def _place(self, key: Key) -> int:
+        sample, places = self._numbers.get(key[1], -1), self._places.get(key[0], ())
+        return places[sample] if 0 <= sample < len(places) else _NOWHERE
 
 
 def _key_of(row: Mapping[str, Any]) -> Key:

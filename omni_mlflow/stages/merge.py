@@ -81,7 +81,7 @@ def _altered_truth(ground: Ground, asked: Questions) -> Iterator[Check]:
 def _missing(asked: Questions, judge: Judge, *, batch_size: int) -> Iterator[Check]:
     for name, ids in asked.rounds(asked.ids, batch_size=batch_size).items():
         for sample_id in ids:
-            if (name, sample_id) not in judge.given:
+            if not judge.found(name, sample_id):
                 yield refused("every_sample_is_answered", f"{name} {sample_id}", "one answer", "none")
 
 

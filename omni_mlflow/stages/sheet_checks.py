@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator
-from sys import intern
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,25 +14,48 @@ from omni_mlflow.spine.types import Answer, Check, LabelledSample, Sample, Split
 from omni_mlflow.stages.answer_sheets import AnswerSheet
 from omni_mlflow.stages.asked import Questions
 from omni_mlflow.stages.base import Ground
-from omni_mlflow.stages.kept_answers import Key, is_given
+from omni_mlflow.stages.kept_answers import is_given
 
 _OF_A_ROW = frozenset({"pass", *Answer.model_fields})
 
 
-class Judge:
-    """Looks at every row of every journal, and remembers of each answer whose it is and what it says.
+_LOST = 0
+"""The print of a row that says no more than that a failure of the infrastructure left no answer."""
 
-    Attributes:
-        given: by key, the folders that answer a sample, and a print of what each says; None where a failure
-            of the infrastructure is all it says.
-    """
+
+class _Heard:
+    """Which journals hold a row of each sample in one pass, and a print of it: twelve bytes for each."""
+
+    def __init__(self, num_samples: int) -> None:
+        self._journals = array("I", bytes(array("I").itemsize * num_samples))  # number of the first, from 1
+        self._prints = array("q", bytes(array("q").itemsize * num_samples))
+        self._further: dict[int, list[tuple[int, int]]] = {}
+
+    def add(self, place: int, journal: int, print_: int) -> None:
+        if place in self:
+            self._further.setdefault(place, []).append((journal, print_))
+        else:
+            self._journals[place], self._prints[place] = journal + 1, print_
+
+    def __contains__(self, place: int) -> bool:
+        return self._journals[place] > 0
+
+    def several(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """Yield each sample of which there is more than one row, and the journal and print of each row."""
+        for place, further in sorted(self._further.items()):
+            yield place, [(self._journals[place] - 1, self._prints[place]), *further]
+
+
+class Judge:
+    """Looks at every row of every journal, and remembers of each whose it is and a print of what it says."""
 
     def __init__(self, ground: Ground, asked: Questions) -> None:
-        self.given: dict[Key, tuple[tuple[str, int | None], ...]] = {}
         self._failures: list[Check] = []
         self._ground = ground
-        self._passes = set(asked.passes)
-        self._asked = dict(zip(asked.ids, zip(asked.episodes, asked.anchors, strict=True), strict=True))
+        self._asked = asked
+        self._place_of = {each: place for place, each in enumerate(asked.ids)}
+        self._journals: list[str] = []
+        self._heard = {name: _Heard(len(asked.ids)) for name in asked.passes}
         self._split_of: dict[str, str] | None = None
 
     def read(self, sheet: AnswerSheet) -> None:
@@ -42,6 +65,7 @@ class Judge:
             BadRowError: a finished row is not JSON.
         """
         folder = sheet.folder.stage
+        self._journals.append(folder)
         for number, (_, row) in enumerate(sheet.rows(), start=2):
             where = f"{folder} line {number}"
             if not row.keys() <= _OF_A_ROW:
@@ -55,9 +79,12 @@ class Judge:
                 self._refuse("row_is_an_answer", where, "the fields of an answer", _told(error))
                 continue
             if self._belongs(answer, in_pass, where):
-                key = (intern(in_pass), intern(answer.id))
-                said = (folder, _print_of(answer) if is_given(answer) else None)
-                self.given[key] = (*self.given.get(key, ()), said)
+                print_ = _print_of(answer) if is_given(answer) else _LOST
+                self._heard[in_pass].add(self._place_of[answer.id], len(self._journals) - 1, print_)
+
+    def found(self, name: str, sample_id: str) -> bool:
+        """Tell whether any row is about a sample that is asked in the pass ``name``."""
+        return self._place_of[sample_id] in self._heard[name]
 
     def failures(self) -> list[Check]:
         """Return every row and pair of rows that cannot stand."""
@@ -68,9 +95,10 @@ class Judge:
 
         One journal never answers a sample twice: what was answered is not asked again.
         """
-        several = ((key, said) for key, said in self.given.items() if len(said) > 1)
-        for (name, sample_id), said in several:
-            heard = [(sheet, print_) for sheet, print_ in said if print_ is not None]
+        several = ((name, *each) for name, heard in self._heard.items() for each in heard.several())
+        for name, place, said in several:
+            sample_id = self._asked.ids[place]
+            heard = [(self._journals[journal], print_) for journal, print_ in said if print_ != _LOST]
             if len({print_ for _, print_ in heard}) > 1:
                 found = f"different ones in {', '.join(sorted({sheet for sheet, _ in heard}))}"
                 yield refused("one_answer_per_sample", f"{name} {sample_id}", "one answer", found)
@@ -81,19 +109,20 @@ class Judge:
                 yield refused("one_row_per_answer", f"{name} {sample_id}", "one row in a journal", found)
 
     def _belongs(self, answer: Answer, in_pass: Any, where: str) -> bool:
-        wanted = self._asked.get(answer.id)
-        if wanted is None:
+        place = self._place_of.get(answer.id)
+        if place is None:
             found = f"{answer.id} of {self._where_is(answer.id)}"
             self._refuse("row_answers_a_held_out_sample", where, "a sample of test that is asked", found)
             return False
+        wanted = (self._asked.episodes[place], self._asked.anchors[place])
         if (answer.episode_id, answer.anchor) != wanted or not self._is_pass(in_pass):
             found = f"{in_pass} {answer.episode_id} {answer.anchor}"
-            self._refuse("row_names_its_sample", where, f"{sorted(self._passes)} {wanted}", found)
+            self._refuse("row_names_its_sample", where, f"{sorted(self._heard)} {wanted}", found)
             return False
         return True
 
     def _is_pass(self, name: Any) -> bool:
-        return isinstance(name, str) and name in self._passes
+        return isinstance(name, str) and name in self._heard
 
     def _where_is(self, sample_id: str) -> str:
         """Name the split of a sample that is not asked; its rows are read only once one is found."""
@@ -114,7 +143,7 @@ class Judge:
 def _print_of(answer: Answer) -> int:
     """Eight bytes that two different answers to one sample hardly ever share."""
     numbers = digest_of(answer.values) if answer.values else ""
-    return hash((answer.outcome, answer.raw, answer.reason, numbers))
+    return hash((answer.outcome, answer.raw, answer.reason, numbers)) or 1  # 0 is taken
 
 
 def _told(error: ValidationError) -> str:
