@@ -1,12 +1,13 @@
 """How long does it take to merge the shards of a whole test split, and in what memory?
 
     make demo
-    OMP_NUM_THREADS=1 python -m benchmarks.merge_scale [--rows 34269 100000] [--shards 8]
+    OMP_NUM_THREADS=1 python -m benchmarks.merge_scale [--rows 34269 100000] [--shards 8] [--no-controls]
 
 Takes the finished demo of the Qwen branch, copies its held-out samples and their truths until there are so
 many (same episodes, later anchors), lets shards hold the answers of the demo's model to them, in every pass,
 and merges: every journal is judged, truth joined, every metric, floor, interval and control scored, every
-evidence file written and checked, in a process of its own. Goal: 34,269 rows in 10 seconds.
+evidence file written and checked, in a process of its own. Goal: 34,269 rows in 10 seconds. The published
+evaluation of so many rows asked each of them once; ``--no-controls`` does as much.
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ PROJECT = Path(__file__).parents[1]
 T = TypeVar("T", Sample, Target, Answer)
 
 
-def context_of(workspace: Path) -> Context:
+def context_of(workspace: Path, *, controls: bool = True) -> Context:
     bound = load_bound(PROJECT / "contracts/qwen3_omni_lora.yaml", profile="demo", changes={})
+    if not controls:
+        setattr(bound.backbone, "controls", ())  # noqa: B010 - every process of this benchmark has its own
     return Context(
         workspace=Workspace(workspace),
         bound=bound,
@@ -165,18 +168,18 @@ def _lengthen_export(context: Context, samples: list[Sample], *, rows: int) -> N
         changed[name] = seal.digest
 
 
-def merge_apart(workspace: Path, results: multiprocessing.Queue) -> None:
+def merge_apart(workspace: Path, controls: bool, results: multiprocessing.Queue) -> None:
     """Merge in this process; report its seconds of processor, and the largest memory it ever had, in MiB."""
     begin = time.process_time()
-    run_stage(STAGES["merge"], context_of(workspace))
+    run_stage(STAGES["merge"], context_of(workspace, controls=controls))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     results.put((time.process_time() - begin, peak))
 
 
-def measured(workspace: Path) -> tuple[float, float]:
+def measured(workspace: Path, *, controls: bool) -> tuple[float, float]:
     spawn = multiprocessing.get_context("spawn")
     results = spawn.Queue()
-    process = spawn.Process(target=merge_apart, args=(workspace, results))
+    process = spawn.Process(target=merge_apart, args=(workspace, controls, results))
     process.start()
     process.join()
     return results.get(timeout=1)
@@ -187,6 +190,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path("workspace"))
     parser.add_argument("--rows", type=int, nargs="+", default=[34_269, 100_000])
     parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--no-controls", dest="controls", action="store_false")
     given = parser.parse_args()
     if not (given.workspace / "qwen3_omni_lora/evaluate/seal.json").is_file():
         parser.exit(
@@ -197,8 +201,8 @@ def main() -> None:
         with TemporaryDirectory() as name:
             workspace = Path(name) / "workspace"
             shutil.copytree(given.workspace, workspace)
-            lengthen(context_of(workspace), rows=rows, shards=given.shards)
-            seconds, peak = measured(workspace)
+            lengthen(context_of(workspace, controls=given.controls), rows=rows, shards=given.shards)
+            seconds, peak = measured(workspace, controls=given.controls)
         print(f"{rows:>10}{seconds:>24.1f}{rows / seconds:>18.0f}{peak:>11.0f}", flush=True)
 
 
