@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from omni_mlflow.stages import FILLS, OF_ONE_BACKBONE, STAGES
 from omni_mlflow.stages.evaluation_facts import EvaluationFacts
 from omni_mlflow.stages.manifests import CONTRACT, FITTED, TEST_TARGETS
 from omni_mlflow.stages.run_under_test import RunUnderTest
+from omni_mlflow.stages.seal_ledger import FACTS, opening_is_recorded
 from omni_mlflow.stages.validate import stages_of
 from omni_mlflow.stages.validation_rules import judge
 from omni_mlflow.tracking import ShownRun, fetch_stages, find_run
@@ -149,6 +151,9 @@ def _of_workspace(folder: Path) -> EvaluatedRun:
     folders = {name: stage.path for name, stage in stages.items()}
     if broken(checks):
         _refuse(str(folder), broken(checks))
+    evaluation = json.loads((folders["evaluate"] / FACTS).read_text(encoding="utf-8"))
+    if unfounded := broken([opening_is_recorded(workspace, evaluation)]):
+        _refuse(str(folder), unfounded)
     key = key_of(stages["evaluate"].path)
     return _judged(str(folder), key, folders, checks, logged=None, shown=())
 

@@ -434,6 +434,14 @@ def test_a_run_that_is_not_finished_or_not_there_or_evaluates_nothing_is_refused
     client.delete_run(running.info.run_id)
 
 
+def test_a_workspace_whose_look_at_the_truths_is_in_no_ledger_is_refused(open_all, finished, tmp_path):
+    place = finished.copy(tmp_path)
+    assert open_all(str(place.workspace))
+    (place.workspace / "seal_ledger.jsonl").unlink()
+    with pytest.raises(NotComparableError, match=r"opening_is_recorded .*put the ledger back"):
+        open_all(str(place.workspace))
+
+
 def test_a_contract_that_is_not_the_one_the_run_was_made_with_is_refused(open_all, trained_again):
     from mlflow.utils.file_utils import local_file_uri_to_path
 

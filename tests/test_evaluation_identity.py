@@ -13,6 +13,7 @@ import omni_mlflow
 from omni_mlflow.events import JOURNAL_NAME
 from omni_mlflow.journal import Journal
 from omni_mlflow.loaded_code import LOADED
+from omni_mlflow.stage_report import RulesBrokenError
 from omni_mlflow.stage_run import ground_for
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answering import AnswerJournal, ForeignAnswersError
@@ -245,15 +246,22 @@ def test_nobody_looks_again_while_the_ledger_of_earlier_looks_is_gone(bench, loo
 def test_a_ledger_that_lost_the_earlier_looks_bears_out_no_evaluation_that_counted_them(bench):
     bench.run("evaluate", changes={"evaluation.max_infrastructure_failed_share": 0.1})
     told = json.loads((bench.evaluation / "evaluation.json").read_text())
-    ground, ledger = bench.context(), bench.place.workspace / "seal_ledger.jsonl"
+    workspace, ledger = bench.context().workspace, bench.place.workspace / "seal_ledger.jsonl"
     assert told["seal_openings"] == 2
-    assert opening_is_recorded(ground, told).ok
+    assert opening_is_recorded(workspace, told).ok
     *earlier, last = ledger.read_text().splitlines(keepends=True)
     assert len(earlier) == 1
     ledger.write_text(last)
-    assert not opening_is_recorded(ground, told).ok
+    assert not opening_is_recorded(workspace, told).ok
     ledger.write_text("".join([*earlier, last, last.replace('"look":"', '"look":"a')]))
-    assert opening_is_recorded(ground, told).ok, "looks that came later are none that it counted"
+    assert opening_is_recorded(workspace, told).ok, "looks that came later are none that it counted"
+
+
+def test_a_page_repeats_no_evaluation_whose_look_at_the_truths_is_in_no_ledger(bench):
+    assert bench.run("report").reused
+    (bench.place.workspace / "seal_ledger.jsonl").unlink()
+    with pytest.raises(RulesBrokenError, match="opening_is_recorded"):
+        bench.run("report")
 
 
 def test_taking_a_finished_evaluation_back_opens_nothing(bench):

@@ -22,7 +22,7 @@ def _publish(run: Run) -> Report:
     from omni_mlflow.publication.package import build_package
 
     evaluation = json.loads(run.open("evaluate", "evaluation.json").read_text())
-    if refusals := broken([opening_is_recorded(run, evaluation)]):
+    if refusals := broken([opening_is_recorded(run.workspace, evaluation)]):
         return Report(outputs=(), failures=refusals)
     statement = run.open("evaluate", "RUN_REPORT.md").read_text(encoding="utf-8").partition("\n")[0]
     if Evidence(evaluation["evidence"]) is Evidence.SMOKE:  # a part of the evidence is no result

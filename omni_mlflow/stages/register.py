@@ -27,7 +27,7 @@ def _register(run: Run) -> Report:
     validation = json.loads(run.open("validate", "validation.json").read_text())
     evaluation = json.loads(run.open("evaluate", "evaluation.json").read_text())
     evidence = Evidence(evaluation["evidence"])
-    refusals = [*_refusals(gate, validation), *broken([opening_is_recorded(run, evaluation)])]
+    refusals = [*_refusals(gate, validation), *broken([opening_is_recorded(run.workspace, evaluation)])]
     if refusals:
         return Report(outputs=(), failures=refusals)
     out = run.folder / "registration.json"

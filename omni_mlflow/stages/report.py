@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from omni_mlflow.contract import Contract
 from omni_mlflow.spine.rows import read_document, read_json_rows, read_rows, write_text
-from omni_mlflow.spine.types import Split, Window
-from omni_mlflow.stages.base import Report, Run, Stage
+from omni_mlflow.spine.types import Check, Split, Window, broken
+from omni_mlflow.stages.base import Ground, Report, Run, Stage
 from omni_mlflow.stages.manifests import media_root
+from omni_mlflow.stages.seal_ledger import FACTS, opening_is_recorded
 
 if TYPE_CHECKING:
     from omni_mlflow.reporting.contact_sheets import ContactSheet
@@ -87,6 +88,12 @@ def _sheet(row: Mapping[str, Any], window: Window, media: Path) -> ContactSheet:
     )
 
 
+def _unfounded(ground: Ground) -> list[Check]:
+    """A page repeats what an evaluation claims, so the look that it rests on must be on record."""
+    evaluation = json.loads(ground.open("evaluate", FACTS).read_text(encoding="utf-8"))
+    return broken([opening_is_recorded(ground.workspace, evaluation)])
+
+
 def _settings(_: Contract) -> Mapping[str, Any]:
     return {"sheets": NUM_SHEETS}
 
@@ -98,9 +105,10 @@ REPORT = Stage(
     inputs={
         "index": ("window_index.jsonl",),
         "train": ("progress.jsonl",),
-        "evaluate": ("run_facts.json", "*predictions.jsonl", "hand_paths.json"),
+        "evaluate": ("run_facts.json", FACTS, "*predictions.jsonl", "hand_paths.json"),
     },
     settings=_settings,
     per_backbone=True,
     asks=("predictions_file", "eval_files"),
+    admits=_unfounded,
 )

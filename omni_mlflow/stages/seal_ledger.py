@@ -18,7 +18,7 @@ from omni_mlflow.spine.rows import UNREADABLE, digest_of, read_rows, write_text
 from omni_mlflow.spine.types import Check, Row, Split, Target
 from omni_mlflow.stages.base import Ground, Run
 from omni_mlflow.stages.manifests import TEST_TARGETS, DatasetManifest, open_arrays
-from omni_mlflow.workspace import SEAL_NAME
+from omni_mlflow.workspace import SEAL_NAME, Workspace
 
 LEDGER_NAME = "seal_ledger.jsonl"
 LOOK = ".look"
@@ -84,7 +84,7 @@ def open_targets(run: Run, dataset: DatasetManifest, opening: Opening) -> tuple[
     Raises:
         LostLedgerError: a row is missing of an evaluation that this workspace still holds.
     """
-    path = ledger_path(run)
+    path = ledger_of(run.workspace)
     with in_turn(path.with_suffix(".lock")), Journal(path) as ledger:
         run.report_torn(ledger)
         rows = list(ledger.rows())
@@ -112,7 +112,9 @@ def _refuse_unrecorded(run: Run, recorded: Collection[str]) -> None:
 
 def openings_of(ground: Ground, dataset: DatasetManifest) -> list[Opening]:
     """Every recorded look at the truths of any test episode of ``dataset``, by any backbone, oldest first."""
-    return _looks_at(_recorded(ground), dataset.split_digest, {*dataset.samples_per_episode[Split.TEST]})
+    return _looks_at(
+        _recorded(ground.workspace), dataset.split_digest, {*dataset.samples_per_episode[Split.TEST]}
+    )
 
 
 def _looks_at(recorded: Iterable[Opening], split_digest: str, held_out: Collection[str]) -> list[Opening]:
@@ -123,15 +125,15 @@ def _looks_at(recorded: Iterable[Opening], split_digest: str, held_out: Collecti
     ]
 
 
-def _recorded(ground: Ground) -> list[Opening]:
-    path = ledger_path(ground)
+def _recorded(workspace: Workspace) -> list[Opening]:
+    path = ledger_of(workspace)
     return list(read_rows(path, Opening)) if path.is_file() else []
 
 
-def opening_is_recorded(ground: Ground, evaluation: Mapping[str, Any]) -> Check:
+def opening_is_recorded(workspace: Workspace, evaluation: Mapping[str, Any]) -> Check:
     """Whether the ledger holds the look that an ``evaluation.json`` rests on, and as many as that counted."""
     split, checkpoint = evaluation["split_digest"], evaluation["checkpoint_digest"]
-    recorded = _recorded(ground)
+    recorded = _recorded(workspace)
     own = [each for each in recorded if (each.split_digest, each.checkpoint_digest) == (split, checkpoint)]
     looks = _looks_at(recorded, split, {episode for each in own for episode in each.test_episodes})
     counted = int(evaluation["seal_openings"])
@@ -145,6 +147,6 @@ def opening_is_recorded(ground: Ground, evaluation: Mapping[str, Any]) -> Check:
     )
 
 
-def ledger_path(ground: Ground) -> Path:
+def ledger_of(workspace: Workspace) -> Path:
     """One ledger per workspace: no rerun of a stage, setting or backbone can make it forget."""
-    return ground.workspace.root / LEDGER_NAME
+    return workspace.root / LEDGER_NAME

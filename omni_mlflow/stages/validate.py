@@ -61,7 +61,7 @@ def _looks(ground: Ground) -> list[Check]:
     path = ground.folder_of("evaluate") / "evaluation.json"
     try:
         evaluation = strict_json(path.read_text(encoding="utf-8"))
-        return [opening_is_recorded(ground, evaluation)]
+        return [opening_is_recorded(ground.workspace, evaluation)]
     except (*UNREADABLE, ValueError, KeyError, TypeError) as error:
         found = reason_of(error)
         return [check("opening_is_recorded", LEDGER_NAME, "a row of this evaluation", found, ok=False)]
