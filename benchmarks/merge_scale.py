@@ -45,7 +45,8 @@ from omni_mlflow.spine.types import Answer, LabelledSample, Sample, Span, Split,
 from omni_mlflow.stage_run import ground_for, run_stage
 from omni_mlflow.stages import STAGES
 from omni_mlflow.stages.answer_sheets import PARTIAL, read_sheet
-from omni_mlflow.stages.asked import ALONE, INTACT, questions
+from omni_mlflow.stages.asked import questions
+from omni_mlflow.stages.asking import ALONE, INTACT
 from omni_mlflow.stages.base import Ground, Options
 from omni_mlflow.stages.declared_labels import action_counts
 from omni_mlflow.stages.kept_answers import KeptAnswers

@@ -7,6 +7,7 @@ from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
+from omni_mlflow.metrics.answers import UNKNOWN
 from omni_mlflow.metrics.label_ledger import LabelLedger
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.spine.rows import read_document
@@ -42,7 +43,7 @@ def read_train_labels(path: Path) -> TrainPriors:
     found = read_json(path)
     if isinstance(found, dict) and found.keys() >= TrainPriors.model_fields.keys():
         return read_document(path, TrainPriors)
-    if not _is_list_of_labels(found) or not found:
+    if not _labels_in(found):
         raise UnusableFileError(
             f"{path} holds no train labels; give a JSON list with the action of each train sample, repeated "
             "as often as it occurs, or the fitted.json of a checkpoint, which has floors for every question"
@@ -58,13 +59,20 @@ def read_declared_classes(path: Path) -> tuple[str, ...]:
     """
     found = read_json(path)
     if isinstance(found, dict) and found.keys() >= LabelLedger.model_fields.keys():
-        return read_document(path, LabelLedger).classes
-    if not _is_list_of_labels(found) or not found:
+        ledger = read_document(path, LabelLedger)
+        if not ledger.is_whole:
+            raise UnusableFileError(
+                f"{path} was changed: its labels are not those of its digest {ledger.digest[:16]}; "
+                "take the file of the evaluation again, or give a JSON list of labels"
+            )
+        return ledger.classes
+    classes = _labels_in(found)
+    if not classes:
         raise UnusableFileError(
             f"{path} declares no classes; give a JSON list with every action label of the dataset, or the "
             "label_ledger.json of an evaluation"
         )
-    return tuple(found)
+    return tuple(classes)
 
 
 def read_json(path: Path) -> Any:
@@ -97,5 +105,17 @@ def refuse_what_is_no_plain_file(path: Path) -> None:
         )
 
 
+def _labels_in(value: Any) -> list[str]:
+    """The labels of a list of them, without what stands for none; none where it is something else."""
+    return [label for label in value if label != UNKNOWN] if _is_list_of_labels(value) else []
+
+
 def _is_list_of_labels(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(label, str) and label for label in value)
+    return isinstance(value, list) and all(
+        isinstance(label, str) and label and not _has_half_a_character(label) for label in value
+    )
+
+
+def _has_half_a_character(text: str) -> bool:
+    r"""Tell whether a text holds a lone surrogate, such as ``\ud800``, which no file can be written with."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -13,10 +13,12 @@ from omni_mlflow.context import flat
 from omni_mlflow.declared_measures import apart_from_questions, declared_measures, judged_by
 from omni_mlflow.metrics.comparison import Members, compare_rows, estimates_of
 from omni_mlflow.metrics.errors import or_none
-from omni_mlflow.metrics.floors import floor_scores, floors_of
+from omni_mlflow.metrics.floors import floor_scores, floors_of, score_against
 from omni_mlflow.metrics.measures import Measure, measure_of_question
 from omni_mlflow.metrics.pairing import Pairing, contradictions, disagreements, pair, shared_questions
 from omni_mlflow.metrics.power import Power, fewest_episodes, power_of
+from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.metrics.uncertainty import EpisodeEstimate
 from omni_mlflow.reporting.comparison_facts import ComparedRow, ComparedRun, ComparisonFacts, lowest
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.rows import digest_of
@@ -208,18 +210,27 @@ def _plans(answers: PairedAnswers) -> Iterator[Power]:
     reference, *others = answers.members
     for measure in answers.measures:
         found = estimates_of(answers.pairing, answers.members, measure)
-        against = [(row, reference, found[reference]) for row in others]
+        differences = [(row, reference, measure.better_by(found[row], found[reference])) for row in others]
         for row, names in answers.members.items():
             run = answers.runs[names[0]]
             own_name = measure.question and judged_by(run, measure.question)
             floor = run.best_floors.get(measure.metric) or run.best_floors.get(own_name or "")
             if floor is not None and run.priors is not None and measure.question is not None:
-                answer = floors_of(run.priors)[floor]
-                rows = [answer(row) for row in answers.pairing.rows[names[0]]]
-                graded = replace(measure, score=floor_scores(floor, run.priors)[measure.metric])
-                against.append((row, floor, graded.estimate(rows)))
-        for row, other, estimate in against:
-            difference = measure.better_by(found[row], estimate)
+                differences.append((row, floor, _over_floor(answers, row, measure, floor, run.priors)))
+        for row, other, difference in differences:
             plan = or_none(power_of, difference, metric=measure.metric, row=row, against=other)
             if plan is not None:
                 yield plan
+
+
+def _over_floor(
+    answers: PairedAnswers, row: str, measure: Measure, floor: str, priors: TrainPriors
+) -> EpisodeEstimate:
+    """How far a row lies above a floor, over the anchors that the floor answers."""
+    names = answers.members[row]
+    held_against = replace(measure, score=score_against(floor, measure.metric))
+    own = estimates_of(answers.pairing, {row: names}, held_against)[row]
+    answer = floors_of(priors)[floor]
+    graded = replace(measure, score=floor_scores(floor, priors)[measure.metric])
+    rows = [answer(each) for each in answers.pairing.rows[names[0]]]
+    return measure.better_by(own, graded.estimate(rows))

@@ -57,7 +57,7 @@ class PredictionsFile:
         num_empty: rows without any reply.
         num_foreign_outcomes: rows whose ``outcome`` is none of ours, a column of the engine's own.
         foreign_outcome: the first of those, as text.
-        num_answers_with: rows by key of their ``pred_json``.
+        num_answers_with: rows by question that they answer at all, be it wrong.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,7 +105,8 @@ class PredictionsFile:
         self.num_answers_not_in_reply += answer != (read_reply(reply).answer or {})
         self.num_labels_not_in_answer += said != label
         self.num_empty += not reply.strip()
-        self.num_answers_with.update(answer.keys())
+        self.num_answers_with.update(name for name, value in answer.items() if value is not None)
+        self.num_answers_with["action"] += label is not None and "action" not in answer
 
     def _with_our_outcome(self, row: PredictionRow) -> PredictionRow:
         """The row without an outcome that is none of ours: an engine's own word for how a request ended."""

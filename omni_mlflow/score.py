@@ -21,8 +21,10 @@ from omni_mlflow.label_files import (
     refuse_what_is_no_plain_file,
 )
 from omni_mlflow.metrics.answers import UNKNOWN, true_answer
+from omni_mlflow.metrics.floors import SAME_AS_NOW
 from omni_mlflow.metrics.label_exam import LabelExam
 from omni_mlflow.metrics.label_scores import exam_scores, headline
+from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.metrics.questions import METRIC_OF, QUESTION_OF
 from omni_mlflow.metrics.verdicts import without_unfounded_verdicts
 from omni_mlflow.predictions_file import PredictionsFile, ranges
@@ -41,6 +43,7 @@ _OVER_DECLARED = (
     "num_supported_classes",
     "num_off_taxonomy_predictions",
 )
+_HARDLY_ANY = 0.05
 _UNDECLARED = "no classes were declared; --declared-classes gives them, as a list or as label_ledger.json"
 
 
@@ -119,6 +122,7 @@ def score(request: Request) -> Scored:
         metrics["more"]["reasons"] |= dict.fromkeys(_OVER_DECLARED, _UNDECLARED)
     notes = [
         *_notes_on_truths(metrics["more"], found.num_rows),
+        *_notes_on_train(priors),
         *_notes_on_unasked(exam, found),
         *_notes_on_undeclared(exam, found.num_rows),
         *_notes(found, num_contradicted=num_contradicted, num_not_offered=num_not_offered),
@@ -146,6 +150,12 @@ def _refuse_foreign_folder(out: Path) -> None:
     if present and not is_ours:
         raise UnusableFileError(
             f"{present[0]} was not written by 'score' and will not be replaced; name another --out"
+        )
+    metrics = out / METRICS
+    if record and metrics in present and file_digest(metrics) != record["outputs"].get(METRICS):
+        raise UnusableFileError(
+            f"{metrics} is not the one that {RECORD} beside it tells of and will not be replaced; name "
+            "another --out, or move it away"
         )
 
 
@@ -182,23 +192,33 @@ def _notes_on_truths(more: Mapping[str, Any], num_rows: int) -> Iterator[str]:
         )
     for question, unknown in more["unknown_now"].items():
         yield (
-            f"in {unknown} of {num_rows} rows nobody annotated what is now, of {question}: there the floor "
-            "same_as_now is given the model's own answer"
+            f"in {unknown} of {num_rows} rows nobody annotated what is now, of {question}: the floor "
+            f"{SAME_AS_NOW} is compared over the others, if there are any"
         )
     for question, lacking in more["truths_missing"].items():
         counted = "count as naming none" if question == "objects" else "are in no number about it"
         yield f"{lacking} of {num_rows} rows have no {question} in their true_json, and {counted}"
 
 
+def _notes_on_train(priors: TrainPriors | None) -> Iterator[str]:
+    """How much of train no floor is fitted on."""
+    if priors is not None and priors.num_without_action:
+        yield (
+            f"{priors.num_without_action} of {priors.num_samples} train samples have no action label: no "
+            "floor counts them"
+        )
+
+
 def _notes_on_unasked(exam: LabelExam, found: PredictionsFile) -> Iterator[str]:
-    """Name the questions that no answer holds: most likely nobody asked them."""
+    """Name the questions that hardly any answer holds: most likely nobody asked them."""
     has_truth = {name for name, counts in exam.model.truths.items() if counts}
     has_truth |= {name for name in ("objects", "evidence_window") if exam.model.untold[name] < found.num_rows}
     for question in METRIC_OF:
-        if question in has_truth - {"action"} and not found.num_answers_with[question]:
+        answered = found.num_answers_with[question]
+        if question in has_truth and answered < _HARDLY_ANY * found.num_rows:
             yield (
-                f"no pred_json holds {question}, so {METRIC_OF[question]} counts every row as wrong; if "
-                "nobody asked it, that number says nothing about the model"
+                f"{answered} of {found.num_rows} rows answer {question}, and {METRIC_OF[question]} counts "
+                "the others as wrong; if nobody asked it, that number says nothing about the model"
             )
 
 

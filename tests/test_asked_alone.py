@@ -8,7 +8,7 @@ import pytest
 
 from omni_mlflow.spine.types import Answer, Outcome
 from omni_mlflow.stage_report import RulesBrokenError
-from omni_mlflow.stages.asked import NUM_ALONE
+from omni_mlflow.stages.asking import NUM_ALONE
 from omni_mlflow.stages.same_answers import answered_otherwise
 from tests.conftest import TRIVIAL
 from tests.workbench import Workbench, contents

@@ -204,6 +204,16 @@ def swap_the_episode(bench, folder):
     write_rows(folder, head, [*rows[:-1], {**rows[-1], "episode_id": "elsewhere__ep1"}])
 
 
+def say_nothing(bench, folder):
+    head, rows = rows_of(folder)
+    write_rows(folder, head, [*rows[:-1], {**rows[-1], "raw": " ", "values": {}}])
+
+
+def begin_without_a_batch_size(bench, folder):
+    head, rows = rows_of(folder)
+    write_rows(folder, {"identity": head["identity"]}, rows)
+
+
 def write_nonsense(bench, folder):
     (folder / "seal.json").unlink()
     with (folder / "predictions.partial.jsonl").open("a") as out:
@@ -231,6 +241,8 @@ FAULTS = {
     answer_a_train_sample: "row_answers_a_held_out_sample",
     bring_a_truth: "row_holds_no_truth",
     swap_the_episode: "row_names_its_sample",
+    say_nothing: "row_is_an_answer",
+    begin_without_a_batch_size: "shard_can_be_read",
     write_nonsense: "shard_can_be_read",
     leave_a_line_blank: "shard_can_be_read",
     edit_a_sealed_shard: "shard_can_be_read",
@@ -248,7 +260,7 @@ def test_what_cannot_be_one_evaluation_is_refused_for_its_own_reason(bench, spoi
     before = bench.openings()
     with pytest.raises(RulesBrokenError) as refused:
         bench.run("merge")
-    also = {"every_sample_is_answered"} if spoil is swap_the_episode else {}
+    also = {"every_sample_is_answered"} if spoil in (swap_the_episode, say_nothing) else {}
     assert rules(refused) == {rule, *also}
     assert bench.openings() == before
     assert not bench.evaluation.exists(), "nothing was joined"

@@ -12,11 +12,11 @@ these two say it as well, as often as train has it.
 
 - ``same_as_now`` (``next_action``, ``next_contact``): the TRUE current action or contact. A model has to
   recognise it first, so this floor knows more than a model; it is what "nothing changes" scores, and a
-  forecast that does not beat it has not shown that it foresees a change. Where nobody annotated what is now,
-  it is given the answer of the model: such a sample decides nothing. Without any annotation of now there is
-  no such floor.
-- ``next_given_current`` (``next_action``): the most frequent train successor of the TRUE current action, or
-  of any action where train never shows that one.
+  forecast that does not beat it has not shown that it foresees a change. Where nobody annotated what is now
+  it answers nothing, so a model is held against it over the other samples. Without any annotation of now
+  there is no such floor.
+- ``next_given_current`` (``next_action``, ``next_contact``): the most frequent train successor of the TRUE
+  current action or contact, or the most frequent next one where train never shows what is now.
 - ``copy_prompt`` (``evidence_window``): the window that the prompt already names.
 """
 
@@ -36,7 +36,6 @@ from omni_mlflow.metrics.answers import (
     UNKNOWN,
     PredictionRow,
     RowScore,
-    given_answer,
     is_unknown_now,
     true_answer,
 )
@@ -49,12 +48,13 @@ Answers = dict[str, Any]
 FLOORS_OF: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys((*LABEL_QUESTIONS, "objects"), ("majority", "train_prior")),
     "next_action": ("majority", "train_prior", "same_as_now", "next_given_current"),
-    "next_contact": ("majority", "train_prior", "same_as_now"),
+    "next_contact": ("majority", "train_prior", "same_as_now", "next_given_current"),
     "evidence_window": ("copy_prompt",),
 }
 """Which floors answer a question; the first one is named when two score the same."""
 
 
+SAME_AS_NOW = "same_as_now"
 _FITTED = ("majority", "train_prior", "next_given_current")
 
 
@@ -96,13 +96,20 @@ def floors_of(priors: TrainPriors) -> dict[str, Callable[[PredictionRow], Predic
     Questions that a floor does not answer, or that no train sample answers, are null.
     """
     constant = _constant_answers(priors)
-    successor = {action: most_common(counts) for action, counts in priors.next_given_action.items()}
+    successors = {
+        later: {now: most_common(counts) for now, counts in following.items()}
+        for later, following in (
+            ("next_action", priors.next_given_action),
+            ("next_contact", priors.next_given_contact),
+        )
+    }
     answers: dict[str, Callable[[PredictionRow], Answers]] = {
         "majority": lambda _: constant,
         "train_prior": _drawing(priors),
         "same_as_now": _same_as_now,
         "next_given_current": lambda row: {
-            "next_action": successor.get(row["true_label"], constant["next_action"])
+            later: successor.get(true_answer(row, NOW_OF[later]), constant[later])
+            for later, successor in successors.items()
         },
         "copy_prompt": lambda row: {"evidence_window": row["center_window"]},
     }
@@ -110,21 +117,30 @@ def floors_of(priors: TrainPriors) -> dict[str, Callable[[PredictionRow], Predic
 
 
 def _same_as_now(row: PredictionRow) -> Answers:
-    return {
-        later: given_answer(row, later) if is_unknown_now(row, later) else true_answer(row, now)
-        for later, now in NOW_OF.items()
-    }
+    return {later: true_answer(row, now) for later, now in NOW_OF.items()}
 
 
 def floor_scores(floor: str, priors: TrainPriors | None) -> dict[str, RowScore]:
     """Return what the rows of a floor add to each metric whose question it answers."""
     found = {}
-    for metric, score in ROW_SCORES.items():
-        question = QUESTION_OF[metric]
+    for metric in ROW_SCORES:
+        question, score = QUESTION_OF[metric], score_against(floor, metric)
         if floor in floors_for(question, priors):
             is_drawn = floor == "train_prior" and question in LABEL_QUESTIONS
             found[metric] = _expected(score, question, priors) if is_drawn and question and priors else score
     return found
+
+
+def score_against(floor: str, metric: str) -> RowScore:
+    """Return how rows are graded where they are held against a floor: over those that the floor answers."""
+    score, question = ROW_SCORES[metric], QUESTION_OF[metric]
+    if floor == SAME_AS_NOW and question is not None and question in NOW_OF:
+        return partial(_where_now_is_known, score, question)
+    return score
+
+
+def _where_now_is_known(score: RowScore, question: str, row: PredictionRow) -> tuple[float, float] | None:
+    return None if is_unknown_now(row, question) else score(row)
 
 
 def _expected(score: RowScore, question: str, priors: TrainPriors) -> RowScore:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omni_mlflow.metrics.answers import PredictionRow
+from omni_mlflow.metrics.answers import NOW_OF, PredictionRow
 from omni_mlflow.metrics.errors import NothingToScoreError
-from omni_mlflow.metrics.floors import floor_scores, floors_of
+from omni_mlflow.metrics.floors import SAME_AS_NOW, floor_scores, floors_of, score_against
 from omni_mlflow.metrics.priors import TrainPriors
-from omni_mlflow.metrics.questions import ROW_SCORES
+from omni_mlflow.metrics.questions import METRIC_OF, ROW_SCORES
 from omni_mlflow.metrics.row_tally import RowTally
 from omni_mlflow.metrics.uncertainty import EpisodeEstimate
+
+
+def answers_tally() -> RowTally:
+    """Return what adds up the rows of a model or a control, so that it can be held against every floor."""
+    later = (METRIC_OF[question] for question in NOW_OF)
+    return RowTally(ROW_SCORES, over_fewer={name: score_against(SAME_AS_NOW, name) for name in later})
 
 
 class LabelExam:
@@ -33,7 +39,7 @@ class LabelExam:
         self.priors = priors
         self.label_options = label_options
         self.declared = None if declared is None else list(dict.fromkeys(declared))
-        self.model = RowTally(ROW_SCORES)
+        self.model = answers_tally()
         self._answer_as = floors_of(priors or TrainPriors.fit([]))
         self.floors = {name: RowTally(floor_scores(name, priors)) for name in self._answer_as}
 
@@ -42,6 +48,16 @@ class LabelExam:
         self.model.add(row)
         for name, answer in self._answer_as.items():
             self.floors[name].add_answers(answer(row))
+
+    def better_by(self, metric: str, tally: RowTally, floor: str) -> EpisodeEstimate:
+        """How far a model or a control lies above a floor, over the rows that the floor answers.
+
+        Raises:
+            NothingToScoreError: there is none.
+        """
+        is_over_fewer = floor == SAME_AS_NOW
+        own = tally.estimate_over_fewer(metric) if is_over_fewer else self.measure(metric, tally)
+        return own - self.measure(metric, self.floors[floor])
 
     def measure(self, metric: str, tally: RowTally) -> EpisodeEstimate:
         """Estimate a metric of the model, a floor or a control.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from omni_mlflow.spine.rows import digest_of
@@ -54,13 +54,17 @@ class LabelLedger(Row):
         for name in names:
             forms.setdefault(normal_form(name), []).append(name)
         aliases = {form: tuple(found) for form, found in sorted(forms.items()) if len(found) > 1}
-        vouched = [[each.model_dump() for each in labels], aliases, SCHEMA_VERSION]
         return cls(
-            digest=digest_of(vouched),
+            digest=_digest(labels, aliases),
             labels=labels,
             aliases=aliases,
             unseen_share={split: _unseen_share(labels, split) for split in (Split.VAL, Split.TEST)},
         )
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether the labels are those that the digest was taken of."""
+        return self.digest == _digest(self.labels, self.aliases)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -83,6 +87,10 @@ class LabelLedger(Row):
             for label in sorted({*here, *there})
             if here.get(label) != there.get(label)
         ]
+
+
+def _digest(labels: Iterable[LabelCounts], aliases: Mapping[str, Iterable[str]]) -> str:
+    return digest_of([[each.model_dump() for each in labels], aliases, SCHEMA_VERSION])
 
 
 def normal_form(label: str) -> str:

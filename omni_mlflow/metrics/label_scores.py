@@ -11,18 +11,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from omni_mlflow.metrics.answers import NOW_OF, PredictionRow
+from omni_mlflow.metrics.answers import PredictionRow
 from omni_mlflow.metrics.episode_sums import EpisodeSums
 from omni_mlflow.metrics.errors import NothingToScoreError, UnpairedError, or_none
 from omni_mlflow.metrics.floors import floors_for
-from omni_mlflow.metrics.label_exam import LabelExam
+from omni_mlflow.metrics.label_exam import LabelExam, answers_tally
 from omni_mlflow.metrics.priors import TrainPriors
 from omni_mlflow.metrics.questions import (
     BEATS_FLOOR,
     DOES_NOT_BEAT_FLOOR,
     METRIC_OF,
     QUESTION_OF,
-    ROW_SCORES,
 )
 from omni_mlflow.metrics.row_tally import RowTally
 from omni_mlflow.metrics.score_rows import against, difference_row, interval_row, rounded
@@ -55,7 +54,10 @@ def label_scores(
     exam = LabelExam(priors, label_options=label_options, declared=declared)
     for row in rows:
         exam.add(row)
-    under_control = {name: RowTally.of_answers(each, ROW_SCORES) for name, each in controls.items()}
+    under_control = {name: answers_tally() for name in controls}
+    for name, answered in controls.items():
+        for row in answered:
+            under_control[name].add_answers(row)
     metrics = exam_scores(exam, under_control)
     return metrics, headline(metrics)
 
@@ -64,13 +66,14 @@ def exam_scores(exam: LabelExam, controls: Mapping[str, RowTally]) -> dict[str, 
     """Return the content of ``metrics.json``."""
     reasons: dict[str, str] = {}
     estimates = dict(_estimates(exam, reasons))
-    baselines = {name: _baseline(exam, name, estimate) for name, estimate in estimates.items()}
+    baselines = {name: _baseline(exam, name) for name in estimates}
     reasons |= _why_absent(exam, baselines)
+    verdicts = dict(_verdicts(baselines, reasons))
     return {
         **exam.model.published(label_options=exam.label_options),
         "intervals": {name: interval_row(estimate) for name, estimate in estimates.items()},
         "baselines": {name: baseline for name, baseline in baselines.items() if baseline},
-        "verdicts": _verdicts(baselines),
+        "verdicts": verdicts,
         "controls": {name: _control(exam, tally, estimates, baselines) for name, tally in controls.items()},
         "clusters": _clusters(exam.model, estimates),
         "more": {**_more(exam, estimates), "reasons": reasons},
@@ -117,31 +120,32 @@ def _estimates(exam: LabelExam, reasons: dict[str, str]) -> Iterator[tuple[str, 
             reasons[name] = str(error)
 
 
-def _baseline(exam: LabelExam, metric: str, estimate: EpisodeEstimate) -> dict[str, Any]:
+def _baseline(exam: LabelExam, metric: str) -> dict[str, Any]:
     """Every floor of a metric, the model's difference to each, and which of them is the hardest to beat."""
-    question = QUESTION_OF[metric]
-    names = floors_for(question, exam.priors)
-    if question and question in NOW_OF and not exam.model.knows_now(question):
-        names = tuple(name for name in names if name != "same_as_now")
+    names = floors_for(QUESTION_OF[metric], exam.priors)
     measured = {name: or_none(exam.measure, metric, exam.floors[name]) for name in names}
-    floors = {name: floor for name, floor in measured.items() if floor is not None}
+    floors = {name: floor.value for name, floor in measured.items() if floor is not None}
     return against(
-        {name: floor.value for name, floor in floors.items()},
-        {name: difference_row(estimate - floor) for name, floor in floors.items()},
+        floors, {name: difference_row(exam.better_by(metric, exam.model, name)) for name in floors}
     )
 
 
-def _verdicts(baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _verdicts(
+    baselines: Mapping[str, Mapping[str, Any]], reasons: dict[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """By question: does the interval of the paired difference lie above zero for every floor?"""
-    verdicts = {}
     for question, metric in METRIC_OF.items():
         baseline = baselines.get(metric)
         if not baseline:
             continue
-        low = baseline["difference"]["low"]
+        floor, low = baseline["best"], baseline["difference"]["low"]
+        if low is None and any(each["low"] is not None for each in baseline["differences"].values()):
+            reasons[f"verdicts.{question}"] = (
+                f"the difference to the floor {floor} has no interval: the samples that it answers are of "
+                "one episode"
+            )
         beats = None if low is None else BEATS_FLOOR if low > 0 else DOES_NOT_BEAT_FLOOR
-        verdicts[question] = {"verdict": beats, "metric": metric, "floor": baseline["best"]}
-    return verdicts
+        yield question, {"verdict": beats, "metric": metric, "floor": floor}
 
 
 def _control(
@@ -158,17 +162,15 @@ def _control(
             found[metric] = {
                 "value": under_control.value,
                 "difference": difference_row(estimate - under_control),
-                "over_floor": _over_best_floor(exam, metric, under_control, baselines.get(metric)),
+                "over_floor": _over_best_floor(exam, metric, answered, baselines.get(metric)),
             }
     return found
 
 
 def _over_best_floor(
-    exam: LabelExam, metric: str, estimate: EpisodeEstimate, baseline: Mapping[str, Any] | None
+    exam: LabelExam, metric: str, tally: RowTally, baseline: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    if not baseline:
-        return None
-    return difference_row(estimate - exam.measure(metric, exam.floors[baseline["best"]]))
+    return difference_row(exam.better_by(metric, tally, baseline["best"])) if baseline else None
 
 
 def _clusters(tally: RowTally, estimates: Iterable[str]) -> dict[str, Any]:

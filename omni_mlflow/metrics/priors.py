@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Self
 
-from omni_mlflow.metrics.answers import LABEL_QUESTIONS
+from omni_mlflow.metrics.answers import LABEL_QUESTIONS, UNKNOWN
 from omni_mlflow.spine.rows import digest_of
 from omni_mlflow.spine.types import FittedOnTrain, Target
 
@@ -19,7 +19,7 @@ class TrainPriors(FittedOnTrain):
         objects: number of train samples that name the object.
         objects_per_sample: number of train samples that name no object, one, two and so on; those whose
             objects nobody annotated are in none of them.
-        next_given_action: for each current action, counts of the next action.
+        next_given_action, next_given_contact: for each current action or contact, counts of the next one.
     """
 
     num_samples: int
@@ -32,40 +32,48 @@ class TrainPriors(FittedOnTrain):
     next_action: dict[str, int]
     next_contact: dict[str, int]
     next_given_action: dict[str, dict[str, int]]
+    next_given_contact: dict[str, dict[str, int]]
 
     @classmethod
     def fit(cls, targets: Iterable[Target]) -> Self:
         """Count labels; unlabelled values are not counted. Order of ``targets`` does not matter."""
         counts: dict[str, Counter[str]] = {name: Counter() for name in (*LABEL_QUESTIONS, "objects")}
         sizes: Counter[int] = Counter()
-        following: dict[str, Counter[str]] = {}
+        next_action: dict[str, Counter[str]] = {}
+        next_contact: dict[str, Counter[str]] = {}
         episodes: set[str] = set()
         num_samples = 0
         for target in targets:
             labels = target.labels
             episodes.add(target.episode_id)
             num_samples += 1
+            contact, contact_then = yes_no(labels.in_contact), yes_no(labels.next_in_contact)
             for name, value in (
                 ("action", labels.action),
                 ("subtask", labels.subtask),
-                ("contact", yes_no(labels.in_contact)),
+                ("contact", contact),
                 ("transition", yes_no(labels.transition)),
                 ("next_action", labels.next_action),
-                ("next_contact", yes_no(labels.next_in_contact)),
+                ("next_contact", contact_then),
             ):
                 if value is not None:
                     counts[name][value] += 1
             if labels.objects is not None:
                 counts["objects"].update(labels.objects)
                 sizes[len(labels.objects)] += 1
-            if labels.action is not None and labels.next_action is not None:
-                following.setdefault(labels.action, Counter())[labels.next_action] += 1
+            for following, now, then in (
+                (next_action, labels.action, labels.next_action),
+                (next_contact, contact, contact_then),
+            ):
+                if now is not None and then is not None:
+                    following.setdefault(now, Counter())[then] += 1
         return cls(
             episode_ids=tuple(sorted(episodes)),
             episodes_digest=digest_of(sorted(episodes)),
             num_samples=num_samples,
             objects_per_sample=tuple(sizes[size] for size in range(max(sizes, default=-1) + 1)),
-            next_given_action={key: _sorted(following[key]) for key in sorted(following)},
+            next_given_action={now: _sorted(next_action[now]) for now in sorted(next_action)},
+            next_given_contact={now: _sorted(next_contact[now]) for now in sorted(next_contact)},
             **{name: _sorted(counter) for name, counter in counts.items()},
         )
 
@@ -76,9 +84,19 @@ class TrainPriors(FittedOnTrain):
 
     @classmethod
     def of_actions(cls, actions: Iterable[str]) -> Self:
-        """What is known when only the action of each train sample is: no floor for another question."""
+        """What is known when only the action of each train sample is: no floor for another question.
+
+        Samples whose action nobody annotated, ``unknown``, are counted in ``num_samples`` alone.
+        """
         counts = Counter(actions)
-        return cls.fit([]).model_copy(update={"num_samples": counts.total(), "action": _sorted(counts)})
+        num_samples = counts.total()
+        del counts[UNKNOWN]
+        return cls.fit([]).model_copy(update={"num_samples": num_samples, "action": _sorted(counts)})
+
+    @property
+    def num_without_action(self) -> int:
+        """Number of train samples whose action nobody annotated."""
+        return self.num_samples - sum(self.action.values())
 
 
 def yes_no(value: bool | None) -> str | None:

@@ -32,6 +32,10 @@ _Graded = tuple[str, str, str | None, tuple[tuple[float, float] | None, ...]]
 class RowTally:
     """The rows of one model, a floor or a control, added up.
 
+    Args:
+        scores: how rows are graded, by metric.
+        over_fewer: the same, by metric, over those rows alone that a floor answers.
+
     Attributes:
         truths: number of rows by true answer, for each question with labels.
         unannotated_actions: number of rows whose action nobody annotated; no number about it includes them.
@@ -42,10 +46,14 @@ class RowTally:
         outcomes: number of rows by outcome.
     """
 
-    def __init__(self, scores: Mapping[str, RowScore]) -> None:
-        self._scores = tuple(scores.values())
+    def __init__(
+        self, scores: Mapping[str, RowScore], *, over_fewer: Mapping[str, RowScore] | None = None
+    ) -> None:
+        fewer = over_fewer or {}
+        self._scores = (*scores.values(), *fewer.values())
         self._graded: dict[_Graded, int] = {}  # number of rows, for the few kinds that most rows are of
         self._sums = {name: EpisodeSums() for name in scores}
+        self._sums_over_fewer = {name: EpisodeSums() for name in fewer}
         self._classes = ClassCounts()
         self._samples_per_episode: Counter[str] = Counter()
         self._pairs: Counter[tuple[str, str | None]] = Counter()
@@ -61,14 +69,6 @@ class RowTally:
         tally = cls(scores)
         for row in rows:
             tally.add(row)
-        return tally
-
-    @classmethod
-    def of_answers(cls, rows: Iterable[PredictionRow], scores: Mapping[str, RowScore]) -> RowTally:
-        """Add up rows whose truths are counted elsewhere: those of a control."""
-        tally = cls(scores)
-        for row in rows:
-            tally.add_answers(row)
         return tally
 
     def add(self, row: PredictionRow) -> None:
@@ -100,7 +100,8 @@ class RowTally:
 
     def _settle(self) -> None:
         for (episode, truth, given, parts), count in self._graded.items():
-            for sums, part in zip(self._sums.values(), parts, strict=True):
+            every = (*self._sums.values(), *self._sums_over_fewer.values())
+            for sums, part in zip(every, parts, strict=True):
                 sums.add(episode, part, times=count)
             self._classes.add(episode, truth, given, times=count)
             self._samples_per_episode[episode] += count
@@ -202,13 +203,18 @@ class RowTally:
             raise NothingToScoreError("no row says which objects there are")
         return self.sums[metric].estimate()
 
+    def estimate_over_fewer(self, metric: str) -> EpisodeEstimate:
+        """Estimate a metric over the rows that the floor answers.
+
+        Raises:
+            NothingToScoreError: it answers none.
+        """
+        self._settle()
+        return self._sums_over_fewer[metric].estimate()
+
     def truths_missing(self) -> dict[str, int]:
         """Number of rows by question whose truth they lack, of the questions that any row has."""
         return {name: count for name, count in sorted(self.untold.items()) if count < self.num_samples}
-
-    def knows_now(self, later: str) -> bool:
-        """Tell whether any row with the truth of a question about the future says what is now."""
-        return self.unknown_now[later] < self.truths[later].total()
 
     def degenerate_questions(self) -> dict[str, dict[str, Any]]:
         """Questions of which one true answer makes up more than 95 %: a constant looks excellent there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from omni_mlflow.metrics.errors import or_none
@@ -36,7 +36,8 @@ def against(floors: Mapping[str, float], differences: Mapping[str, Mapping[str, 
     """What a metric is held against, and of it as ``best`` the floor that is hardest to beat.
 
     That is the one whose difference has the smallest lower limit: what lies clearly above it lies so above
-    every other. Without intervals it is the one with the smallest difference.
+    every other. Where a difference has no interval, nobody can tell that it lies above zero: it is harder
+    than one that does. Without any interval it is the one with the smallest difference.
 
     Args:
         floors: value by name; the first of two that are equally hard is named.
@@ -44,7 +45,8 @@ def against(floors: Mapping[str, float], differences: Mapping[str, Mapping[str, 
     """
     if not floors:
         return {}
-    hardest = min(differences, key=lambda name: _lower_limit(differences[name]))
+    has_limits = any(each["low"] is not None for each in differences.values())
+    hardest = min(differences, key=lambda name: _hardness(differences[name], has_limits=has_limits))
     return {
         "floors": dict(floors),
         "best": hardest,
@@ -53,6 +55,9 @@ def against(floors: Mapping[str, float], differences: Mapping[str, Mapping[str, 
     }
 
 
-def _lower_limit(difference: Mapping[str, Any]) -> tuple[float, float]:
+def _hardness(difference: Mapping[str, Any], *, has_limits: bool) -> tuple[float, float]:
+    """What grows as a floor gets easier: the lower limit of the difference, then its value."""
     value: float = difference["value"]
-    return (value if difference["low"] is None else difference["low"], value)
+    if difference["low"] is None:
+        return (0.0, inf) if has_limits else (value, value)
+    return (difference["low"], value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from omni_mlflow.metrics.floors import SAME_AS_NOW
 from omni_mlflow.metrics.metric import LABEL_METRICS
 from omni_mlflow.metrics.metrics_file import reasons_of
 from omni_mlflow.reporting.facts import RunFacts
@@ -226,11 +227,7 @@ def remarks(facts: RunFacts) -> list[str]:
             f"Nobody annotated the action of {unannotated} samples: no number about the action includes "
             "them, where the published definitions would."
         )
-    for question, count in sorted((more.get("unknown_now") or {}).items()):
-        told.append(
-            f"In {count} samples asked about {question.replace('_', ' ')} nobody annotated what is now: "
-            f"there “{FLOOR_TITLES['same_as_now']}” is given the model's own answer, so they decide nothing."
-        )
+    told += _unknown_now(facts)
     ceiling = more.get("closed_vocabulary_ceiling")
     if ceiling is not None:
         told.append(
@@ -250,6 +247,21 @@ def remarks(facts: RunFacts) -> list[str]:
         if name in facts.reported_metrics and facts.value(name) is None and name not in reasons:
             told.append(f"“{name}” has no value, and the evaluation does not say why.")
     return told
+
+
+def _unknown_now(facts: RunFacts) -> Iterable[str]:
+    """Over which samples a model is held against what is true now, where nobody annotated that in some."""
+    title = FLOOR_TITLES[SAME_AS_NOW]
+    for question, count in sorted((facts.section("more").get("unknown_now") or {}).items()):
+        told = f"In {count} samples asked about {question.replace('_', ' ')} nobody annotated what is now"
+        metric = facts.section("verdicts").get(question, {}).get("metric")
+        baseline = facts.section("baselines").get(metric) or {}
+        if SAME_AS_NOW in baseline.get("floors", {}):
+            floor, better_by = (baseline[key][SAME_AS_NOW] for key in ("floors", "differences"))
+            own = floor + better_by["value"]
+            yield f"{told}: “{title}” is compared over the others, where the model scores {number(own)}."
+        else:
+            yield f"{told}, so it is not held against “{title}”."
 
 
 def _asked_alone(facts: RunFacts) -> Iterable[str]:

@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from io import BufferedReader
 from typing import Any
 
+from pydantic import BaseModel, PositiveInt, ValidationError
+
 from omni_mlflow.journal import follow_open_journal
+from omni_mlflow.spine.rows import BadRowError
 from omni_mlflow.stages.base import Ground
 from omni_mlflow.stages.evaluation_identity import Identity
 from omni_mlflow.workspace import StageFolder
 
 PARTIAL = "predictions.partial.jsonl"
+
+
+class _Head(BaseModel):
+    """The first row of a journal of answers."""
+
+    identity: Identity
+    batch_size: PositiveInt
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ def read_sheet(folder: StageFolder) -> AnswerSheet | None:
     """Open the journal of answers in ``folder``, finished or not; None where none was begun.
 
     Raises:
-        BadRowError: the first row is not JSON.
+        BadRowError: the first row is not JSON, or not what an evaluation begins its journal with.
         StaleInputError: the journal changed after it was sealed.
     """
     path = folder.path / PARTIAL
@@ -61,7 +71,15 @@ def read_sheet(folder: StageFolder) -> AnswerSheet | None:
     file = path.open("rb")
     if folder.seal() is not None:
         folder.open(PARTIAL)
-    head, start = next(follow_open_journal(file, start=0), ({}, 0))
-    if "identity" not in head:
+    head, start = next(follow_open_journal(file, start=0), (None, 0))
+    if head is None:
         return None
-    return AnswerSheet(folder, file, identity=head["identity"], batch_size=head["batch_size"], start=start)
+    try:
+        begun = _Head.model_validate(head)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise BadRowError(
+            f"{path}:1: no evaluation begins its journal with this row ({wrong}); put it back as it was, or "
+            "move the folder out of the workspace"
+        ) from error
+    return AnswerSheet(folder, file, identity=begun.identity, batch_size=begun.batch_size, start=start)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from omni_mlflow.backbones.base import Predictor
 from omni_mlflow.journal import Journal, follow_open_journal
 from omni_mlflow.spine.types import Answer, Sample
-from omni_mlflow.stages.asking import ask
+from omni_mlflow.stages.asking import ask, batches
 from omni_mlflow.stages.evaluation_identity import Identity, differing
 from omni_mlflow.stages.kept_answers import KeptAnswers
 
@@ -114,9 +114,8 @@ def answer_all(
     """
     known = known or KeptAnswers()
     for attempt in range(1 + max_retries):
-        for start in range(0, len(ids), batch_size):
-            # Batches are cut from the whole list, so a resumed evaluation cuts the same ones.
-            batch = ids[start : start + batch_size]
+        done = 0
+        for batch in batches(ids, size=batch_size):
             missing = journal.missing(name, batch)
             unanswered = [each for each in missing if not known.is_given((name, each))]
             if unanswered and predictor is not None:
@@ -124,8 +123,9 @@ def answer_all(
                 journal.add(name, [said[each] if each in said else known[name, each] for each in missing])
             elif missing:
                 journal.take_over(name, missing, known)
+            done += len(batch)
             if attempt == 0:
-                on_batch(start + len(batch))
+                on_batch(done)
         if predictor is None or not journal.missing(name, ids):
             break
     return journal.answers(name, ids)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from hashlib import sha256
-from heapq import nsmallest
 from itertools import islice
 from sys import intern
 
@@ -16,14 +13,10 @@ from pydantic import BaseModel
 from omni_mlflow.spine.row_file import RowFile
 from omni_mlflow.spine.rows import read_document, read_rows
 from omni_mlflow.spine.types import Sample
+from omni_mlflow.stages.asking import ALONE, INTACT, as_asked, drawn_alone
 from omni_mlflow.stages.base import Ground
 from omni_mlflow.stages.evaluation_identity import Identity, evaluation_identity
 from omni_mlflow.stages.manifests import DatasetManifest
-
-INTACT = "intact"
-ALONE = "alone"
-NUM_ALONE = 16
-"""So many samples that were asked in batches are asked once more, each by itself."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +47,12 @@ class Questions:
         rounds = dict.fromkeys((name for name in self.passes if name != ALONE), ids)
         if batch_size == 1:
             return rounds
-        drawn = {*nsmallest(NUM_ALONE, self.ids, key=lambda each: sha256(each.encode()).digest())}
+        drawn = drawn_alone(self.ids)
         return {**rounds, ALONE: [each for each in ids if each in drawn]}
 
     def as_asked(self, name: str) -> Callable[[Sequence[str]], list[Sample]]:
-        """Return what gives the samples of some ids as the pass ``name`` asks them.
-
-        A control exchanges inputs between all samples, so it is made of all of them, once it is asked.
-        """
-
-        @cache
-        def made() -> Sequence[Sample]:
-            return self.samples if name in (INTACT, ALONE) else self.control(name, list(self.samples))
-
-        @cache
-        def place_of() -> dict[str, int]:
-            return {each: place for place, each in enumerate(self.ids)}
-
-        return lambda ids: [made()[place_of()[each]] for each in ids]
+        """Return what gives the samples of some ids as the pass ``name`` asks them."""
+        return as_asked(name, self.ids, self.samples, self.control)
 
 
 class _Named(BaseModel):

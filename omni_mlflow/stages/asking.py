@@ -1,4 +1,4 @@
-"""What becomes of one batch of samples: each is answered, answered in vain, or not answered at all.
+"""What a pass asks, in which batches, and what becomes of one: samples are answered, in vain, or not at all.
 
 This decides what an answer is, so it is a part of an evaluation's identity, and imports little.
 """
@@ -6,15 +6,55 @@ This decides what an answer is, so it is a part of an evaluation's identity, and
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from hashlib import sha256
+from heapq import nsmallest
 
 from omni_mlflow.backbones.base import Predictor
 from omni_mlflow.loaded_code import EditedCodeError
 from omni_mlflow.spine.types import Answer, Outcome, Sample
 
+INTACT = "intact"
+ALONE = "alone"
+NUM_ALONE = 16
+"""So many samples that were asked in batches are asked once more, each by itself."""
+
 
 class WrongAnswersError(Exception):
     """A predictor did not answer the samples that it was asked."""
+
+
+def as_asked(
+    name: str,
+    ids: Sequence[str],
+    samples: Sequence[Sample],
+    control: Callable[[str, Sequence[Sample]], Sequence[Sample]],
+) -> Callable[[Sequence[str]], list[Sample]]:
+    """Return what gives the samples of some of ``ids`` as the pass ``name`` asks them.
+
+    A control exchanges inputs between all samples, so it is made of all of them, once it is asked.
+    """
+
+    @cache
+    def made() -> Sequence[Sample]:
+        return samples if name in (INTACT, ALONE) else control(name, list(samples))
+
+    @cache
+    def place_of() -> dict[str, int]:
+        return {each: place for place, each in enumerate(ids)}
+
+    return lambda some: [made()[place_of()[each]] for each in some]
+
+
+def drawn_alone(ids: Sequence[str]) -> frozenset[str]:
+    """Return which of all samples are asked once more by themselves; their ids alone decide."""
+    return frozenset(nsmallest(NUM_ALONE, ids, key=lambda each: sha256(each.encode()).digest()))
+
+
+def batches(ids: Sequence[str], *, size: int) -> Iterator[Sequence[str]]:
+    """Cut the samples of a pass into those that are asked together, whichever are answered already."""
+    return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 def ask(predictor: Predictor, samples: Sequence[Sample]) -> list[Answer]:
@@ -54,8 +94,12 @@ def _failed(sample: Sample, reason: str) -> Answer:
     )
 
 
+def says_nothing(answer: Answer) -> bool:
+    """Tell whether an answer is called one and holds none."""
+    return answer.outcome is Outcome.ANSWERED and not answer.raw.strip() and not answer.values
+
+
 def _judged(answer: Answer) -> Answer:
-    says_nothing = not answer.raw.strip() and not answer.values
-    if says_nothing and answer.outcome is Outcome.ANSWERED:
+    if says_nothing(answer):
         return answer.model_copy(update={"outcome": Outcome.MODEL_INVALID})
     return answer

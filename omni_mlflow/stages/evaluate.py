@@ -15,7 +15,8 @@ from omni_mlflow.journal import Journal
 from omni_mlflow.spine.types import Split
 from omni_mlflow.stages.answer_sheets import PARTIAL
 from omni_mlflow.stages.answering import AnswerJournal, answer_all
-from omni_mlflow.stages.asked import ALONE, Questions, questions
+from omni_mlflow.stages.asked import Questions, questions
+from omni_mlflow.stages.asking import ALONE
 from omni_mlflow.stages.base import Ground, Options, Report, Run, Stage
 from omni_mlflow.stages.evaluation_identity import ANSWER_WITH
 from omni_mlflow.stages.finalising import JOURNALS, Said, finalise, lost_samples

@@ -31,7 +31,8 @@ from omni_mlflow.spine.rows import (
 )
 from omni_mlflow.spine.types import Answer, Check, Outcome, Skip, Split, Target, broken
 from omni_mlflow.stages.answer_sheets import PARTIAL
-from omni_mlflow.stages.asked import INTACT, Questions
+from omni_mlflow.stages.asked import Questions
+from omni_mlflow.stages.asking import INTACT
 from omni_mlflow.stages.base import Report, Run
 from omni_mlflow.stages.declared_labels import label_ledger
 from omni_mlflow.stages.evaluation_facts import (

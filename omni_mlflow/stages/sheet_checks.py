@@ -13,6 +13,7 @@ from omni_mlflow.spine.rows import digest_of, read_rows
 from omni_mlflow.spine.types import Answer, Check, LabelledSample, Sample, Split
 from omni_mlflow.stages.answer_sheets import AnswerSheet
 from omni_mlflow.stages.asked import Questions
+from omni_mlflow.stages.asking import says_nothing
 from omni_mlflow.stages.base import Ground
 from omni_mlflow.stages.kept_answers import is_given
 
@@ -77,6 +78,9 @@ class Judge:
                 answer = Answer.model_validate(row)
             except ValidationError as error:
                 self._refuse("row_is_an_answer", where, "the fields of an answer", _told(error))
+                continue
+            if says_nothing(answer):
+                self._refuse("row_is_an_answer", where, "something said, or model_invalid", "nothing")
                 continue
             if self._belongs(answer, in_pass, where):
                 print_ = _print_of(answer) if is_given(answer) else _LOST

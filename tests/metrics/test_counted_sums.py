@@ -36,7 +36,9 @@ def test_rows_counted_together_give_what_each_row_gives_alone(monkeypatch):
     found = []
     for most in (0, 7, 10_000):
         monkeypatch.setattr(row_tally, "_MOST_COUNTED", most)
-        tally = RowTally.of_answers(rows, {"weight": lambda row: row["weight"]})
+        tally = RowTally({"weight": lambda row: row["weight"]})
+        for row in rows:
+            tally.add_answers(row)
         macro_f1 = tally.classes.macro_f1(["a", "b", "c"])
         found.append(
             (list(tally.pairs.items()), tally.samples_per_episode, tally.sums["weight"].estimate(), macro_f1)

@@ -15,6 +15,7 @@ from omni_mlflow.__main__ import build
 from omni_mlflow.label_files import UnusableFileError
 from omni_mlflow.metrics.label_ledger import LabelLedger
 from omni_mlflow.metrics.priors import TrainPriors
+from omni_mlflow.metrics.questions import METRIC_OF
 from omni_mlflow.predictions_file import PredictionsFile, ranges
 from omni_mlflow.spine.rows import write_document
 from omni_mlflow.spine.types import Labels, Span, Split, Target
@@ -294,7 +295,7 @@ def test_a_row_whose_action_nobody_annotated_is_asked_nothing_about_it_and_count
     assert found["more"]["samples_without_action_label"] == 1
     note, of_floor = notes_of(tmp_path)
     assert note.startswith("1 of 5 rows have the true label 'unknown': nobody annotated their action")
-    assert of_floor.startswith("in 1 of 5 rows nobody annotated what is now, of next_action: there the floor")
+    assert of_floor.startswith("in 1 of 5 rows nobody annotated what is now, of next_action: the floor")
     assert note in given([*rows, unknown]).output
 
 
@@ -526,17 +527,77 @@ def test_rows_that_lack_a_truth_which_others_have_are_counted(metrics_of, rows, 
     ]
 
 
-def test_a_question_that_no_answer_holds_is_told_apart_from_one_answered_wrong(metrics_of, rows, tmp_path):
-    unasked = [
-        {**row, "pred_json": {key: row["pred_json"][key] for key in row["pred_json"] if key != "contact"}}
-        for row in rows
-    ]
-    assert metrics_of(unasked)["contact_accuracy"] == 0
-    assert any(
-        "no pred_json holds contact, so contact_accuracy counts" in note for note in notes_of(tmp_path)
-    )
+def without(row, question):
+    return {**row, "pred_json": {key: row["pred_json"][key] for key in row["pred_json"] if key != question}}
+
+
+UNASKED = {
+    "it is not there": ("contact", lambda row: without(row, "contact")),
+    "it is null": ("contact", lambda row: {**row, "pred_json": {**row["pred_json"], "contact": None}}),
+    "the label is null": ("action", lambda row: {**without(row, "action"), "predicted_label": None}),
+}
+
+
+@pytest.mark.parametrize("case", UNASKED)
+def test_a_question_that_no_answer_holds_is_told_apart_from_one_answered_wrong(
+    metrics_of, rows, tmp_path, case
+):
+    question, unasked = UNASKED[case]
+    metric = METRIC_OF[question]
+    assert metrics_of([unasked(row) for row in rows])[metric] == 0
+    said = f"0 of 4 rows answer {question}, and {metric} counts the others as wrong"
+    assert any(said in note for note in notes_of(tmp_path))
     metrics_of(rows)
-    assert not any("no pred_json holds" in note for note in notes_of(tmp_path))
+    assert not any("if nobody asked it" in note for note in notes_of(tmp_path))
+
+
+def test_a_question_that_hardly_any_answer_holds_is_told_as_well(metrics_of, make_row, tmp_path):
+    many = [make_row(f"s{number}", episode=f"e{number % 4}") for number in range(60)]
+    metrics_of([*many[:2], *(without(row, "contact") for row in many[2:])])
+    assert any("2 of 60 rows answer contact" in note for note in notes_of(tmp_path))
+    metrics_of([*many[:3], *(without(row, "contact") for row in many[3:])])
+    assert not any("answer contact" in note for note in notes_of(tmp_path))
+
+
+def test_train_samples_without_an_action_are_in_no_floor_and_told(metrics_of, rows, tmp_path):
+    plain = metrics_of(rows, train_labels=["Stir", "Cut", "Stir"])
+    found = metrics_of(rows, train_labels=["Stir", "unknown", "Cut", "Stir", "unknown", "unknown", "unknown"])
+    assert found["baselines"] == plain["baselines"]
+    [note] = [note for note in notes_of(tmp_path) if "train samples" in note]
+    assert note == "4 of 7 train samples have no action label: no floor counts them"
+
+
+def test_a_label_ledger_that_was_changed_declares_nothing(given, rows, tmp_path):
+    counts = {Split.TRAIN: {"Stir": 3, "Cut": 1}, Split.TEST: {"Stir": 1}}
+    ledger = LabelLedger.of(counts)
+    path = tmp_path / "label_ledger.json"
+    path.write_text(ledger.model_copy(update={"labels": ledger.labels[:1]}).model_dump_json())
+    error = given(rows, "--declared-classes", str(path)).exception
+    assert isinstance(error, UnusableFileError)
+    assert "its labels are not those of its digest" in str(error)
+
+
+def test_half_a_character_is_no_label(given, rows):
+    error = given(rows, options='["Stir", "\\ud800"]').exception
+    assert isinstance(error, UnusableFileError)
+
+
+def test_metrics_that_the_record_beside_them_does_not_tell_of_are_not_replaced(given, rows, tmp_path):
+    given(rows)
+    metrics = tmp_path / "out" / "metrics.json"
+    metrics.write_text('{"accuracy": 1.0}')
+    error = given(rows).exception
+    assert isinstance(error, UnusableFileError)
+    assert "is not the one that score.json beside it tells of" in str(error)
+    assert metrics.read_text() == '{"accuracy": 1.0}'
+    metrics.unlink()
+    assert given(rows).exit_code == 0
+
+
+def test_unknown_is_no_declared_class(metrics_of, rows, tmp_path):
+    classes = tmp_path / "classes.json"
+    classes.write_text('["Stir", "unknown", "Cut"]')
+    assert metrics_of(rows, "--declared-classes", str(classes))["more"]["num_declared_classes"] == 2
 
 
 @pytest.mark.parametrize("foreign", ["score.json", "metrics.json"])

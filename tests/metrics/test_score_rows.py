@@ -37,6 +37,15 @@ def test_without_intervals_or_with_equal_ones_it_is_the_one_with_the_smallest_di
     assert told["best"] == "same_as_now"
 
 
+@pytest.mark.parametrize(("low", "best"), [(0.1, "same_as_now"), (0.0, "majority"), (-0.1, "majority")])
+def test_a_difference_without_an_interval_is_harder_than_one_clearly_above_zero(low, best):
+    told = against(
+        {"majority": 0.4, "same_as_now": 0.5},
+        {"majority": difference(0.3, low), "same_as_now": difference(0.9, None)},
+    )
+    assert told["best"] == best
+
+
 def test_without_floors_there_is_nothing_to_be_held_against():
     assert against({}, {}) == {}
 

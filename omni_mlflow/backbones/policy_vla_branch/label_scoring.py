@@ -17,6 +17,7 @@ from omni_mlflow.metrics.errors import or_none
 from omni_mlflow.metrics.label_scores import label_scores
 from omni_mlflow.metrics.metric import LABEL_METRICS, Metric
 from omni_mlflow.metrics.priors import yes_no
+from omni_mlflow.metrics.questions import METRIC_OF
 from omni_mlflow.metrics.score_rows import interval_row
 from omni_mlflow.spine.types import Answer
 
@@ -181,7 +182,7 @@ def _kept_reasons(reasons: Mapping[str, str], names: Mapping[str, str]) -> dict[
         block, dot, name = key.rpartition(".")
         if name in names:
             kept[f"{block}{dot}{names[name]}"] = reason
-        elif name == "intervals":
+        elif name == "intervals" or (block == "verdicts" and METRIC_OF[name] in names):
             kept[key] = reason
     return kept
 

@@ -8,11 +8,9 @@ from omni_mlflow.backbones.base import Exam, Scores
 from omni_mlflow.backbones.label_answers import Row, answered_instead, prediction_rows
 from omni_mlflow.backbones.qwen3_omni_lora.prompt import label_options
 from omni_mlflow.backbones.qwen3_omni_lora.settings import Settings
-from omni_mlflow.metrics.label_exam import LabelExam
+from omni_mlflow.metrics.label_exam import LabelExam, answers_tally
 from omni_mlflow.metrics.label_scores import exam_scores, headline
 from omni_mlflow.metrics.labels import confusion_rows, per_class_rows
-from omni_mlflow.metrics.questions import ROW_SCORES
-from omni_mlflow.metrics.row_tally import RowTally
 from omni_mlflow.spine.stored_rows import StoredRows
 
 
@@ -21,7 +19,7 @@ def score_exam(exam: Exam, settings: Settings) -> Scores:
     options = label_options(exam.fitted, max_options=settings.prompt.max_label_options)
     rows: StoredRows[Row] = StoredRows()
     graded = LabelExam(exam.fitted, label_options=options, declared=exam.classes)
-    controls = {name: RowTally(ROW_SCORES) for name in exam.controls}
+    controls = {name: answers_tally() for name in exam.controls}
     for row, *answers in zip(prediction_rows(exam, exam.answers), *exam.controls.values(), strict=True):
         rows.append(row)
         graded.add(row)
