@@ -67,7 +67,10 @@ SCORE_OPTIONS = [
 ]
 HEAL_OPTIONS: list[click.Parameter] = [
     click.Option(
-        ["--end"], multiple=True, metavar="RUN_ID", help="End this run too: you know that nobody works on it."
+        ["--end"],
+        multiple=True,
+        metavar="RUN_ID",
+        help="End this run too, or free a finished one: you know that nobody works on it.",
     ),
     WORKSPACE,
     JSON,

@@ -1,8 +1,8 @@
 """A workspace that was copied, and a run with which both copies went on: the store shows one of them.
 
 Both journals bear the run's key, and each writes the same steps at times of its own. The run belongs to the
-copy whose process entered it first in the store; it is free again once that process died or failed, so that a
-workspace that was brought back from a backup can go on.
+copy whose process entered it first in the store; it is free again once that process died or failed, or once a
+person says that the other copy is gone, so that a workspace that was brought back from a backup can go on.
 """
 
 from __future__ import annotations
@@ -41,9 +41,13 @@ def keeps_it(stranger: Process, stored: StoredRun, journal: RunJournal) -> bool:
 
 def told_copied(stranger: Process, stored: StoredRun, journal: RunJournal) -> str:
     did = "is at work on" if stored.status == "RUNNING" else "finished"
+    if is_alive(stranger) and stored.status == "RUNNING":
+        gone = f"Where there is no such copy, stop process {stranger.pid} and run: omni-mlflow sync"
+    else:
+        gone = f"Where that copy is gone: omni-mlflow heal --end {stored.run_id}, then omni-mlflow sync"
     return (
         f"{journal.name} ({journal.path}) is not shown: process {stranger.pid} on {stranger.host} {did} its "
         f"run {stored.run_id} in another copy of this workspace, and a run shows one of them. Go on in that "
-        "copy; to see what this one made, sync it to a store of its own: "
-        "MLFLOW_TRACKING_URI=... omni-mlflow sync"
+        "copy; to see what this one made as well, sync it to a store of its own: "
+        f"MLFLOW_TRACKING_URI=... omni-mlflow sync. {gone}"
     )

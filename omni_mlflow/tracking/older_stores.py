@@ -38,13 +38,15 @@ def look_at(
 def _is_behind(journal: RunJournal, mark: Watermark, run: Run | None) -> bool:
     if run is None:
         return True
-    row = last_row(journal.path)
-    ended = parse_event(row) if row is not None else None
     if run.info.lifecycle_stage == "deleted":
         return False
+    told = run.data.tags.get(PROJECTED_TAG, "")
+    if told != mark.told and rows_told(told) <= mark.rows:
+        return True
+    row = last_row(journal.path)
+    ended = parse_event(row) if row is not None else None
     if not isinstance(ended, Ended):
-        told = run.data.tags.get(PROJECTED_TAG, mark.told)
-        return told != mark.told and rows_told(told) <= mark.rows
+        return False
     told = run.data.tags.get(OUTCOME_TAG)
     if ended.outcome is RunOutcome.KILLED and told not in (None, RunOutcome.KILLED):
         return False  # it went on in another copy of the workspace

@@ -44,6 +44,11 @@ _ENDED_BY_MLFLOW_RUN = (
     "and tags.`mlflow.source.type` = 'PROJECT'"
 )
 
+_FREED = (
+    "it stays FINISHED and is nobody's any more; a workspace that went on with it brings its rows over with: "
+    "omni-mlflow sync"
+)
+
 _CLOCK_S = 5
 """By so much the start of a process and the start of a run may be told wrongly."""
 
@@ -112,7 +117,11 @@ class StoreHealer:
                 self._explain(run)
 
     def end(self, run_id: str) -> str | None:
-        """End a run because a person says so; return why not, when it cannot be done."""
+        """End a run because a person says so; return why not, when it cannot be done.
+
+        One that is FINISHED stays so, and is no longer its process's: the copy of the workspace that it was
+        finished in is gone, and another one may go on with it.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
@@ -120,12 +129,17 @@ class StoreHealer:
         except MlflowException as error:
             return f"run {run_id}: {error.message}"
         process = process_of(run.data.tags)
-        if run.info.status != "RUNNING":
+        is_finished = run.info.status == "FINISHED" and process is not None
+        if run.info.status != "RUNNING" and not is_finished:
             return f"run {run_id} is {run.info.status} already"
         if process is None and not is_entered(run) and not could_be_of_project(run, self._project):
             return f"run {run_id} was not made by this project; end it with the tool that made it"
         if process is not None and is_alive(process):
             return f"run {run_id} is alive: process {process.pid} works on it; stop that process"
+        if is_finished:
+            self._client.delete_tag(run_id, PROCESS_TAG)
+            self.healed.append(HealedRun(name=_name(run), key=None, run_id=run_id, reason=_FREED))
+            return None
         last_s = last_sign_s(run.data.tags, start_ms=run.info.start_time)
         self._end(run, _Dead("ended by a person, who said that nobody works on it any more", last_s))
         return None

@@ -107,9 +107,9 @@ class StoredRuns:
         known = self._known.get(journal.key)
         stored = self.of(journal)
         self._copied.pop(journal.key, None)
-        if stored.deleted or not (journal.enters or journal.ends):
-            return stored.deleted
-        if stored is known:
+        if stored.deleted:
+            return True
+        if stored is known:  # the next rows bring a new watermark, which tells of no rows that are lost
             self.read_again(stored)
             self.hold_against_mark(stored, journal)
         if not journal.enters:
@@ -128,9 +128,10 @@ class StoredRuns:
 
         More: the workspace is from a backup, and the run holds points that its journal does not know. Fewer:
         the store is, and everything is projected again. Either way only points that the run lacks are sent.
+        A run without the tag may lack all of them.
         """
-        mark, told = journal.mark, stored.tags.get(PROJECTED_TAG)
-        if stored.deleted or mark is None or told is None or told == mark.told:
+        mark, told = journal.mark, stored.tags.get(PROJECTED_TAG, "")
+        if stored.deleted or mark is None or told == mark.told:
             return
         journal.compared = True
         stored.held, stored.seen = {}, {}

@@ -18,6 +18,7 @@ from omni_mlflow.tracking.failures import DeletedExperimentError
 from omni_mlflow.tracking.follow import Follower
 from omni_mlflow.tracking.healing import heal_journals
 from omni_mlflow.tracking.projection import Projection
+from omni_mlflow.tracking.store_healing import StoreHealer
 
 
 def finish(record, status="FINISHED", outcome=RunOutcome.OK, reason=""):
@@ -342,6 +343,27 @@ def test_a_copy_that_goes_on_under_mlflow_run_leaves_the_other_run_as_it_is(copi
     assert client.get_run(outer).info.status == "FINISHED"
 
 
+@pytest.mark.parametrize("owner", [(DEAD, DONE), (FAR, None)], ids=["finished", "out of sight"])
+def test_a_person_frees_a_run_of_a_copy_that_is_gone(copies, tracker, store, owner):
+    lost, backup = copies
+    now_ms = time.time_ns() // 1_000_000
+    goes_on(lost, owner[0], at_ms=now_ms, ends=owner[1])
+    shown_from(lost, store)
+    goes_on(backup, OTHER, at_ms=now_ms + 60_000, ends=DONE)
+    [note] = shown_from(backup, store).notes
+    [run] = tracker.client(store).search_runs(["1"])
+    assert f"Where that copy is gone: omni-mlflow heal --end {run.info.run_id}, then omni-mlflow sync" in note
+    healer = StoreHealer(tracker.client(store), project=backup, shared=False)
+    assert healer.end(run.info.run_id) is None
+    assert len(healer.healed) == 1
+    assert shown_from(backup, store).notes == ()
+    [shown] = tracker.dump(store)["runs"].values()
+    assert (shown["state"][0], [step for step, *_ in shown["metrics"]["train/loss"]]) == (
+        "FINISHED",
+        [1, 2, 3],
+    )
+
+
 @pytest.mark.parametrize("ends", [CUT, None])
 def test_a_workspace_from_a_backup_goes_on_with_a_run_whose_process_is_gone(copies, tracker, store, ends):
     lost, backup = copies
@@ -605,7 +627,7 @@ def test_a_store_put_back_while_a_stage_runs_gets_what_it_lost_from_the_next_pro
     all_shown(tracker, store, stage, last=9)
 
 
-@pytest.mark.parametrize("sign", ["heartbeat", "end", "failure"])
+@pytest.mark.parametrize("sign", ["heartbeat", "end", "failure", "rows"])
 def test_a_store_put_back_while_a_stage_runs_gets_what_it_lost_from_the_same_process(
     restored, tracker, store, monkeypatch, sign
 ):
@@ -614,6 +636,10 @@ def test_a_store_put_back_while_a_stage_runs_gets_what_it_lost_from_the_same_pro
         monkeypatch.setattr("omni_mlflow.tracking.signs_of_life.BEAT_EVERY_S", 0.0)
     elif sign == "end":
         finish(stage)
+    elif sign == "rows":
+        steps_at(stage, [9])
+        projection.run_pass()
+        steps_at(stage, [10])
     else:
         steps_at(stage, [9])
         with monkeypatch.context() as away:
@@ -622,7 +648,49 @@ def test_a_store_put_back_while_a_stage_runs_gets_what_it_lost_from_the_same_pro
                 projection.run_pass()
     for _ in range(2):
         projection.run_pass()
-    all_shown(tracker, store, stage, last=9 if sign == "failure" else 8)
+    all_shown(tracker, store, stage, last={"failure": 9, "rows": 10}.get(sign, 8))
+
+
+@pytest.mark.parametrize("outcome", [RunOutcome.FAILED, RunOutcome.REFUSED])
+def test_a_store_from_before_a_run_was_entered_again_gets_how_it_ended_at_last(
+    begin, tracker, store, workspace, outcome
+):
+    stage = begin("train")
+    steps_at(stage, [1])
+    finish(stage, "FAILED", outcome, "no such file")
+    tracker.project(store)
+    database = store.removeprefix("sqlite:///")
+    backup = shutil.copy(database, f"{database}.backup")
+    again = begin("train")
+    steps_at(again, [2, 3])
+    finish(again, "KILLED", RunOutcome.KILLED, "stopped by SIGTERM")
+    tracker.project(store)
+    wanted = tracker.dump(store)
+    shutil.copy(backup, database)
+    assert shown_from(workspace, store).projected > 0
+    found = tracker.dump(store)
+    [run], [as_before] = found["runs"].values(), wanted["runs"].values()
+    assert (run["state"], run["tags"], run["metrics"]) == tuple(
+        as_before[key] for key in ("state", "tags", "metrics")
+    )
+    assert shown_from(workspace, store).projected == 0
+
+
+def test_a_store_from_before_its_run_was_entered_gets_the_first_rows_too(
+    begin, tracker, store, workspace, tmp_path
+):
+    tags = {"mlflow.source.type": "PROJECT", "mlflow.project.entryPoint": "train"}
+    outer = tracker.client(store).create_run("1", tags=tags).info.run_id
+    database = store.removeprefix("sqlite:///")
+    shutil.copy(database, tmp_path / "backup.db")
+    stage = begin("train", outer=outer)
+    steps_at(stage, [1])
+    tracker.project(store)
+    shutil.copy(tmp_path / "backup.db", database)
+    steps_at(stage, [2])
+    stage.params({"rank": 8})
+    tracker.project(store)
+    all_shown(tracker, store, stage, last=2)
 
 
 def test_a_run_tells_how_far_it_is_shown_without_a_request_of_its_own(begin, tracker, store, workspace):
