@@ -16,7 +16,7 @@ FLOOR_TITLES = {
     "majority": "most frequent train answer",
     "train_prior": "drawn from train frequencies",
     "same_as_now": "same as what is true now",
-    "next_given_current": "usual successor of the true current action",
+    "next_given_current": "usual successor of what is true now",
     "copy_prompt": "the window in the prompt",
 }
 DIFFERS = "differs"
