@@ -9,7 +9,7 @@ from typing import Any
 
 from omni_mlflow.reporting.facts import RunFacts
 from omni_mlflow.reporting.spelling import NOTHING, bounds, number, signed
-from omni_mlflow.reporting.wording import BEATS, control_title, floor_title, interval_of, undecided, verdict
+from omni_mlflow.reporting.wording import BEATS, control_title, floor_of, interval_of, undecided, verdict
 
 _MOST_REASONS = 40
 _EXAMPLES = 2
@@ -60,7 +60,7 @@ def results_table(facts: RunFacts) -> Table:
                 facts.title(name),
                 number(facts.value(name)),
                 interval_of(facts, name),
-                floor_title(baseline["best"]) if baseline else NOTHING,
+                floor_of(facts, name, baseline["best"]) if baseline else NOTHING,
                 number(floor),
                 signed(difference["value"]) if difference else NOTHING,
                 bounds(difference),
@@ -90,7 +90,7 @@ def floors_table(facts: RunFacts) -> Table:
             rows.append(
                 (
                     facts.title(name),
-                    floor_title(floor),
+                    floor_of(facts, name, floor),
                     number(value),
                     signed(difference["value"]),
                     bounds(difference),

@@ -67,6 +67,15 @@ def floor_title(name: str) -> str:
     return FLOOR_TITLES.get(name, name.replace("_", " "))
 
 
+def floor_of(facts: RunFacts, metric: str, floor: str) -> str:
+    """The title of a floor that a metric is held against, and over which samples where not over all."""
+    judged = facts.section("verdicts").items()
+    questions = {question for question, verdict in judged if verdict["metric"] == metric}
+    unknown = (facts.section("more").get("unknown_now") or {}).keys() & questions
+    limited = ", where that is known" if floor == SAME_AS_NOW and unknown else ""
+    return f"{floor_title(floor)}{limited}"
+
+
 def control_title(name: str) -> str:
     return name.replace("_", " ")
 
@@ -164,7 +173,7 @@ def findings(facts: RunFacts) -> list[str]:
         told.append(
             f"{facts.title(metric)} is {within(number(facts.value(metric)), facts.interval(metric))} "
             f"and {verdict(baseline, facts.evidence)}: "
-            f"“{floor_title(floor)}” scores {number(baseline['floors'][floor])}, a difference of "
+            f"“{floor_of(facts, metric, floor)}” scores {number(baseline['floors'][floor])}, a difference of "
             f"{within(signed(baseline['difference']['value']), baseline['difference'])}."
         )
     graded = "question" if facts.questions else "metric"
@@ -203,7 +212,7 @@ def _numbers_here(facts: RunFacts) -> list[str]:
         floor = baseline["best"]
         told.append(
             f"On these generated episodes {_inside(facts.title(metric))} is {number(facts.value(metric))}, "
-            f"and “{floor_title(floor)}” scores {number(baseline['floors'][floor])}."
+            f"and “{floor_of(facts, metric, floor)}” scores {number(baseline['floors'][floor])}."
         )
     return told
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from omni_mlflow.metrics.label_scores import label_scores
 from omni_mlflow.metrics.metric import Metric
 from omni_mlflow.metrics.score_rows import against
 from omni_mlflow.reporting.facts import Flow
@@ -12,6 +13,7 @@ from omni_mlflow.reporting.figures import figures_of
 from omni_mlflow.reporting.run_report import render_run_report
 from omni_mlflow.spine.evidence import Evidence
 from omni_mlflow.spine.types import Skip
+from tests.reporting.conftest import ACTIONS
 
 
 def cells(report: str, first_cell: str) -> list[str]:
@@ -133,6 +135,31 @@ def test_samples_whose_action_nobody_annotated_are_told(make_facts, metrics):
     assert told not in render_run_report(make_facts())
     counted = {**metrics, "more": {**metrics["more"], "samples_without_action_label": 3}}
     assert told in render_run_report(make_facts(metrics=counted))
+
+
+def test_a_floor_that_answers_fewer_samples_says_over_which_it_is_compared(make_facts, rows, priors):
+    """Nobody annotated the action of every sixth sample; what comes next is known everywhere."""
+    unknown = [
+        {**row, "true_label": "unknown", "true_json": {**row["true_json"], "action": "unknown"}}
+        if row["id"].endswith(":5")
+        else row
+        for row in rows
+    ]
+    metrics, _ = label_scores(unknown, priors=priors, controls={}, label_options=ACTIONS, declared=ACTIONS)
+    facts = make_facts(metrics=metrics)
+    report = render_run_report(facts)
+    title = "same as what is true now, where that is known"
+    [row] = [line for line in report.splitlines() if line.startswith(f"| Next-action accuracy | {title} |")]
+    floor = metrics["baselines"]["next_action_accuracy"]
+    value, better_by = floor["floors"]["same_as_now"], floor["differences"]["same_as_now"]["value"]
+    assert [cell.strip() for cell in row.split("|")[3:5]] == [f"{value:.3f}", f"{better_by:+.3f}"]
+    told = "In 6 samples asked about next action nobody annotated what is now"
+    own = f"{value + better_by:.3f}"
+    assert (
+        f"{told}: “same as what is true now” is compared over the others, where the model scores {own}."
+        in (report)
+    )
+    assert "where that is known" not in render_run_report(make_facts())
 
 
 def test_a_control_shows_the_fall_against_the_intact_run(make_facts):
