@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from omni_mlflow.events import Ended, RunOutcome, parse_event
+from omni_mlflow.events import Ended, Metrics, RunOutcome, Started, parse_event, read_events
 from omni_mlflow.journal import last_row
 from omni_mlflow.tracking.connection import Store
 from omni_mlflow.tracking.follow import RunJournal
 from omni_mlflow.tracking.outer_runs import OUTCOME_TAG
+from omni_mlflow.tracking.signs_of_life import last_sign_s, process_of
 from omni_mlflow.tracking.watermark import PROJECTED_TAG, Watermark, rows_told
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ def look_at(
 
     Returns:
         The journals whose run the store lacks, or shows as it was before its journal ended or with fewer rows
-        than were projected; and those whose run somebody deleted in the tracker, with that run: it is there,
-        and it stays deleted.
+        than were projected, and no other copy of the workspace went on with it since; and those whose run
+        somebody deleted in the tracker, with that run: it is there, and it stays deleted.
     """
     marked = [(each, each.mark) for each in journals if each.mark and each.mark.store_id == store.id]
     runs = _runs(store, {mark.experiment_id for _, mark in marked})
@@ -40,6 +41,20 @@ def _is_behind(journal: RunJournal, mark: Watermark, run: Run | None) -> bool:
         return True
     if run.info.lifecycle_stage == "deleted":
         return False
+    return _shows_less(journal, mark, run) and not _went_on_in_a_copy(journal, run)
+
+
+def _went_on_in_a_copy(journal: RunJournal, run: Run) -> bool:
+    """Whether a process entered the run that the journal does not know, and was there after its last row."""
+    process = process_of(run.data.tags)
+    dated = [each for each in read_events(journal.path) if isinstance(each, Started | Metrics | Ended)]
+    if process is None or any(isinstance(each, Started) and each.process == process for each in dated):
+        return False
+    last_seen_s = last_sign_s(run.data.tags, start_ms=run.info.start_time)
+    return max(run.info.end_time or 0, 1000 * last_seen_s) > max(each.at_ms for each in dated)
+
+
+def _shows_less(journal: RunJournal, mark: Watermark, run: Run) -> bool:
     told = run.data.tags.get(PROJECTED_TAG, "")
     if told != mark.told and rows_told(told) <= mark.rows:
         return True

@@ -12,7 +12,7 @@ from omni_mlflow.tracking.connection import Store
 from omni_mlflow.tracking.copied_runs import keeps_it, stranger_in, told_copied
 from omni_mlflow.tracking.follow import Follower, RunJournal
 from omni_mlflow.tracking.outer_runs import CONTINUED_TAG, KEY_TAG, told_refused, trouble_with_outer_run
-from omni_mlflow.tracking.watermark import PROJECTED_TAG, rows_told
+from omni_mlflow.tracking.watermark import PROJECTED_TAG
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -124,19 +124,17 @@ class StoredRuns:
         return False
 
     def hold_against_mark(self, stored: StoredRun, journal: RunJournal) -> None:
-        """See whether the run has the rows that our watermark tells of, neither more nor fewer.
+        """See whether the run has the rows that our watermark tells of; where not, project all of them again.
 
-        More: the workspace is from a backup, and the run holds points that its journal does not know. Fewer:
-        the store is, and everything is projected again. Either way only points that the run lacks are sent.
-        A run without the tag may lack all of them.
+        The workspace is from a backup, and the run holds points that its journal does not know, or the store
+        is, and lacks points, or both are. Of the points, only those that the run lacks are sent.
         """
         mark, told = journal.mark, stored.tags.get(PROJECTED_TAG, "")
         if stored.deleted or mark is None or told == mark.told:
             return
         journal.compared = True
         stored.held, stored.seen = {}, {}
-        if rows_told(told) <= mark.rows:
-            self._follower.project_again(journal)
+        self._follower.project_again(journal)
 
     def id_of(self, key: str) -> str | None:
         """Return the run id of a key; None when neither workspace nor store know it."""

@@ -343,6 +343,73 @@ def test_a_copy_that_goes_on_under_mlflow_run_leaves_the_other_run_as_it_is(copi
     assert client.get_run(outer).info.status == "FINISHED"
 
 
+FAILED = {"status": "FAILED", "outcome": "failed", "reason": "no such file"}
+
+
+@pytest.mark.parametrize("ends", [CUT, FAILED], ids=["killed", "failed"])
+@pytest.mark.parametrize("first_s", [-60, 60], ids=["the later one was shown first", "the earlier one was"])
+def test_two_copies_that_are_synced_in_turns_agree_on_the_one_that_ended_last(
+    copies, tracker, store, ends, first_s
+):
+    now_ms = time.time_ns() // 1_000_000
+    for number, (copy, process) in enumerate(zip(copies, (DEAD, OTHER), strict=True)):
+        reason = {**ends, "reason": f"copy {number}"}
+        goes_on(copy, process, at_ms=now_ms + (1_000 * first_s if number else 0), ends=reason)
+        assert shown_from(copy, store).complete
+    for copy in copies:
+        shown_from(copy, store)
+    settled = tracker.dump(store)
+    [run] = settled["runs"].values()
+    last = 1 if first_s > 0 else 0
+    assert (run["state"][0], run["tags"]["mlflow.note.content"]) == (ends["status"], f"copy {last}")
+    assert [step for step, *_ in run["metrics"]["train/loss"]] == [1, 2, 3]
+    for copy in (*copies, *copies):
+        assert shown_from(copy, store).projected == 0
+    assert tracker.dump(store) == settled
+
+
+def test_a_copy_that_did_nothing_takes_no_run_back(copies, tracker, store):
+    went_on, idle = copies
+    now_ms = time.time_ns() // 1_000_000
+    for copy in copies:
+        write(copy, [Ended(at_ms=now_ms, **FAILED)])
+        shown_from(copy, store)
+    goes_on(went_on, OTHER, at_ms=now_ms + 1_000, ends=CUT)
+    shown_from(went_on, store)
+    before = tracker.dump(store)
+    for copy in (idle, went_on, idle):
+        assert shown_from(copy, store).projected == 0
+    assert tracker.dump(store) == before
+
+
+def test_a_restored_store_whose_run_another_lineage_was_longer_in_loses_no_point(copies, tracker, store):
+    """More rows, and fewer steps: the run was entered and killed again and again before the backup."""
+    original, restored = copies
+    now_ms = time.time_ns() // 1_000_000
+    key = key_in(original / "trivial/train" / JOURNAL_NAME)
+    for turn in range(4):
+        at_ms = now_ms + 10 * turn
+        enters = Started(at_ms=at_ms, key=key, name="train", process=DEAD)
+        write(original, [enters, Ended(at_ms=at_ms + 5, **CUT)])
+    shown_from(original, store)
+    database = store.removeprefix("sqlite:///")
+    backup = shutil.copy(database, f"{database}.backup")
+    goes_on(restored, OTHER, at_ms=now_ms + 60_000, ends=None)
+    projection = opened(store, restored)
+    projection.run_pass()
+    shutil.copy(backup, database)
+    steps = [Metrics(at_ms=now_ms + 61_000, step=4, values={"train/loss": 0.1})]
+    write(restored, steps)
+    projection.run_pass()
+    write(restored, [Ended(at_ms=now_ms + 62_000, **DONE)])
+    projection.run_pass()
+    [run] = tracker.dump(store)["runs"].values()
+    assert (run["state"][0], [step for step, *_ in run["metrics"]["train/loss"]]) == (
+        "FINISHED",
+        [1, 2, 3, 4],
+    )
+
+
 @pytest.mark.parametrize("owner", [(DEAD, DONE), (FAR, None)], ids=["finished", "out of sight"])
 def test_a_person_frees_a_run_of_a_copy_that_is_gone(copies, tracker, store, owner):
     lost, backup = copies
