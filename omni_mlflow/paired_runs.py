@@ -216,7 +216,8 @@ def _plans(answers: PairedAnswers) -> Iterator[Power]:
             own_name = measure.question and judged_by(run, measure.question)
             floor = run.best_floors.get(measure.metric) or run.best_floors.get(own_name or "")
             if floor is not None and run.priors is not None and measure.question is not None:
-                differences.append((row, floor, _over_floor(answers, row, measure, floor, run.priors)))
+                over_floor = or_none(_over_floor, answers, row, measure, floor, run.priors)
+                differences += [(row, floor, over_floor)] if over_floor is not None else []
         for row, other, difference in differences:
             plan = or_none(power_of, difference, metric=measure.metric, row=row, against=other)
             if plan is not None:
@@ -226,7 +227,11 @@ def _plans(answers: PairedAnswers) -> Iterator[Power]:
 def _over_floor(
     answers: PairedAnswers, row: str, measure: Measure, floor: str, priors: TrainPriors
 ) -> EpisodeEstimate:
-    """How far a row lies above a floor, over the anchors that the floor answers."""
+    """How far a row lies above a floor, over the anchors that the floor answers.
+
+    Raises:
+        NothingToScoreError: it answers none of those that all runs have.
+    """
     names = answers.members[row]
     held_against = replace(measure, score=score_against(floor, measure.metric))
     own = estimates_of(answers.pairing, {row: names}, held_against)[row]

@@ -121,7 +121,7 @@ def score(request: Request) -> Scored:
     if classes is None:
         metrics["more"]["reasons"] |= dict.fromkeys(_OVER_DECLARED, _UNDECLARED)
     notes = [
-        *_notes_on_truths(metrics["more"], found.num_rows),
+        *_notes_on_truths(metrics, found.num_rows),
         *_notes_on_train(priors),
         *_notes_on_unasked(exam, found),
         *_notes_on_undeclared(exam, found.num_rows),
@@ -146,7 +146,11 @@ def _refuse_foreign_folder(out: Path) -> None:
     """Our record comes first and is replaced whole: where it is none, nothing in the folder is ours."""
     present = [out / name for name in (RECORD, METRICS) if (out / name).exists()]
     record = read_json(out / RECORD) if out / RECORD in present else None
-    is_ours = isinstance(record, dict) and record.keys() >= {"claim", "inputs", "outputs"}
+    is_ours = (
+        isinstance(record, dict)
+        and record.keys() >= {"claim", "inputs", "outputs"}
+        and isinstance(record["outputs"], dict)
+    )
     if present and not is_ours:
         raise UnusableFileError(
             f"{present[0]} was not written by 'score' and will not be replaced; name another --out"
@@ -182,8 +186,9 @@ def _with_nulls(metrics: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _notes_on_truths(more: Mapping[str, Any], num_rows: int) -> Iterator[str]:
+def _notes_on_truths(metrics: Mapping[str, Any], num_rows: int) -> Iterator[str]:
     """What is asked nothing, because nobody annotated it or because its row does not hold it."""
+    more = metrics["more"]
     if unannotated := more["samples_without_action_label"]:
         yield (
             f"{unannotated} of {num_rows} rows have the true label {UNKNOWN!r}: nobody annotated their "
@@ -191,9 +196,11 @@ def _notes_on_truths(more: Mapping[str, Any], num_rows: int) -> Iterator[str]:
             "published definitions would count them"
         )
     for question, unknown in more["unknown_now"].items():
+        floors = metrics["baselines"].get(METRIC_OF[question], {}).get("floors", {})
+        compared = "is compared over the others" if SAME_AS_NOW in floors else "has no answer to compare with"
         yield (
             f"in {unknown} of {num_rows} rows nobody annotated what is now, of {question}: the floor "
-            f"{SAME_AS_NOW} is compared over the others, if there are any"
+            f"{SAME_AS_NOW} {compared}"
         )
     for question, lacking in more["truths_missing"].items():
         counted = "count as naming none" if question == "objects" else "are in no number about it"

@@ -149,7 +149,7 @@ EXTRA_OPTIONS = {
     ],
     "guard": [VERIFY_DIGESTS],
     "evaluate": [LIMIT, *SHARD, RETRY_FAILED],
-    "merge": [LIMIT, RETRY_FAILED],
+    "merge": [LIMIT],
     "validate": [
         click.Option(
             ["--require-stage"],

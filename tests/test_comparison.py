@@ -434,6 +434,56 @@ def test_a_run_that_is_not_finished_or_not_there_or_evaluates_nothing_is_refused
     client.delete_run(running.info.run_id)
 
 
+def asked_about_contact(run, *, known, floor):
+    """The run as one that is always asked what contact comes next; ``known`` says where now is annotated."""
+    rows = []
+    for number, row in enumerate(run.predictions):
+        truth = {
+            **row["true_json"],
+            "contact": ("yes" if number % 3 else "no") if known(number) else "unknown",
+            "next_contact": "yes" if number % 2 else "no",
+        }
+        said = {**(row["pred_json"] or {}), "next_contact": "yes" if number % 5 else "no"}
+        rows.append({**row, "true_json": truth, "pred_json": said})
+    floors = {"next_contact_accuracy": floor}
+    return replace(run, predictions=rows, asked=("next_contact",), best_floors=floors)
+
+
+def power_against_now(runs):
+    return [plan for plan in facts_of(paired_answers(runs)).power if plan.against == "same_as_now"]
+
+
+def test_the_power_over_same_as_now_is_that_of_the_anchors_whose_now_is_known(two, monkeypatch):
+    first, again = two[0], replace(two[0], given="again", key="another")
+    monkeypatch.setattr("omni_mlflow.paired_runs._check_runs", lambda runs: None)
+    everywhere, somewhere = (
+        [asked_about_contact(run, known=known, floor="same_as_now") for run in (first, again)]
+        for known in (lambda _: True, lambda number: number % 4 > 0)
+    )
+    only_known = [
+        replace(run, predictions=[row for row in run.predictions if row["true_json"]["contact"] != "unknown"])
+        for run in somewhere
+    ]
+    found = power_against_now(somewhere)
+    assert found == power_against_now(only_known)
+    assert found != power_against_now(everywhere)
+
+
+def test_runs_whose_common_anchors_lack_what_is_now_are_compared_without_that_power(two):
+    first, second = two
+    few = asked_about_contact(second, known=lambda _: False, floor="majority")
+    few = replace(few, predictions=few.predictions[:3])
+    shared = {(row["episode_id"], row["anchor"]) for row in few.predictions}
+    whole = asked_about_contact(first, known=lambda _: False, floor="same_as_now")
+    truths = {(row["episode_id"], row["anchor"]): row["true_json"] for row in few.predictions}
+    rows = [
+        {**row, "true_json": truths.get((row["episode_id"], row["anchor"]), row["true_json"])}
+        for row in whole.predictions
+    ]
+    assert shared & {(row["episode_id"], row["anchor"]) for row in rows}
+    assert power_against_now([replace(whole, predictions=rows), few]) == []
+
+
 def test_a_workspace_whose_look_at_the_truths_is_in_no_ledger_is_refused(open_all, finished, tmp_path):
     place = finished.copy(tmp_path)
     assert open_all(str(place.workspace))

@@ -13,6 +13,7 @@ import omni_mlflow
 from omni_mlflow.events import JOURNAL_NAME
 from omni_mlflow.journal import Journal
 from omni_mlflow.loaded_code import LOADED
+from omni_mlflow.spine.rows import BadRowError
 from omni_mlflow.stage_report import RulesBrokenError
 from omni_mlflow.stage_run import ground_for
 from omni_mlflow.stages import STAGES
@@ -120,6 +121,18 @@ def test_the_least_change_of_a_part_is_another_evaluation_and_the_part_is_named(
         AnswerJournal(rows, before, batch_size=lambda: 1)
     with Journal(path) as rows, pytest.raises(ForeignAnswersError, match=rf"\(different: {part}\)"):
         AnswerJournal(rows, after, batch_size=lambda: 1)
+
+
+@pytest.mark.parametrize("head", [{}, {"identity": {}}, {"identity": {}, "batch_size": 0}])
+def test_a_journal_that_no_evaluation_began_is_refused_by_its_first_line(tmp_path, head):
+    path = tmp_path / "evaluate/predictions.partial.jsonl"
+    with Journal(path) as rows:
+        rows.append(head)
+    with (
+        Journal(path) as rows,
+        pytest.raises(BadRowError, match=r"jsonl:1: no evaluation begins its journal"),
+    ):
+        AnswerJournal(rows, {}, batch_size=lambda: 1)
 
 
 def test_another_scoring_asks_nobody_again(bench):

@@ -224,5 +224,17 @@ def test_a_shard_is_asked_again_for_what_it_lost_and_the_merge_is_made_anew(benc
     were, lost[:] = list(lost), []
     reused = [bench.run("evaluate", changes=changes, shard=each, retry_failed=True).reused for each in shards]
     assert (reused, set(asked)) == ([False, False], set(were)), "each shard had lost one of the two"
-    merged = bench.run("merge", changes=changes, retry_failed=True)
+    merged = bench.run("merge", changes=changes)
     assert (merged.reused, merged.seal.made, merged.seal.skipped) == (False, 18, 0)
+    assert bench.run("merge", changes=changes).reused
+
+
+def test_a_merge_whose_shards_lost_the_same_again_is_reused(bench, lost):
+    changes = {"evaluation.max_infrastructure_failed_share": 0.3}
+    shards = [Shard(offset=offset, stride=2) for offset in range(2)]
+    for retry_failed in (False, True):
+        for shard in shards:
+            bench.run("evaluate", changes=changes, shard=shard, retry_failed=retry_failed)
+        merged = bench.run("merge", changes=changes)
+        assert (merged.reused, merged.seal.skipped) == (retry_failed, 2)
+    assert len(bench.openings()) == 1

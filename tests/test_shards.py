@@ -214,6 +214,11 @@ def begin_without_a_batch_size(bench, folder):
     write_rows(folder, {"identity": head["identity"]}, rows)
 
 
+def begin_with_a_batch_size_in_quotes(bench, folder):
+    head, rows = rows_of(folder)
+    write_rows(folder, {**head, "batch_size": str(head["batch_size"])}, rows)
+
+
 def write_nonsense(bench, folder):
     (folder / "seal.json").unlink()
     with (folder / "predictions.partial.jsonl").open("a") as out:
@@ -243,6 +248,7 @@ FAULTS = {
     swap_the_episode: "row_names_its_sample",
     say_nothing: "row_is_an_answer",
     begin_without_a_batch_size: "shard_can_be_read",
+    begin_with_a_batch_size_in_quotes: "shard_can_be_read",
     write_nonsense: "shard_can_be_read",
     leave_a_line_blank: "shard_can_be_read",
     edit_a_sealed_shard: "shard_can_be_read",

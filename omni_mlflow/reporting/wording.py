@@ -27,10 +27,10 @@ DOES_NOT_BEAT = "does not beat its floor"
 NO_INTERVAL = "no interval"
 
 _HOW_TO_READ_FLOORS = (
-    "A floor is an answer that needs no model, given to the same samples; a positive difference is in the "
-    "model's favour. Of several floors the hardest is shown, the one whose 95 % interval of the paired "
-    "difference reaches lowest. On held-out evidence, and on no other, a verdict says whether that interval "
-    "lies above zero: then every other one does."
+    "A floor is an answer that needs no model, given to the same samples where it has one; a positive "
+    "difference is in the model's favour. Of several floors the hardest is shown, the one whose 95 % "
+    "interval of the paired difference reaches lowest. On held-out evidence, and on no other, a verdict "
+    "says whether that interval lies above zero: then every other one does."
 )
 _HOW_DRAWN_LABELS_ARE_GRADED = (
     "A label drawn from train frequencies is graded by its chance to be right; for objects and macro-F1 one "
@@ -276,7 +276,12 @@ def _unknown_now(facts: RunFacts) -> Iterable[str]:
 def _asked_alone(facts: RunFacts) -> Iterable[str]:
     """Whether an answer hangs on the batch that it was given in."""
     found = facts.section("asked_alone")
-    if found.get("asked"):
+    if found.get("batch_size", 1) > 1 and not found.get("asked"):
+        yield (
+            f"Samples were asked in batches of up to {found['batch_size']}. None could be asked again alone, "
+            "so nobody knows whether an answer hangs on its batch."
+        )
+    elif found.get("asked"):
         different = found["different"]
         named = f": {', '.join(different)}" if different else ""
         yield (
@@ -296,8 +301,9 @@ def _outcomes(facts: RunFacts) -> Iterable[str]:
             else f"{invalid} samples got an answer that cannot be used; they count among those answered."
         )
     if lost := counts.get("infrastructure_failed"):
+        told = "1 sample" if lost == 1 else f"{lost} samples"
         yield (
-            f"{lost} samples could not be asked (memory, media, disk); no number here includes them, and "
+            f"{told} could not be asked (memory, media, disk); no number here includes them, and "
             "`evaluate --retry-failed` asks them again."
         )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from omni_mlflow.journal import follow_open_journal
 from omni_mlflow.spine.rows import BadRowError
@@ -18,11 +19,29 @@ from omni_mlflow.workspace import StageFolder
 PARTIAL = "predictions.partial.jsonl"
 
 
-class _Head(BaseModel):
+class Head(BaseModel):
     """The first row of a journal of answers."""
+
+    model_config = ConfigDict(strict=True)
 
     identity: Identity
     batch_size: PositiveInt
+
+
+def read_head(row: Mapping[str, Any], *, path: Path) -> Head:
+    """Read the first row of the journal of answers at ``path``.
+
+    Raises:
+        BadRowError: no evaluation writes such a row.
+    """
+    try:
+        return Head.model_validate(row)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise BadRowError(
+            f"{path}:1: no evaluation begins its journal with this row ({wrong}); put it back as it was, or "
+            f"move {path.parent} out of the workspace"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -71,15 +90,8 @@ def read_sheet(folder: StageFolder) -> AnswerSheet | None:
     file = path.open("rb")
     if folder.seal() is not None:
         folder.open(PARTIAL)
-    head, start = next(follow_open_journal(file, start=0), (None, 0))
-    if head is None:
+    row, start = next(follow_open_journal(file, start=0), (None, 0))
+    if row is None:
         return None
-    try:
-        begun = _Head.model_validate(head)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise BadRowError(
-            f"{path}:1: no evaluation begins its journal with this row ({wrong}); put it back as it was, or "
-            "move the folder out of the workspace"
-        ) from error
+    begun = read_head(row, path=path)
     return AnswerSheet(folder, file, identity=begun.identity, batch_size=begun.batch_size, start=start)

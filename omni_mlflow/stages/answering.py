@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from omni_mlflow.backbones.base import Predictor
 from omni_mlflow.journal import Journal, follow_open_journal
 from omni_mlflow.spine.types import Answer, Sample
+from omni_mlflow.stages.answer_sheets import Head, read_head
 from omni_mlflow.stages.asking import ask, batches
 from omni_mlflow.stages.evaluation_identity import Identity, differing
 from omni_mlflow.stages.kept_answers import KeptAnswers
@@ -33,21 +34,24 @@ class AnswerJournal:
 
         Raises:
             ForeignAnswersError: it was begun with another identity; the differing parts are named.
+            BadRowError: no evaluation begins with its first row.
         """
         self._journal = journal
         self._kept = KeptAnswers()
         self._file = journal.path.open("rb")
         rows = follow_open_journal(self._file, start=0)
-        head, start = next(rows, (None, 0))
-        if head is None:
-            head = {"identity": identity, "batch_size": batch_size()}
-            journal.append(head)
-        elif parts := differing(head.get("identity") or {}, identity):
+        row, start = next(rows, (None, 0))
+        if row is None:
+            begun = Head(identity=identity, batch_size=batch_size())
+            journal.append(begun.model_dump())
+        else:
+            begun = read_head(row, path=journal.path)
+        if parts := differing(begun.identity, identity):
             raise ForeignAnswersError(
                 f"{journal.path} holds answers of another evaluation (different: {', '.join(parts)}); "
                 "move the file away to start over"
             )
-        self.batch_size: int = head["batch_size"]
+        self.batch_size: int = begun.batch_size
         for row, end in rows:
             self._kept.put_row(self._file, start, row)
             start = end

@@ -86,8 +86,8 @@ class Options:
         dataset_jsonl: exported Qwen records that ``index`` converts instead of reading episodes.
         limit: evaluate only the first so many held-out samples; makes the run a smoke run.
         shard: the part of these samples that ``evaluate`` asks and leaves for ``merge``; None for all.
-        retry_failed: ``evaluate`` and ``merge`` begin a finished evaluation anew that has samples without an
-            answer; only these are asked.
+        retry_failed: ``evaluate`` begins a finished evaluation anew that has samples without an answer; only
+            these are asked.
         require_stage: how much of a run ``validate`` must find.
         verify_digests: ``guard`` and ``index`` read every byte again instead of trusting size and time of
             change.

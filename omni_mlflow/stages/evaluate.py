@@ -20,7 +20,7 @@ from omni_mlflow.stages.asking import ALONE
 from omni_mlflow.stages.base import Ground, Options, Report, Run, Stage
 from omni_mlflow.stages.evaluation_identity import ANSWER_WITH
 from omni_mlflow.stages.finalising import JOURNALS, Said, finalise, lost_samples
-from omni_mlflow.stages.known_answers import broken_answers, known_answers
+from omni_mlflow.stages.known_answers import broken_answers, known_answers, knows_more
 from omni_mlflow.stages.manifests import (
     CONTRACT,
     GENERATED,
@@ -153,10 +153,12 @@ def _folder(options: Options) -> str:
 
 
 def _is_to_retry(ground: Ground) -> bool:
-    """Tell whether the finished work left samples unanswered that are to be asked again."""
+    """Tell whether the finished work left samples unanswered that are to be asked again, or were since."""
     folder = ground.workspace.stage(_folder(ground.options), backbone=ground.model.id)
     seal = folder.seal()
-    return ground.options.retry_failed and seal is not None and seal.skipped > 0
+    if ground.options.retry_failed:
+        return seal is not None and seal.skipped > 0
+    return ground.options.shard is None and knows_more(ground)
 
 
 SKIPPED = ("skipped_*.jsonl",)

@@ -73,16 +73,33 @@ def known_answers(run: Run, asked: Questions) -> KnownAnswers:
     sheets = [*_of_this_identity(run, asked.identity), *_set_aside(run, asked)]
     answers = KeptAnswers()
     for sheet in sheets:
-        of_sheet = KeptAnswers()
-        for start, row in sheet.rows():
-            of_sheet.put_row(sheet.file, start, row)
-        answers.add_missing(of_sheet)
+        answers.add_missing(_held_in(sheet))
     generated = (sheet.folder.path / GENERATED for sheet in sheets)
     return KnownAnswers(
         answers=answers,
         batch_size=sheets[0].batch_size if sheets else None,
         generated=tuple(folder for folder in generated if folder.is_dir()),
     )
+
+
+def knows_more(ground: Ground) -> bool:
+    """Tell whether shards hold answers to samples that the finished evaluation lost."""
+    finished = ground.workspace.stage("evaluate", backbone=ground.model.id)
+    seal = finished.seal()
+    sheet = read_sheet(finished) if seal is not None and seal.skipped else None
+    if sheet is None:
+        return False
+    lost = _held_in(sheet).failed
+    shards = (read_sheet(folder) for folder in shard_folders(ground))
+    alike = (each for each in shards if each is not None and not differing(each.identity, sheet.identity))
+    return any(held.is_given(key) for held in map(_held_in, alike) for key in lost)
+
+
+def _held_in(sheet: AnswerSheet) -> KeptAnswers:
+    held = KeptAnswers()
+    for start, row in sheet.rows():
+        held.put_row(sheet.file, start, row)
+    return held
 
 
 def _of_this_identity(run: Run, identity: Identity) -> Iterator[AnswerSheet]:

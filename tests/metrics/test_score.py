@@ -600,6 +600,16 @@ def test_unknown_is_no_declared_class(metrics_of, rows, tmp_path):
     assert metrics_of(rows, "--declared-classes", str(classes))["more"]["num_declared_classes"] == 2
 
 
+@pytest.mark.parametrize("outputs", [None, []])
+def test_a_record_of_another_form_is_none_of_ours(given, rows, tmp_path, outputs):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "score.json").write_text(json.dumps({"claim": 1, "inputs": 2, "outputs": outputs}))
+    (tmp_path / "out" / "metrics.json").write_text("{}")
+    error = given(rows).exception
+    assert isinstance(error, UnusableFileError)
+    assert "was not written by 'score'" in str(error)
+
+
 @pytest.mark.parametrize("foreign", ["score.json", "metrics.json"])
 def test_files_of_somebody_else_are_not_replaced(given, rows, tmp_path, foreign):
     (tmp_path / "out").mkdir()
