@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from omni_mlflow.events import ModelVersion
 from omni_mlflow.tracking.connection import store_name
-from omni_mlflow.tracking.outer_runs import KEY_TAG
+from omni_mlflow.tracking.outer_runs import KEY_TAG, UPSTREAM_TAG
 from omni_mlflow.tracking.stored_runs import StoredRun
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def register(client: MlflowClient, model: ModelVersion, stored: StoredRun, *, fi
 
 
 def _lineage(model: ModelVersion, stored: StoredRun) -> dict[str, str]:
-    upstream = {key: value for key, value in stored.tags.items() if key.startswith("omni.upstream.")}
+    upstream = {key: value for key, value in stored.tags.items() if key.startswith(UPSTREAM_TAG)}
     ours = {DIGEST_TAG: model.checkpoint_digest, KEY_TAG: stored.tags[KEY_TAG]}
     return {store_name(key): value for key, value in {**model.tags, **upstream, **ours}.items()}
 

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from omni_mlflow.spine.types import Check
-from omni_mlflow.tracking.outer_runs import KEY_TAG, OUTCOME_TAG
+from omni_mlflow.tracking.outer_runs import KEY_TAG, OUTCOME_TAG, UPSTREAM_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 REUSED_TAG = "omni.reused"
-_UPSTREAM = "omni.upstream."
 _KEY = re.compile(r"[0-9a-f]{12,32}")
 
 
@@ -28,7 +27,7 @@ def get_run(client: MlflowClient, run_id: str | None, *, subject: str) -> tuple[
     from mlflow.exceptions import MlflowException
 
     if run_id is None:
-        return None, [_missing(subject, f"no run behind it has a tag {_UPSTREAM}{subject}")]
+        return None, [_missing(subject, f"no run behind it has a tag {UPSTREAM_TAG}{subject}")]
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
@@ -96,9 +95,9 @@ def runs_behind(client: MlflowClient, named: Run, *, fills: Mapping[str, str]) -
     while pending:
         tags = pending.pop(0).data.tags
         for key, run_id in sorted(tags.items()):
-            upstream = key.removeprefix(_UPSTREAM)
+            upstream = key.removeprefix(UPSTREAM_TAG)
             stage = fills.get(upstream, upstream)
-            if key.startswith(_UPSTREAM) and stage not in ids:
+            if key.startswith(UPSTREAM_TAG) and stage not in ids:
                 ids[stage] = run_id
                 found, _ = get_run(client, run_id, subject=stage)
                 pending += [found] if found else []

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from omni_mlflow.events import Ended, Metrics, RunOutcome, Started, parse_event, read_events
 from omni_mlflow.journal import last_row
 from omni_mlflow.tracking.connection import Store
 from omni_mlflow.tracking.follow import RunJournal
-from omni_mlflow.tracking.outer_runs import OUTCOME_TAG
+from omni_mlflow.tracking.outer_runs import KEY_TAG, OUTCOME_TAG, PARENT_TAG, UPSTREAM_TAG
 from omni_mlflow.tracking.signs_of_life import last_sign_s, process_of
 from omni_mlflow.tracking.watermark import PROJECTED_TAG, Watermark, rows_told
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _RUNS_AT_ONCE = 1000
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_UPSTREAM_STAGE = re.compile(re.escape(UPSTREAM_TAG) + "[a-z]+")
 
 
 def look_at(
@@ -25,22 +28,52 @@ def look_at(
     """Ask the store for the run of every journal that was projected to it.
 
     Returns:
-        The journals whose run the store lacks, or shows as it was before its journal ended or with fewer rows
-        than were projected, and no other copy of the workspace went on with it since; and those whose run
-        somebody deleted in the tracker, with that run: it is there, and it stays deleted.
+        The journals whose run the store lacks, or shows below or after runs that it lacks, or as it was
+        before its journal ended or with fewer rows than were projected, and no other copy of the workspace
+        went on with it since; and those whose run somebody deleted in the tracker, with that run: it is
+        there, and it stays deleted.
     """
     marked = [(each, each.mark) for each in journals if each.mark and each.mark.store_id == store.id]
     runs = _runs(store, {mark.experiment_id for _, mark in marked})
     found = [(each, mark, runs.get(mark.run_id)) for each, mark in marked]
     deleted = [(each, run) for each, _, run in found if run and run.info.lifecycle_stage == "deleted"]
-    return [each for each, mark, run in found if _is_behind(each, mark, run)], deleted
+    lost = _lost(store, {each for run in runs.values() for each in _named(run)} - runs.keys())
+    return [each for each, mark, run in found if _is_behind(each, mark, run, lost=lost)], deleted
 
 
-def _is_behind(journal: RunJournal, mark: Watermark, run: Run | None) -> bool:
+def _named(run: Run) -> Iterator[str]:
+    """The runs that a run of ours names: the one that it is shown below, and those that it stands on.
+
+    Not the runs that a comparison compared: no journal could name others in their place.
+    """
+    tags = run.data.tags
+    if KEY_TAG in tags:
+        names = [tag for tag in tags if tag == PARENT_TAG or _UPSTREAM_STAGE.fullmatch(tag)]
+        yield from (tags[name] for name in names if _RUN_ID.fullmatch(tags[name]))
+
+
+def _lost(store: Store, run_ids: Iterable[str]) -> frozenset[str]:
+    """Which of these no experiment of the store has."""
+    from mlflow.exceptions import MlflowException
+
+    gone = set()
+    for run_id in run_ids:
+        try:
+            store.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            gone.add(run_id)
+    return frozenset(gone)
+
+
+def _is_behind(journal: RunJournal, mark: Watermark, run: Run | None, *, lost: frozenset[str]) -> bool:
     if run is None:
         return True
     if run.info.lifecycle_stage == "deleted":
         return False
+    if not lost.isdisjoint(_named(run)):
+        return True
     return _shows_less(journal, mark, run) and not _went_on_in_a_copy(journal, run)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 KEY_TAG = "omni.run_key"
 CONTINUED_TAG = "omni.continued_in"
+PARENT_TAG = "mlflow.parentRunId"
+UPSTREAM_TAG = "omni.upstream."
 OUTCOME_TAG = "omni.outcome"
 
 

@@ -55,11 +55,15 @@ class Projection:
         """
         with in_turn(self._follower.workspace / ".locks" / "projection"):
             self._follower.read()
-            behind, deleted = look_at(self._store, self._follower.runs.values())
-            for journal in behind:
-                self._follower.project_again(journal)
-            for journal, run in deleted:
-                self._runs.note_deleted(journal, run)
+            self._look_anew()
+
+    def _look_anew(self) -> None:
+        self._runs.forget_all()
+        behind, deleted = look_at(self._store, self._follower.runs.values())
+        for journal in behind:
+            self._follower.project_again(journal)
+        for journal, run in deleted:
+            self._runs.note_deleted(journal, run)
 
     def run_pass(self) -> None:
         """Project everything the journals hold now. Another projector's pass is waited for.
@@ -70,10 +74,19 @@ class Projection:
         with in_turn(self._follower.workspace / ".locks" / "projection"):
             self._follower.read()
             self._refused = {}
-            runs = sorted(self._follower.runs.values(), key=lambda each: (each.started_ms, each.key))
-            self._each(runs, self._project)
+            self._project_all()
+            if self._runs.is_doubtful:  # the store was put back: runs without new rows may lack some, too
+                self._look_anew()
+                self._project_all()
+            runs = self._by_start()
             # A large file can take minutes, so no row of any run waits for one.
             self._each([run for run in runs if run.key not in self._refused], self._show_live)
+
+    def _project_all(self) -> None:
+        self._each(self._by_start(), self._project)
+
+    def _by_start(self) -> list[RunJournal]:
+        return sorted(self._follower.runs.values(), key=lambda each: (each.started_ms, each.key))
 
     def report(self, *, failure: str | None) -> SyncReport:
         """Sum up; ``failure`` is why the last pass was cut short."""

@@ -45,8 +45,7 @@ _ENDED_BY_MLFLOW_RUN = (
 )
 
 _FREED = (
-    "it stays FINISHED and is nobody's any more; a workspace that went on with it brings its rows over with: "
-    "omni-mlflow sync"
+    "it is nobody's any more; how a workspace that went on with it ended shows after: omni-mlflow sync, there"
 )
 
 _CLOCK_S = 5

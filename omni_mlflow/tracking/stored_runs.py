@@ -11,13 +11,18 @@ from omni_mlflow.events import RunOutcome
 from omni_mlflow.tracking.connection import Store
 from omni_mlflow.tracking.copied_runs import keeps_it, stranger_in, told_copied
 from omni_mlflow.tracking.follow import Follower, RunJournal
-from omni_mlflow.tracking.outer_runs import CONTINUED_TAG, KEY_TAG, told_refused, trouble_with_outer_run
+from omni_mlflow.tracking.outer_runs import (
+    CONTINUED_TAG,
+    KEY_TAG,
+    PARENT_TAG,
+    told_refused,
+    trouble_with_outer_run,
+)
 from omni_mlflow.tracking.watermark import PROJECTED_TAG
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_PARENT_TAG = "mlflow.parentRunId"
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 
 
@@ -45,9 +50,14 @@ class StoredRun:
 
 
 class StoredRuns:
-    """The runs of one workspace in one store."""
+    """The runs of one workspace in one store.
+
+    Attributes:
+        is_doubtful: a run was not what our watermark tells of, so others may not be, or name lost ones.
+    """
 
     def __init__(self, store: Store, follower: Follower) -> None:
+        self.is_doubtful = False
         self._store = store
         self._client = store.client
         self._follower = follower
@@ -66,6 +76,7 @@ class StoredRuns:
 
     def forget_all(self) -> None:
         """Look every run up again: a store that was away may come back as another one."""
+        self.is_doubtful = False
         self._known.clear()
         self._ids.clear()
 
@@ -83,6 +94,7 @@ class StoredRuns:
         run = (self._made_for(journal, outer) if outer else None) or self._find(journal)
         if run is None:
             if journal.mark is not None:  # it was there and is gone for good: made anew, with all its rows
+                self.is_doubtful = True
                 self._follower.project_again(journal)
             run = self._create(journal)
         stored = _stored(run)
@@ -112,6 +124,7 @@ class StoredRuns:
         if stored is known:  # the next rows bring a new watermark, which tells of no rows that are lost
             self.read_again(stored)
             self.hold_against_mark(stored, journal)
+            stored = self.of(journal)  # read as a whole, where it was not what we knew
         if not journal.enters:
             return False
         stranger = stranger_in(stored, journal)
@@ -132,9 +145,10 @@ class StoredRuns:
         mark, told = journal.mark, stored.tags.get(PROJECTED_TAG, "")
         if stored.deleted or mark is None or told == mark.told:
             return
-        journal.compared = True
-        stored.held, stored.seen = {}, {}
+        self.is_doubtful = True
+        self.forget(journal.key)
         self._follower.project_again(journal)
+        journal.compared = True
 
     def id_of(self, key: str) -> str | None:
         """Return the run id of a key; None when neither workspace nor store know it."""
@@ -177,9 +191,12 @@ class StoredRuns:
 
     def place(self, stored: StoredRun, journal: RunJournal) -> None:
         """Put the run below its parent; a run resumed by another pipeline run moves there."""
-        parent = self.id_of(journal.home.parent) if journal.home and journal.home.parent else None
-        if parent is not None and stored.tags.get(_PARENT_TAG) != parent:
-            self.tag(stored, {_PARENT_TAG: parent})
+        key = journal.home.parent if journal.home else None
+        parent = self.id_of(key) if key is not None else None
+        if parent is not None and stored.tags.get(PARENT_TAG) != parent:
+            self.tag(stored, {PARENT_TAG: parent})
+        elif parent is None and key is not None:  # gone for good, workspace and store
+            self.untag(stored, PARENT_TAG)
 
     def tag(self, stored: StoredRun, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():

@@ -14,7 +14,7 @@ from omni_mlflow.events import DatasetInput, Ended, Metrics, RunOutcome, Started
 from omni_mlflow.tracking.connection import store_name
 from omni_mlflow.tracking.delta import Delta
 from omni_mlflow.tracking.follow import RunJournal
-from omni_mlflow.tracking.outer_runs import OUTCOME_TAG
+from omni_mlflow.tracking.outer_runs import OUTCOME_TAG, UPSTREAM_TAG
 from omni_mlflow.tracking.signs_of_life import HEARTBEAT_TAG, PROCESS_TAG
 from omni_mlflow.tracking.stored_runs import StoredRun, StoredRuns
 from omni_mlflow.tracking.watermark import PROJECTED_TAG
@@ -139,8 +139,9 @@ class RunWriter:
         new = []
         for name, value in params.items():
             key, text = store_name(name), value[:_MAX_PARAM]
-            has = stored.params.setdefault(key, text)
-            if has is text:
+            has = stored.params.get(key)
+            if has is None:
+                stored.params[key] = text
                 new.append(Param(key, text))
             elif text not in (has, _unquoted(has)):
                 self._kept[stored.run_id, key] = (
@@ -160,7 +161,7 @@ class RunWriter:
 
     def _upstream(self, keys: Mapping[str, str]) -> dict[str, str]:
         ids = {stage: self._runs.id_of(key) for stage, key in keys.items()}
-        return {f"omni.upstream.{stage}": ids[stage] or f"key {keys[stage]}" for stage in keys}
+        return {f"{UPSTREAM_TAG}{stage}": ids[stage] or f"key {keys[stage]}" for stage in keys}
 
 
 def _went_on_elsewhere(stored: StoredRun, journal: RunJournal, mark: Started | Ended) -> bool:

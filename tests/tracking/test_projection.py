@@ -718,6 +718,82 @@ def test_a_store_put_back_while_a_stage_runs_gets_what_it_lost_from_the_same_pro
     all_shown(tracker, store, stage, last={"failure": 9, "rows": 10}.get(sign, 8))
 
 
+def runs_named_in_vain(tracker, store):
+    """Tags of runs that name a run which the store does not have."""
+    runs = tracker.client(store).search_runs(["1"])
+    there = {run.info.run_id for run in runs}
+    return [
+        (run.info.run_name, tag)
+        for run in runs
+        for tag, value in run.data.tags.items()
+        if (tag == "mlflow.parentRunId" or tag.startswith("omni.upstream.")) and value not in there
+    ]
+
+
+@pytest.fixture
+def nested(begin, store):
+    """A pipeline's run, of which select is over and train goes on, and an empty store to put back."""
+    backup = shutil.copy(store.removeprefix("sqlite:///"), f"{store.removeprefix('sqlite:///')}.backup")
+    main = begin("runs/0a1b", name="main")
+    select = begin("select", parent=main)
+    finish(select)
+    train = begin("trivial/train", parent=main)
+    train.upstream({"select": select.key})
+    train.params(
+        {"settings.base.model": "a name of many words, as long as a path to a folder may well be " * 2}
+    )
+    steps_at(train, [1])
+    return main, train, backup
+
+
+@pytest.mark.parametrize("looks", ["the same process", "a sync"])
+def test_a_store_from_before_the_whole_pipeline_gets_its_runs_back_below_each_other(
+    nested, begin, tracker, store, looks
+):
+    main, train, backup = nested
+    workspace = main.folder.parents[1]
+    projection = opened(store, workspace)
+    projection.run_pass()
+    shutil.copy(backup, store.removeprefix("sqlite:///"))
+    steps_at(train, [2])
+    if looks == "the same process":
+        projection.run_pass()
+    finish(train)
+    gate = begin("trivial/gate", parent=main)
+    gate.upstream({"train": train.key})
+    finish(gate)
+    finish(main)
+    if looks == "the same process":
+        projection.run_pass()
+    else:
+        shown_from(workspace, store)
+    assert runs_named_in_vain(tracker, store) == []
+    found = tracker.dump(store)
+    assert found == tracker_dump_of_new_store(tracker, workspace)
+    assert shown_from(workspace, store).projected == 0
+
+
+def tracker_dump_of_new_store(tracker, workspace):
+    new = tracker.new_store("fault_free")
+    shown_from(workspace, new)
+    return tracker.dump(new)
+
+
+def test_runs_that_name_a_purged_one_name_the_one_made_in_its_place(nested, tracker, store, workspace):
+    main, train, _ = nested
+    for record in (train, main):
+        finish(record)
+    shown_from(workspace, store)
+    client = tracker.client(store)
+    [lost] = [run for run in client.search_runs(["1"]) if run.info.run_name == "main"]
+    client.delete_run(lost.info.run_id)
+    client._tracking_client.store._hard_delete_run(lost.info.run_id)
+    assert runs_named_in_vain(tracker, store) != []
+    assert shown_from(workspace, store).projected > 0
+    assert runs_named_in_vain(tracker, store) == []
+    assert shown_from(workspace, store).projected == 0
+
+
 @pytest.mark.parametrize("outcome", [RunOutcome.FAILED, RunOutcome.REFUSED])
 def test_a_store_from_before_a_run_was_entered_again_gets_how_it_ended_at_last(
     begin, tracker, store, workspace, outcome
