@@ -121,7 +121,7 @@ def score(request: Request) -> Scored:
     if classes is None:
         metrics["more"]["reasons"] |= dict.fromkeys(_OVER_DECLARED, _UNDECLARED)
     notes = [
-        *_notes_on_truths(metrics, found.num_rows),
+        *_notes_on_truths(exam, metrics, found.num_rows),
         *_notes_on_train(priors),
         *_notes_on_unasked(exam, found),
         *_notes_on_undeclared(exam, found.num_rows),
@@ -186,7 +186,7 @@ def _with_nulls(metrics: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _notes_on_truths(metrics: Mapping[str, Any], num_rows: int) -> Iterator[str]:
+def _notes_on_truths(exam: LabelExam, metrics: Mapping[str, Any], num_rows: int) -> Iterator[str]:
     """What is asked nothing, because nobody annotated it or because its row does not hold it."""
     more = metrics["more"]
     if unannotated := more["samples_without_action_label"]:
@@ -199,8 +199,8 @@ def _notes_on_truths(metrics: Mapping[str, Any], num_rows: int) -> Iterator[str]
         floors = metrics["baselines"].get(METRIC_OF[question], {}).get("floors", {})
         compared = "is compared over the others" if SAME_AS_NOW in floors else "has no answer to compare with"
         yield (
-            f"in {unknown} of {num_rows} rows nobody annotated what is now, of {question}: the floor "
-            f"{SAME_AS_NOW} {compared}"
+            f"in {unknown} of the {exam.model.truths[question].total()} rows that say the true {question} "
+            f"nobody annotated what is now: the floor {SAME_AS_NOW} {compared}"
         )
     for question, lacking in more["truths_missing"].items():
         counted = "count as naming none" if question == "objects" else "are in no number about it"

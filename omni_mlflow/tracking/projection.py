@@ -64,6 +64,7 @@ class Projection:
             self._follower.project_again(journal)
         for journal, run in deleted:
             self._runs.note_deleted(journal, run)
+        self._runs.is_doubtful = False
 
     def run_pass(self) -> None:
         """Project everything the journals hold now. Another projector's pass is waited for.

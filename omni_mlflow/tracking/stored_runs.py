@@ -76,7 +76,6 @@ class StoredRuns:
 
     def forget_all(self) -> None:
         """Look every run up again: a store that was away may come back as another one."""
-        self.is_doubtful = False
         self._known.clear()
         self._ids.clear()
 
@@ -122,8 +121,12 @@ class StoredRuns:
         if stored.deleted:
             return True
         if stored is known:  # the next rows bring a new watermark, which tells of no rows that are lost
-            self.read_again(stored)
-            self.hold_against_mark(stored, journal)
+            run = self._get(stored.run_id)
+            if run is None:
+                self.forget(journal.key)
+            else:
+                _take_over(stored, run)
+                self.hold_against_mark(stored, journal)
             stored = self.of(journal)  # read as a whole, where it was not what we knew
         if not journal.enters:
             return False
@@ -161,9 +164,7 @@ class StoredRuns:
 
     def read_again(self, stored: StoredRun) -> None:
         """Learn what others made of a run's status and tags."""
-        run = self._client.get_run(stored.run_id)
-        stored.status, stored.tags = run.info.status, dict(run.data.tags)
-        stored.ended_ms = run.info.end_time or 0
+        _take_over(stored, self._client.get_run(stored.run_id))
 
     @property
     def num_unshown(self) -> int:
@@ -300,6 +301,11 @@ def _stored(run: Run) -> StoredRun:
         tags=dict(run.data.tags),
         model_outputs={output.model_id for output in run.outputs.model_outputs} if run.outputs else set(),
     )
+
+
+def _take_over(stored: StoredRun, run: Run) -> None:
+    stored.status, stored.tags = run.info.status, dict(run.data.tags)
+    stored.ended_ms = run.info.end_time or 0
 
 
 def _is_unnamed(stored: StoredRun) -> bool:

@@ -295,7 +295,9 @@ def test_a_row_whose_action_nobody_annotated_is_asked_nothing_about_it_and_count
     assert found["more"]["samples_without_action_label"] == 1
     note, of_floor = notes_of(tmp_path)
     assert note.startswith("1 of 5 rows have the true label 'unknown': nobody annotated their action")
-    assert of_floor.startswith("in 1 of 5 rows nobody annotated what is now, of next_action: the floor")
+    assert of_floor.startswith(
+        "in 1 of the 5 rows that say the true next_action nobody annotated what is now"
+    )
     assert note in given([*rows, unknown]).output
 
 

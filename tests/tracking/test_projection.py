@@ -773,6 +773,23 @@ def test_a_store_from_before_the_whole_pipeline_gets_its_runs_back_below_each_ot
     assert shown_from(workspace, store).projected == 0
 
 
+def test_a_doubt_outlives_a_store_that_goes_away_while_it_is_looked_into(
+    nested, tracker, store, workspace, monkeypatch
+):
+    _, train, backup = nested
+    projection = opened(store, workspace)
+    projection.run_pass()
+    shutil.copy(backup, store.removeprefix("sqlite:///"))
+    steps_at(train, [2])
+    with monkeypatch.context() as away:
+        away.setattr("omni_mlflow.tracking.projection.look_at", no_answer)
+        with pytest.raises(ConnectionError):
+            projection.run_pass()
+    projection.run_pass()
+    assert runs_named_in_vain(tracker, store) == []
+    assert len(tracker.dump(store)["runs"]) == 3
+
+
 def tracker_dump_of_new_store(tracker, workspace):
     new = tracker.new_store("fault_free")
     shown_from(workspace, new)
