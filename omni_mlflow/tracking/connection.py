@@ -16,7 +16,7 @@ from omni_mlflow.tracking.stores import EXPERIMENT, artifact_root, sqlite_path, 
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
+    from mlflow.entities import Experiment, Run
 
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -168,3 +168,15 @@ def store_name(name: str) -> str:
     plain = re.sub(r"[^\w\-. :/]", "_", name)
     parts = [part if part.strip(".") else "_" for part in plain.split("/") if part]
     return "/".join(parts)[:250] or "_"
+
+
+def run_if_there(client: MlflowClient, run_id: str) -> Run | None:
+    """Return the run of an id, deleted or not; None where the store has none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise

@@ -79,11 +79,6 @@ class RunJournal:
         """A process entered the run, and the store was not told."""
         return any(isinstance(event, Started) for event, _ in self.pending)
 
-    @property
-    def ends(self) -> bool:
-        """The run ended, and the store was not told."""
-        return any(isinstance(event, Ended) for event, _ in self.pending)
-
     def is_here(self) -> bool:
         """Tell whether the journal still lies where it was last read: a rerun may have moved it."""
         try:

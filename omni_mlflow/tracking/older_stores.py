@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omni_mlflow.events import Ended, Metrics, RunOutcome, Started, parse_event, read_events
 from omni_mlflow.journal import last_row
-from omni_mlflow.tracking.connection import Store
+from omni_mlflow.tracking.connection import Store, run_if_there
 from omni_mlflow.tracking.follow import RunJournal
 from omni_mlflow.tracking.outer_runs import KEY_TAG, OUTCOME_TAG, PARENT_TAG, UPSTREAM_TAG
 from omni_mlflow.tracking.signs_of_life import last_sign_s, process_of
@@ -37,7 +37,8 @@ def look_at(
     runs = _runs(store, {mark.experiment_id for _, mark in marked})
     found = [(each, mark, runs.get(mark.run_id)) for each, mark in marked]
     deleted = [(each, run) for each, _, run in found if run and run.info.lifecycle_stage == "deleted"]
-    lost = _lost(store, {each for run in runs.values() for each in _named(run)} - runs.keys())
+    elsewhere = {each for run in runs.values() for each in _named(run)} - runs.keys()
+    lost = frozenset(each for each in elsewhere if run_if_there(store.client, each) is None)
     return [each for each, mark, run in found if _is_behind(each, mark, run, lost=lost)], deleted
 
 
@@ -50,21 +51,6 @@ def _named(run: Run) -> Iterator[str]:
     if KEY_TAG in tags:
         names = [tag for tag in tags if tag == PARENT_TAG or _UPSTREAM_STAGE.fullmatch(tag)]
         yield from (tags[name] for name in names if _RUN_ID.fullmatch(tags[name]))
-
-
-def _lost(store: Store, run_ids: Iterable[str]) -> frozenset[str]:
-    """Which of these no experiment of the store has."""
-    from mlflow.exceptions import MlflowException
-
-    gone = set()
-    for run_id in run_ids:
-        try:
-            store.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            gone.add(run_id)
-    return frozenset(gone)
 
 
 def _is_behind(journal: RunJournal, mark: Watermark, run: Run | None, *, lost: frozenset[str]) -> bool:

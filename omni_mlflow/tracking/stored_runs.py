@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from omni_mlflow.events import RunOutcome
-from omni_mlflow.tracking.connection import Store
+from omni_mlflow.tracking.connection import Store, run_if_there
 from omni_mlflow.tracking.copied_runs import keeps_it, stranger_in, told_copied
 from omni_mlflow.tracking.follow import Follower, RunJournal
 from omni_mlflow.tracking.outer_runs import (
@@ -247,14 +247,7 @@ class StoredRuns:
         return None
 
     def _get(self, run_id: str) -> Run | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self._client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
+        return run_if_there(self._client, run_id)
 
     def _find(self, journal: RunJournal) -> Run | None:
         mark = journal.mark

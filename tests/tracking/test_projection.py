@@ -670,7 +670,7 @@ def no_answer(*_, **__):
     raise ConnectionError("the server is away")
 
 
-def all_shown(tracker, store, stage, *, last):
+def assert_all_shown(tracker, store, stage, *, last):
     every = list(range(1, last + 1))
     assert steps_of(tracker, store, stage.key) == {"train/loss": every, "time/step_s": every}
     assert tracker.dump(store)["runs"][stage.key]["params"] == {"rank": "8"}
@@ -681,7 +681,7 @@ def test_a_store_put_back_while_a_stage_runs_gets_what_it_lost_from_a_sync(
 ):
     stage, _ = restored
     assert shown_from(workspace, store).projected > 0
-    all_shown(tracker, store, stage, last=8)
+    assert_all_shown(tracker, store, stage, last=8)
     assert shown_from(workspace, store).projected == 0
 
 
@@ -691,7 +691,7 @@ def test_a_store_put_back_while_a_stage_runs_gets_what_it_lost_from_the_next_pro
     stage, _ = restored
     steps_at(stage, [9])
     tracker.project(store)
-    all_shown(tracker, store, stage, last=9)
+    assert_all_shown(tracker, store, stage, last=9)
 
 
 @pytest.mark.parametrize("sign", ["heartbeat", "end", "failure", "rows"])
@@ -715,7 +715,7 @@ def test_a_store_put_back_while_a_stage_runs_gets_what_it_lost_from_the_same_pro
                 projection.run_pass()
     for _ in range(2):
         projection.run_pass()
-    all_shown(tracker, store, stage, last={"failure": 9, "rows": 10}.get(sign, 8))
+    assert_all_shown(tracker, store, stage, last={"failure": 9, "rows": 10}.get(sign, 8))
 
 
 def runs_named_in_vain(tracker, store):
@@ -850,7 +850,7 @@ def test_a_store_from_before_its_run_was_entered_gets_the_first_rows_too(
     steps_at(stage, [2])
     stage.params({"rank": 8})
     tracker.project(store)
-    all_shown(tracker, store, stage, last=2)
+    assert_all_shown(tracker, store, stage, last=2)
 
 
 def test_a_run_tells_how_far_it_is_shown_without_a_request_of_its_own(begin, tracker, store, workspace):
