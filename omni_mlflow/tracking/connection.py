@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omni_mlflow.locks import in_turn
 from omni_mlflow.tracking.failures import DeletedExperimentError, explain
 from omni_mlflow.tracking.stores import EXPERIMENT, artifact_root, sqlite_path, without_password
+from omni_mlflow.tracking.watermark import Watermarks
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,19 +49,24 @@ class Store:
 def connect(store: str, *, workspace: Path) -> Store:
     """Open ``store``, making the database and our experiment when they are absent.
 
-    Several processes may do this at once: one makes the SQLite file, the others wait for it.
+    A workspace stays with the experiment that its runs are in, whatever people call that now; any other one
+    goes to the experiment of our name. Several processes may do this at once: one makes the SQLite file, the
+    others wait for it.
 
     Raises:
         DeletedExperimentError: someone deleted the experiment; MLflow keeps its name reserved.
         Exception: whatever MLflow, SQLAlchemy or requests raise when the store cannot be used.
     """
-    path = sqlite_path(store)
+    path, address = sqlite_path(store), without_password(store)
     with in_turn(path.with_name(f"{path.name}.lock")) if path else nullcontext():
         if path and not path.exists():
             _make_database(path, store)
         client = open_client(store)
-        experiment = _experiment(client, artifact_root(store, workspace))
-    return Store(client, without_password(store), f"{experiment[0]}-{experiment[1]}", experiment[0])
+        experiment = _experiment_known(client, Watermarks(workspace, store=address).store_ids())
+        if experiment is None:
+            experiment = _experiment_named(client, artifact_root(store, workspace))
+    _check_active(experiment)
+    return Store(client, address, _identity(experiment), experiment.experiment_id)
 
 
 def _make_database(path: Path, store: str) -> None:
@@ -134,8 +141,27 @@ def _database(store: str) -> Any:
     return utils
 
 
-def _experiment(client: MlflowClient, artifacts: Path | None) -> tuple[str, int]:
-    """Return id and creation time (ms) of our experiment, made when it is absent."""
+def _experiment_known(client: MlflowClient, store_ids: Iterable[str]) -> Experiment | None:
+    """Return the first experiment of these identities; None where the store has none of them.
+
+    Every store counts its experiments from 1, so one that merely has the number is another one.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for store_id in store_ids:
+        try:
+            found = client.get_experiment(store_id.partition("-")[0])
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue
+        if _identity(found) == store_id:
+            return found
+    return None
+
+
+def _experiment_named(client: MlflowClient, artifacts: Path | None) -> Experiment:
+    """Return the experiment of our name, made when it is absent."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(EXPERIMENT)
@@ -148,14 +174,18 @@ def _experiment(client: MlflowClient, artifacts: Path | None) -> tuple[str, int]
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         found = client.get_experiment_by_name(EXPERIMENT)
-    _check_active(found)
-    return found.experiment_id, found.creation_time
+    return found
+
+
+def _identity(experiment: Experiment) -> str:
+    """Number and time of creation (ms): what stays when it is renamed, and differs between stores."""
+    return f"{experiment.experiment_id}-{experiment.creation_time}"
 
 
 def _check_active(experiment: Experiment) -> None:
     if experiment.lifecycle_stage != "active":
         raise DeletedExperimentError(
-            f"its experiment {EXPERIMENT!r} was deleted; bring it back with: "
+            f"its experiment {experiment.name!r} was deleted; bring it back with: "
             f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
 

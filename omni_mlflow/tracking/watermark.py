@@ -1,14 +1,16 @@
 """How far each run is projected to a store: a hint in the workspace that saves work.
 
-Projection is idempotent, so a lost watermark costs time and nothing else; one that tells of a journal with
-other rows is not used. They lie apart from the stage folders, which move. The run in the store bears the same
-hint as a tag: where the two differ, workspace or store was brought back from a backup.
+Projection is idempotent, so a lost watermark costs time and nothing else, unless somebody renamed the
+experiment: only the watermarks know which one it was. One that tells of a journal with other rows is not
+used. They lie apart from the stage folders, which move. The run in the store bears the same hint as a tag:
+where the two differ, workspace or store was brought back from a backup.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,11 @@ class Watermarks:
             return Watermark.model_validate(self._of_all_stores(key).get(self._store))
         except ValidationError:
             return None
+
+    def store_ids(self) -> list[str]:
+        """Return the identities of the store's content that runs were projected to, most runs first."""
+        marks = [self.read(path.stem) for path in sorted(self._folder.glob("*.json"))]
+        return [each for each, _ in Counter(mark.store_id for mark in marks if mark).most_common()]
 
     def write(self, mark: Watermark) -> None:
         self._write(mark.key, {**self._of_all_stores(mark.key), self._store: mark.model_dump(mode="json")})
