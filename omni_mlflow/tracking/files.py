@@ -38,6 +38,7 @@ class RunFiles:
         self._client = client
         self._shown: dict[tuple[str, str, str], tuple[int, int, float]] = {}
         self._missing: dict[tuple[str, str, str], str] = {}
+        self._outlived: list[str] = []
 
     def write(self, stored: StoredRun, journal: RunJournal, delta: Delta) -> None:
         """Upload finished files and register models.
@@ -52,7 +53,10 @@ class RunFiles:
             for path in paths:
                 if not path.is_file():
                     self._note_missing(journal, Artifact(path=path.name, folder="model"), "is gone")
-            register(self._client, model, stored, files=[path for path in paths if path.is_file()])
+            there = [path for path in paths if path.is_file()]
+            note = register(self._client, model, stored, files=there)
+            if note is not None:
+                self._outlived.append(note)
 
     def show_live(self, stored: StoredRun, journal: RunJournal, *, now_s: float) -> None:
         """Upload growing files that are worth it, unless their last upload was just now."""
@@ -70,7 +74,7 @@ class RunFiles:
             self._upload_grown(stored, journal, artifact, now_s=0.0)
 
     def notes(self) -> list[str]:
-        return list(self._missing.values())
+        return [*self._missing.values(), *self._outlived]
 
     def _upload_grown(
         self, stored: StoredRun, journal: RunJournal, artifact: Artifact, *, now_s: float

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omni_mlflow.events import ModelVersion
-from omni_mlflow.tracking.connection import store_name
-from omni_mlflow.tracking.outer_runs import KEY_TAG, UPSTREAM_TAG
+from omni_mlflow.tracking.connection import run_if_there, store_name
+from omni_mlflow.tracking.outer_runs import CONTINUED_TAG, KEY_TAG, UPSTREAM_TAG
 from omni_mlflow.tracking.stored_runs import StoredRun
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 DIGEST_TAG = "omni.checkpoint_digest"
 
 
-def register(client: MlflowClient, model: ModelVersion, stored: StoredRun, *, files: Sequence[Path]) -> None:
+def register(
+    client: MlflowClient, model: ModelVersion, stored: StoredRun, *, files: Sequence[Path]
+) -> str | None:
     """Log the model, register it as a version, and let the alias point to that version.
 
     The version carries ``omni.alias.<alias>.previous``: the version that the alias pointed to before, or
@@ -30,6 +32,10 @@ def register(client: MlflowClient, model: ModelVersion, stored: StoredRun, *, fi
 
     Args:
         files: what describes the checkpoint; kept with the model under their own names.
+
+    Returns:
+        What a version that was made before goes on saying of a run that was purged, the first time that this
+        is met; else None.
     """
     from mlflow.entities import LoggedModelOutput, Metric
 
@@ -53,6 +59,7 @@ def register(client: MlflowClient, model: ModelVersion, stored: StoredRun, *, fi
     client.log_batch(stored.run_id, metrics=points)
     version = _version(client, model, logged, stored)
     _move_alias(client, model, version)
+    return _name_new_runs(client, model, logged, version, stored)
 
 
 def _lineage(model: ModelVersion, stored: StoredRun) -> dict[str, str]:
@@ -112,6 +119,47 @@ def _version(
         model_id=logged.model_id,
         await_creation_for=0,
     )
+
+
+def _name_new_runs(
+    client: MlflowClient,
+    model: ModelVersion,
+    logged: LoggedModel,
+    version: mlflow.entities.model_registry.ModelVersion,
+    stored: StoredRun,
+) -> str | None:
+    """Let a model that outlived runs, purged and made anew since, name the new ones; return what it cannot.
+
+    MLflow never changes the run that a model is from, so a tag names the one in its place.
+    """
+    logged_tags = _new_names(client, logged.tags, stored, made_by=logged.source_run_id)
+    if logged_tags:
+        client.set_logged_model_tags(logged.model_id, logged_tags)
+    version_tags = _new_names(client, version.tags, stored, made_by=version.run_id)
+    for key, value in version_tags.items():
+        client.set_model_version_tag(model.registered_name, str(version.version), key, value)
+    if CONTINUED_TAG not in version_tags:
+        return None
+    return (
+        f"version {version.version} of {model.registered_name} goes on naming run {version.run_id}, which is "
+        f"gone from the tracking store: MLflow never changes that. Its tag {CONTINUED_TAG} names run "
+        f"{stored.run_id}, made in its place, and its tags {UPSTREAM_TAG}* the runs that are there now"
+    )
+
+
+def _new_names(
+    client: MlflowClient, tags: Mapping[str, str], stored: StoredRun, *, made_by: str
+) -> dict[str, str]:
+    """Return the tags that name other runs than those of ``stored``; none while another run has the model."""
+    maker = tags.get(CONTINUED_TAG, made_by)
+    is_ours = maker == stored.run_id
+    if not is_ours and run_if_there(client, maker) is not None:
+        return {}
+    names = {key: value for key, value in stored.tags.items() if key.startswith(UPSTREAM_TAG)}
+    wanted = {store_name(key): value for key, value in names.items()}
+    if not is_ours:
+        wanted |= {KEY_TAG: stored.tags[KEY_TAG], CONTINUED_TAG: stored.run_id}
+    return {key: value for key, value in wanted.items() if tags.get(key) != value}
 
 
 def _move_alias(

@@ -244,7 +244,7 @@ def _model(client: Any, model: Any, names: dict[str, str]) -> Dump:
     return {
         "name": model.name,
         "status": model.status,
-        "run": names[model.source_run_id],
+        "run": _maker(model.source_run_id, model.tags, names),
         "params": dict(model.params),
         "tags": _named(model.tags, names),
         "metrics": sorted((m.key, m.value, m.dataset_name, m.dataset_digest) for m in model.metrics or []),
@@ -260,12 +260,17 @@ def _registered(client: Any, registered: Any, names: dict[str, str]) -> Dump:
             str(each.version): (
                 each.description,
                 names[each.source.removeprefix("models:/")],
-                names[each.run_id],
+                _maker(each.run_id, each.tags, names),
                 _named(each.tags, names),
             )
             for each in versions
         },
     }
+
+
+def _maker(run_id: str, tags: dict[str, str], names: dict[str, str]) -> str:
+    """Return the key of the run that made a model, or of the one made in its place when it was purged."""
+    return names.get(run_id) or names.get(tags.get("omni.continued_in", ""), "purged")
 
 
 def _named(tags: dict[str, str], names: dict[str, str]) -> dict[str, str]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from omni_mlflow.events import RunOutcome
+from omni_mlflow.tracking.connection import connect
+from omni_mlflow.tracking.follow import Follower
+from omni_mlflow.tracking.projection import Projection
 
 ALIAS = "validated-synthetic"
 
@@ -13,11 +16,11 @@ ALIAS = "validated-synthetic"
 def register(begin, request_of):
     """Write the run of a stage that registers a checkpoint."""
 
-    def request(digest, *, files=True):
-        stage = begin(f"qwen3_omni_lora/register-{digest}")
+    def request(digest, *, files=True, folder=None, train=None):
+        stage = begin(f"qwen3_omni_lora/{folder or f'register-{digest}'}")
         if files:
             (stage.folder / "adapter_config.json").write_text(f'{{"checkpoint": "{digest}"}}')
-        stage.upstream({"train": stage.key})
+        stage.upstream({"train": (train or stage).key})
         stage.model(request_of(digest))
         stage.ended("FINISHED", RunOutcome.OK)
         return stage
@@ -114,3 +117,58 @@ def test_a_description_file_that_is_gone_is_noted_and_the_version_is_made(regist
     assert report.complete
     assert "adapter_config.json of run register-c1 is gone" in report.notes[0]
     assert list(tracker.dump(store)["registry"]["qwen3_omni_lora"]["versions"]) == ["1"]
+
+
+@pytest.fixture
+def purge(tracker, store):
+    """Return the tracker, and a function that purges runs by name, as delete and ``mlflow gc`` do."""
+
+    def purge(*names):
+        client = tracker.client(store)
+        for run in client.search_runs(["1"]):
+            if run.info.run_name in names:
+                client.delete_run(run.info.run_id)
+                client._tracking_client.store._hard_delete_run(run.info.run_id)
+
+    return tracker, purge
+
+
+def synced(workspace, store):
+    opened = connect(store, workspace=workspace)
+    projection = Projection(opened, Follower(workspace, store=opened.address))
+    projection.distrust()
+    projection.run_pass()
+    return projection.report(failure=None)
+
+
+@pytest.mark.parametrize("lost", [("train",), ("register-c1",), ("train", "register-c1")])
+def test_a_version_names_the_runs_made_in_place_of_purged_ones(begin, register, purge, store, lost):
+    tracker, purge_runs = purge
+    train = begin("qwen3_omni_lora/train")
+    train.ended("FINISHED", RunOutcome.OK)
+    stage = register("c1", train=train)
+    workspace = train.folder.parents[1]
+    tracker.project(store)
+    before = tracker.dump(store)
+    purge_runs(*lost)
+    notes = synced(workspace, store).notes
+    is_replaced = "register-c1" in lost
+    told = ["version 1 of qwen3_omni_lora"] if is_replaced else []
+    assert [note.partition(" goes on naming run ")[0] for note in notes] == told
+    shown = tracker.dump(store)
+    for tags in (shown["models"]["c1"]["tags"], shown["registry"]["qwen3_omni_lora"]["versions"]["1"][3]):
+        assert tags.pop("omni.continued_in", None) == (stage.key if is_replaced else None)
+    assert shown == before
+    again = synced(workspace, store)
+    assert (again.projected, again.notes) == (0, ())
+
+
+def test_a_version_stays_with_its_run_when_another_one_registers_the_same_checkpoint(
+    register, tracker, store
+):
+    register("c1")
+    tracker.project(store)
+    shown = tracker.dump(store)["registry"]
+    register("c1", folder="register-again")
+    assert tracker.project(store).notes == ()
+    assert tracker.dump(store)["registry"] == shown
