@@ -126,6 +126,8 @@ class Follower:
         runs: by run key; those whose journal was there at the last :meth:`read`.
         unreadable: journals that hold something else than finished rows: where, and what.
         copies: journals that are copies of another one, with that one; they show nothing.
+        vanished: by run key, those that were read once and are nowhere in the workspace any more, unless all
+            that they could say was projected before.
         marks: what was projected to the store.
     """
 
@@ -136,6 +138,7 @@ class Follower:
         self.runs: dict[str, RunJournal] = {}
         self.unreadable: dict[Path, str] = {}
         self.copies: dict[Path, Path] = {}
+        self.vanished: dict[str, RunJournal] = {}
         self._seen: dict[Path, tuple[_State, str | None]] = {}
 
     def read(self) -> None:
@@ -162,8 +165,12 @@ class Follower:
                     with self._naming(path):
                         self._read_run(path, key, size=state[1])
         self._seen = {path: found for path, found in seen.items() if path not in self.unreadable}
-        for gone in self.runs.keys() - {key for _, key in seen.values()}:
-            del self.runs[gone]
+        there = {key for _, key in seen.values()}
+        self.vanished |= {key: self.runs.pop(key) for key in self.runs.keys() - there}
+        for key, run in list(self.vanished.items()):
+            is_done = run.ended and not run.pending
+            if is_done or key in there or run.path in self.unreadable:
+                del self.vanished[key]
 
     @contextmanager
     def _naming(self, path: Path) -> Iterator[None]:

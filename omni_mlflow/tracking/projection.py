@@ -28,6 +28,8 @@ from omni_mlflow.tracking.watermark import Watermark, tail_of
 _ROWS_AT_ONCE = 2000
 """Rows between two watermarks: what has to be sent again after a failure."""
 
+_NAMED_AT_MOST = 3
+
 
 class Projection:
     """Projects one workspace to one store.
@@ -99,6 +101,7 @@ class Projection:
             runs=len(self.touched),
             unshown=self._runs.num_unshown,
             failure="; ".join(reasons) or None,
+            vanished=told_vanished(self._follower),
             notes=tuple(
                 _told_copies(self._follower.copies)
                 + self._writer.notes()
@@ -201,6 +204,20 @@ def _told_copies(copies: Mapping[Path, Path]) -> list[str]:
         "of the workspace nobody reads it"
         for copy, original in sorted(copies.items())
     ]
+
+
+def told_vanished(follower: Follower) -> str | None:
+    """Say that journals were moved or deleted while they were followed; None when all are there."""
+    running_first = sorted(follower.vanished.values(), key=lambda run: (run.ended, run.path))
+    if not running_first:
+        return None
+    named = ", ".join(f"{run.name} ({run.path})" for run in running_first[:_NAMED_AT_MOST])
+    more = len(running_first) - _NAMED_AT_MOST
+    return (
+        f"the workspace {follower.workspace}, or a folder of it, was moved or deleted: no journal is left of "
+        f"{named}{f' and {more} more' if more > 0 else ''}, and the tracking store may lack their last rows. "
+        "Where the workspace lies now: omni-mlflow sync --workspace THERE"
+    )
 
 
 def rows_left(follower: Follower) -> int:

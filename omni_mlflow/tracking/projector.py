@@ -24,7 +24,7 @@ from omni_mlflow.tracking.connection import Store, connect
 from omni_mlflow.tracking.failures import explain
 from omni_mlflow.tracking.follow import Follower
 from omni_mlflow.tracking.healing import heal_journals
-from omni_mlflow.tracking.projection import Projection, rows_left
+from omni_mlflow.tracking.projection import Projection, rows_left, told_vanished
 from omni_mlflow.tracking.reports import REPORTS, SyncReport
 from omni_mlflow.tracking.store_healing import WATCH_S, StoreHealer
 from omni_mlflow.tracking.stores import sqlite_path, without_password
@@ -62,6 +62,7 @@ class Projector:
         before = self.failure
         try:
             if self._projection is None or self._store is None:
+                self._follower.read()  # connecting takes seconds, in which journals may be moved away
                 self._store = connect(self._uri, workspace=self._workspace)
                 self._projection = Projection(self._store, self._follower)
             if not self._trusts:
@@ -80,11 +81,16 @@ class Projector:
         """Make the final pass and say how far it came."""
         for pause_s in _LAST_PAUSES_S:
             time.sleep(pause_s)
-            if self.run_pass() and rows_left(self._follower) == 0:
+            shown = self.run_pass() and rows_left(self._follower) == 0
+            if shown and not self._follower.vanished:  # a folder may just be on its way to another name
                 break
         if self._projection is None or self._store is None:
             self._follower.read()
-            return SyncReport(left=rows_left(self._follower), failure=self.failure)
+            return SyncReport(
+                left=rows_left(self._follower),
+                failure=self.failure,
+                vanished=told_vanished(self._follower),
+            )
         if self.failure is None and self._projection.touched:
             for experiment_id in self._projection.experiments():
                 self._notes += provision_views(self._store.client, experiment_id)

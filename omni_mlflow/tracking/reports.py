@@ -59,6 +59,8 @@ class SyncReport:
         unshown: runs that ``notes`` name: somebody deleted them in the store, and they stay so, or they
             belong to another copy of the workspace.
         failure: why rows are left, in words, and what to do about it.
+        vanished: which journals are not where they were, in words, and what to do about it: nobody knows how
+            many rows they hold.
         notes: what is not as expected though nothing is left, such as an artifact deleted by hand.
         healed: runs of the store that nobody would ever have ended.
         running: the runs of this project that are RUNNING after that.
@@ -71,6 +73,7 @@ class SyncReport:
     runs: int = 0
     unshown: int = 0
     failure: str | None = None
+    vanished: str | None = None
     notes: tuple[str, ...] = ()
     healed: tuple[HealedRun, ...] = ()
     running: tuple[RunningRun, ...] = ()
@@ -79,7 +82,7 @@ class SyncReport:
 
     @property
     def complete(self) -> bool:
-        return self.left == 0 and self.failure is None
+        return self.left == 0 and self.failure is None and self.vanished is None
 
     @property
     def sentence(self) -> str:
@@ -87,10 +90,13 @@ class SyncReport:
             but = f" but the runs that a note names ({self.unshown})" if self.unshown else ""
             new = f"{self.projected} new rows, {self.runs} runs changed"
             return f"the tracking store shows everything{but}: {new}"
-        return (
+        left = (
             f"{self.left} journal rows are not in the tracking store: {self.failure or 'it was cut short'}. "
             "Nothing is lost, they are in the workspace; bring them over with: omni-mlflow sync"
         )
+        if self.vanished is None:
+            return left
+        return f"{left}. {self.vanished}" if self.left or self.failure else self.vanished
 
 
 @dataclass(frozen=True)
