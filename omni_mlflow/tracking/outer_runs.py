@@ -20,6 +20,8 @@ PARENT_TAG = "mlflow.parentRunId"
 UPSTREAM_TAG = "omni.upstream."
 OUTCOME_TAG = "omni.outcome"
 
+_NOT_THERE = "is not in this store"
+
 
 def trouble_with_outer_run(run: Run | None, journal: RunJournal, outer: str) -> str | None:
     """Return why the run cannot be the one of ``journal``; None when it is.
@@ -29,7 +31,7 @@ def trouble_with_outer_run(run: Run | None, journal: RunJournal, outer: str) -> 
         outer: the id, as the journal names it.
     """
     if run is None:
-        return "is not in this store"
+        return _NOT_THERE
     tags = run.data.tags
     entered_ms = journal.outer_run_ids[outer]
     stage = journal.name.partition(" ")[0]
@@ -54,7 +56,14 @@ def _was_given_up(tags: Mapping[str, str]) -> bool:
 
 
 def told_refused(run_id: str, journal: RunJournal, why: str) -> str:
+    """Say that a run was refused for ``why``, as :func:`trouble_with_outer_run` words it."""
+    told = f"MLFLOW_RUN_ID={run_id}, given to {journal.name} ({journal.path}), {why}"
+    if why == _NOT_THERE:
+        return (
+            f"{told}: the stage has a run of its own. Where the store was put back to before mlflow run made "
+            "that run, nothing is left to do; where it was made in another store, unset MLFLOW_RUN_ID"
+        )
     return (
-        f"MLFLOW_RUN_ID={run_id}, given to {journal.name} ({journal.path}), {why}: it is left as it is, and "
-        "the stage has a run of its own; unset MLFLOW_RUN_ID, or start the stage with: mlflow run"
+        f"{told}: it is left as it is, and the stage has a run of its own; unset MLFLOW_RUN_ID, or start the "
+        "stage with: mlflow run"
     )

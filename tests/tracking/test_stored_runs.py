@@ -92,8 +92,9 @@ def test_a_run_of_mlflow_run_that_is_in_another_store_is_made_anew(begin, tracke
     assert report.complete
     [note] = report.notes
     assert "MLFLOW_RUN_ID=0a1b2c3d4e5f60718293a4b5c6d7e8f9, given to train " in note
-    assert "is not in this store" in note
-    assert note.endswith("unset MLFLOW_RUN_ID, or start the stage with: mlflow run")
+    assert "is not in this store: the stage has a run of its own. Where the store was put back" in note
+    assert note.endswith("nothing is left to do; where it was made in another store, unset MLFLOW_RUN_ID")
+    assert "start the stage with: mlflow run" not in note
     assert tracker.dump(store)["runs"][stage.key]["state"][0] == "RUNNING"
 
 
