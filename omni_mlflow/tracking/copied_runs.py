@@ -16,7 +16,7 @@ from omni_mlflow.tracking.signs_of_life import process_of
 
 if TYPE_CHECKING:
     from omni_mlflow.tracking.follow import RunJournal
-    from omni_mlflow.tracking.stored_runs import StoredRun
+    from omni_mlflow.tracking.stored_run import StoredRun
 
 
 def stranger_in(stored: StoredRun, journal: RunJournal) -> Process | None:

@@ -10,7 +10,7 @@ from omni_mlflow.spine.rows import file_digest
 from omni_mlflow.tracking.delta import Delta
 from omni_mlflow.tracking.follow import RunJournal
 from omni_mlflow.tracking.models import register
-from omni_mlflow.tracking.stored_runs import StoredRun
+from omni_mlflow.tracking.stored_run import StoredRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

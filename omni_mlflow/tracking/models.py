@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from omni_mlflow.events import ModelVersion
 from omni_mlflow.tracking.connection import run_if_there, store_name
 from omni_mlflow.tracking.outer_runs import CONTINUED_TAG, KEY_TAG, UPSTREAM_TAG
-from omni_mlflow.tracking.stored_runs import StoredRun
+from omni_mlflow.tracking.stored_run import StoredRun
 
 if TYPE_CHECKING:
     import mlflow.entities.model_registry

@@ -21,7 +21,8 @@ from omni_mlflow.tracking.follow import Follower, RunJournal
 from omni_mlflow.tracking.older_stores import look_at
 from omni_mlflow.tracking.reports import SyncReport
 from omni_mlflow.tracking.signs_of_life import Heartbeats
-from omni_mlflow.tracking.stored_runs import StoredRun, StoredRuns
+from omni_mlflow.tracking.stored_run import StoredRun
+from omni_mlflow.tracking.stored_runs import StoredRuns
 from omni_mlflow.tracking.values import RunWriter
 from omni_mlflow.tracking.watermark import Watermark, tail_of
 

@@ -13,7 +13,7 @@ from omni_mlflow.spine.processes import Process, is_alive
 
 if TYPE_CHECKING:
     from omni_mlflow.tracking.follow import RunJournal
-    from omni_mlflow.tracking.stored_runs import StoredRun
+    from omni_mlflow.tracking.stored_run import StoredRun
     from omni_mlflow.tracking.values import RunWriter
 
 PROCESS_TAG = "omni.process"

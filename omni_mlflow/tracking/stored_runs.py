@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from omni_mlflow.events import RunOutcome
@@ -18,35 +16,11 @@ from omni_mlflow.tracking.outer_runs import (
     told_refused,
     trouble_with_outer_run,
 )
+from omni_mlflow.tracking.stored_run import StoredRun
 from omni_mlflow.tracking.watermark import PROJECTED_TAG
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-_RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
-
-
-@dataclass
-class StoredRun:
-    """A run as the store knows it, kept up to date with what we write.
-
-    Attributes:
-        ended_ms: when it ended; 0 while it has not.
-        deleted: a person deleted it in the tracker; it stays deleted, and its rows wait.
-        held: of each metric that was asked for, the last value at each step.
-        seen: of the same metrics, every point: step, time and value.
-    """
-
-    run_id: str
-    experiment_id: str
-    status: str
-    ended_ms: int
-    deleted: bool
-    params: dict[str, str]
-    tags: dict[str, str]
-    model_outputs: set[str]
-    held: dict[str, dict[int, str]] = field(default_factory=dict)
-    seen: dict[str, set[tuple[int, int, str]]] = field(default_factory=dict)
 
 
 class StoredRuns:
@@ -96,7 +70,7 @@ class StoredRuns:
                 self.is_doubtful = True
                 self._follower.project_again(journal)
             run = self._create(journal)
-        stored = _stored(run)
+        stored = StoredRun.read_from(run)
         if stored.deleted:
             self._deleted[journal.key] = stored
         else:
@@ -125,7 +99,7 @@ class StoredRuns:
             if run is None:
                 self.forget(journal.key)
             else:
-                _take_over(stored, run)
+                stored.take_over(run)
                 self.hold_against_mark(stored, journal)
             stored = self.of(journal)  # read as a whole, where it was not what we knew
         if not journal.enters:
@@ -164,7 +138,7 @@ class StoredRuns:
 
     def read_again(self, stored: StoredRun) -> None:
         """Learn what others made of a run's status and tags."""
-        _take_over(stored, self._client.get_run(stored.run_id))
+        stored.take_over(self._client.get_run(stored.run_id))
 
     @property
     def num_unshown(self) -> int:
@@ -172,7 +146,7 @@ class StoredRuns:
 
     def note_deleted(self, journal: RunJournal, run: Run) -> None:
         """Tell of a run that nobody would look up, because all its rows were projected before."""
-        self._deleted[journal.key] = _stored(run)
+        self._deleted[journal.key] = StoredRun.read_from(run)
 
     def notes(self) -> list[str]:
         """Say which runs of MLFLOW_RUN_ID were refused, which others have or deleted, and what that means."""
@@ -212,7 +186,7 @@ class StoredRuns:
     def _adopt(self, stored: StoredRun, journal: RunJournal, *, moved: bool) -> None:
         """Make a run that ``mlflow run`` had made ours, and retire the ones it takes over from."""
         if stored.tags.get(KEY_TAG) != journal.key:
-            name = {"mlflow.runName": journal.name} if _is_unnamed(stored) else {}
+            name = {"mlflow.runName": journal.name} if stored.is_unnamed else {}
             self.tag(stored, {**name, KEY_TAG: journal.key})
         if moved and (journal.mark is None or journal.mark.run_id != stored.run_id):
             earlier = self._search(journal.key, [self._store.experiment_id, stored.experiment_id])
@@ -222,7 +196,7 @@ class StoredRuns:
             ]
             for run in {run.info.run_id: run for run in earlier}.values():
                 if run.info.run_id != stored.run_id and run.info.lifecycle_stage == "active":
-                    self._retire(_stored(run), stored.run_id, journal)
+                    self._retire(StoredRun.read_from(run), stored.run_id, journal)
 
     def _retire(self, old: StoredRun, new_id: str, journal: RunJournal) -> None:
         stranger = stranger_in(old, journal)
@@ -281,25 +255,3 @@ class StoredRuns:
             run_name=journal.name,
             tags={KEY_TAG: journal.key, "mlflow.source.name": "omni-mlflow", "mlflow.source.type": "LOCAL"},
         )
-
-
-def _stored(run: Run) -> StoredRun:
-    return StoredRun(
-        run_id=run.info.run_id,
-        experiment_id=run.info.experiment_id,
-        status=run.info.status,
-        ended_ms=run.info.end_time or 0,
-        deleted=run.info.lifecycle_stage != "active",
-        params=dict(run.data.params),
-        tags=dict(run.data.tags),
-        model_outputs={output.model_id for output in run.outputs.model_outputs} if run.outputs else set(),
-    )
-
-
-def _take_over(stored: StoredRun, run: Run) -> None:
-    stored.status, stored.tags = run.info.status, dict(run.data.tags)
-    stored.ended_ms = run.info.end_time or 0
-
-
-def _is_unnamed(stored: StoredRun) -> bool:
-    return bool(_RANDOM_NAME.fullmatch(stored.tags.get("mlflow.runName", "")))

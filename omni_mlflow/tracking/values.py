@@ -16,7 +16,8 @@ from omni_mlflow.tracking.delta import Delta
 from omni_mlflow.tracking.follow import RunJournal
 from omni_mlflow.tracking.outer_runs import OUTCOME_TAG, UPSTREAM_TAG
 from omni_mlflow.tracking.signs_of_life import HEARTBEAT_TAG, PROCESS_TAG
-from omni_mlflow.tracking.stored_runs import StoredRun, StoredRuns
+from omni_mlflow.tracking.stored_run import StoredRun
+from omni_mlflow.tracking.stored_runs import StoredRuns
 from omni_mlflow.tracking.watermark import PROJECTED_TAG
 
 if TYPE_CHECKING:
